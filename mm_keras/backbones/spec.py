@@ -1,0 +1,98 @@
+"""The record that describes a backbone, so that nothing else has to know one network from another."""
+
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """What pixels a network's weights expect (`mm_keras.layers.InputAdapter`).
+
+    colour, scale, mean: see InputAdapter.
+    pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted, else black.
+    """
+
+    colour: str
+    scale: float
+    mean: float | tuple[float, float, float]
+    pad_colour: tuple[int, int, int]
+
+
+# Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and pad with black, the
+# "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to uint8 as in resources/test_pascal.py.
+PIXELS = {
+    "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),
+    "bgr": Pixels("bgr", 1.0, (104.00699, 116.66877, 122.67892), (122, 116, 104)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """A named feature map: `stride` image pixels per cell, `channels` deep."""
+
+    name: str
+    stride: int
+    channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneSpec:
+    """All that the stages need to know of a backbone.
+
+    name: the key in the registry.
+    pixels: what its weights expect.
+    taps: feature maps for the hypercolumn, fine to coarse. Cell k of a tap lies on image pixel k * stride.
+    embedding: the output that M&M embeds (VGG-16: pool5), and on which a segmenter builds its own layers.
+    width: factor on the published channel counts.
+    hypercolumn_units: width of the hidden layer over the hypercolumn.
+    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2; empty where a network has none.
+    """
+
+    name: str
+    pixels: Pixels
+    taps: tuple[Tap, ...]
+    embedding: Tap
+    width: float = 1.0
+    hypercolumn_units: int = 1024
+    context_units: tuple[int, ...] = ()
+
+    @property
+    def pad_colour(self) -> tuple[int, int, int]:
+        return self.pixels.pad_colour
+
+
+class Backbone(keras.Model):
+    """A functional model from RGB pixels 0..255 [B, H, W, 3] to {name: feature map}, described by `spec`.
+
+    Args:
+        inputs: keras tensor of the pixels.
+        outputs: {name: keras tensor} with the taps and the embedding of the spec.
+        spec: `BackboneSpec`.
+
+    Raises:
+        ValueError: an output that the spec names is missing, or has other channels than it says.
+    """
+
+    def __init__(self, inputs, outputs, spec: BackboneSpec, **kwargs):
+        _check_outputs(outputs, spec)
+        super().__init__(inputs=inputs, outputs=outputs, name=spec.name, **kwargs)
+        self.spec = spec
+
+
+def _check_outputs(outputs, spec: BackboneSpec):
+    for tap in (*spec.taps, spec.embedding):
+        if tap.name not in outputs:
+            raise ValueError(
+                f"Backbone {spec.name!r} has no output {tap.name!r}: {sorted(outputs)}."
+            )
+        if outputs[tap.name].shape[-1] != tap.channels:
+            raise ValueError(
+                f"Output {tap.name!r} of backbone {spec.name!r} has {outputs[tap.name].shape[-1]} channels; its "
+                f"spec says {tap.channels}."
+            )
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded, at least 1."""
+    return max(1, round(channels * width))

@@ -1,0 +1,16 @@
+"""A backbone of a few hundred weights for tests: the code path of VGG-16 at a fraction of its cost."""
+
+from mm_keras.backbones import vgg16
+from mm_keras.backbones.spec import Backbone, Pixels, scaled
+
+
+def testing(pixels: Pixels, width: float = 1.0) -> Backbone:
+    """Three blocks of one convolution, strides 1, 2 and 4; embedding pool3, stride 8. Arguments as for `vgg16`."""
+    return vgg16.convolutional_backbone(
+        "testing",
+        pixels,
+        blocks=tuple((scaled(channels, width),) for channels in (4, 8, 16)),
+        width=width,
+        hypercolumn_units=scaled(16, width),
+        context_units=tuple(scaled(units, width) for units in (16, 16, 8, 8)),
+    )

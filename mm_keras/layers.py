@@ -1,0 +1,254 @@
+"""Layers that the networks share: input pixels, Caffe-style pooling, hypercolumns and their interpolation."""
+
+import keras
+from keras import ops
+
+
+def xavier():
+    """Caffe's "xavier" filler, uniform in +-sqrt(3 / fan_in) (caffe/include/caffe/filler.hpp).
+
+    A new object at each call: a Keras initialiser that is used twice gives the same values twice.
+    """
+    return keras.initializers.VarianceScaling(scale=1.0, mode="fan_in", distribution="uniform")
+
+
+@keras.saving.register_keras_serializable("mm_keras")
+class InputAdapter(keras.layers.Layer):
+    """Turns RGB pixels 0..255 into what a network's weights expect. The one place that scales pixels.
+
+    Args:
+        colour: "gray" (one channel, the mean of the three), "bgr" or "rgb".
+        scale: factor on the pixels, applied first.
+        mean: subtracted after scaling; one number, or three in the channel order of `colour`.
+
+    Call with uint8 or float [B, H, W, 3]; returns [B, H, W, 1 or 3] in the layer's compute dtype.
+
+    Raises:
+        ValueError: unknown `colour`, or a `mean` that does not fit it.
+    """
+
+    # The released networks compute gray with this truncated third (Alexnet/colorize_pascal/train_graph.prototxt).
+    GRAY_WEIGHT = 0.33333
+
+    def __init__(self, colour="rgb", scale=1.0, mean=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if colour not in ("gray", "bgr", "rgb"):
+            raise ValueError(f"colour must be 'gray', 'bgr' or 'rgb'. Received {colour!r}.")
+        mean = tuple(mean) if isinstance(mean, (list, tuple)) else (float(mean),) * 3
+        if len(mean) != 3:
+            raise ValueError(f"mean must be one number or three. Received {mean}.")
+        self.colour, self.scale, self.mean = colour, scale, mean
+
+    @property
+    def num_channels(self) -> int:
+        return 1 if self.colour == "gray" else 3
+
+    def call(self, images):
+        pixels = ops.cast(images, "float32")
+        if self.colour == "bgr":
+            pixels = ops.flip(pixels, axis=-1)
+        pixels = pixels * self.scale - ops.convert_to_tensor(self.mean, dtype="float32")
+        if self.colour == "gray":
+            pixels = self.GRAY_WEIGHT * ops.sum(pixels, axis=-1, keepdims=True)
+        return ops.cast(pixels, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.num_channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "colour": self.colour,
+            "scale": self.scale,
+            "mean": self.mean,
+        }
+
+
+@keras.saving.register_keras_serializable("mm_keras")
+class CeilMaxPooling(keras.layers.Layer):
+    """2 x 2 max pooling at stride 2 whose last window may hang over the border, as in Caffe, which rounds sizes up.
+
+    For one axis of length L the output has ceil(L / 2) cells (Caffe pooling_layer.cpp, kernel 2, stride 2, pad 0).
+    Cells outside of the map are ignored, as TensorFlow's "same" padding ignores them: with this kernel the two agree.
+    """
+
+    def call(self, features):
+        return ops.max_pool(features, pool_size=2, strides=2, padding="same")
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, _half(height), _half(width), channels)
+
+
+def _half(length):
+    return None if length is None else -(-length // 2)
+
+
+def cell_weights(positions, stride, length):
+    """Lower cell, upper cell and weight of the upper one for image positions on one axis of a feature map.
+
+    Cell k of a map of stride S sits exactly on image pixel k * S, without a half-pixel shift; positions past the last
+    cell are clamped to length - 1.0001 (released sparse_hypercolumn_extractor_layer.cpp). A map of one cell has no
+    upper neighbour and is read as it is.
+
+    Args:
+        positions: number tensor [...], in image pixels.
+        stride: image pixels per cell.
+        length: cells of the map on this axis.
+
+    Returns:
+        int32 [...], int32 [...], float32 [...] in 0..1.
+    """
+    longest = ops.maximum(ops.cast(length, "float32") - 1.0001, 0.0)
+    cell = ops.clip(ops.cast(positions, "float32") / stride, 0.0, longest)
+    lower = ops.floor(cell)
+    upper = ops.minimum(ops.cast(lower, "int32") + 1, ops.cast(length, "int32") - 1)
+    return ops.cast(lower, "int32"), upper, cell - lower
+
+
+def gather_points(features, points, stride):
+    """Bilinear samples of a feature map at image points.
+
+    Args:
+        features: float tensor [B, h, w, C] of stride `stride`.
+        points: integer or float tensor [B, P, 2] of (y, x) in image pixels.
+        stride: image pixels per cell.
+
+    Returns:
+        [B, P, C] in the dtype of `features`.
+    """
+    batch, height, width, channels = ops.shape(features)
+    y0, y1, wy = cell_weights(points[..., 0], stride, height)
+    x0, x1, wx = cell_weights(points[..., 1], stride, width)
+    first = ops.arange(batch, dtype="int32")[:, None] * (height * width)
+    corners = [first + y * width + x for y in (y0, y1) for x in (x0, x1)]
+    weights = [a * b for a in (1 - wy, wy) for b in (1 - wx, wx)]
+    cells = ops.take(
+        ops.reshape(features, (-1, channels)), ops.stack(corners, axis=-1), axis=0
+    )  # [B, P, 4, C]
+    weights = ops.cast(ops.stack(weights, axis=-1), features.dtype)
+    return ops.sum(cells * weights[..., None], axis=-2)
+
+
+def interpolate(features, positions, stride, axis):
+    """Bilinear samples along one axis of [B, h, w, C]: axis 1 (rows) or 2 (columns), `positions` [n] in pixels."""
+    lower, upper, weight = cell_weights(positions, stride, ops.shape(features)[axis])
+    weight = ops.cast(weight, features.dtype)
+    weight = weight[:, None, None] if axis == 1 else weight[:, None]
+    low = ops.take(features, lower, axis=axis)
+    high = ops.take(features, upper, axis=axis)
+    return low + (high - low) * weight
+
+
+def upsample(features, stride, size):
+    """Interpolates maps of stride `stride`, [B, h, w, C], at every pixel of an image of `size` (height, width)."""
+    rows = interpolate(features, ops.arange(size[0]), stride, axis=1)
+    return interpolate(rows, ops.arange(size[1]), stride, axis=2)
+
+
+@keras.saving.register_keras_serializable("mm_keras")
+class Hypercolumn(keras.layers.Layer):
+    """One linear map over the hypercolumn of a pixel, kept as one kernel per tap.
+
+    The hypercolumn of a pixel is the concatenation of all taps, sampled bilinearly at that pixel (14,467 channels for
+    VGG-16). Sampling and a linear map commute, so nothing ever has to be concatenated: at sparse points each tap is
+    gathered, then multiplied by its own kernel; densely, coarse taps are multiplied at their own resolution and then
+    interpolated, taps of one stride together.
+
+    Args:
+        taps: sequence of (name, stride, channels); stride in image pixels per cell.
+        units: length of the result, 1024 in the released ip_column layer.
+        stddev: of the Gaussian initialiser of the kernels, 1e-4 in the released ip_column layer; the bias starts at 0.
+    """
+
+    def __init__(self, taps, units, stddev=1e-4, **kwargs):
+        super().__init__(**kwargs)
+        self.taps = tuple(
+            (str(name), int(stride), int(channels)) for name, stride, channels in taps
+        )
+        self.units = units
+        self.stddev = stddev
+
+    def build(self, input_shape=None):
+        initializer = keras.initializers.RandomNormal
+        self.kernels = {
+            name: self.add_weight(
+                name=f"{name}_kernel",
+                shape=(channels, self.units),
+                initializer=initializer(stddev=self.stddev),
+            )
+            for name, _, channels in self.taps
+        }
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        self.built = True
+
+    def call(self, maps, points):
+        """Linear responses at sparse points.
+
+        Args:
+            maps: {tap name: float [B, h, w, C]}.
+            points: int32 [B, P, 2] of (y, x) in image pixels.
+
+        Returns:
+            [B, P, units], before any activation.
+        """
+        responses = [
+            ops.matmul(gather_points(maps[name], points, stride), self.kernels[name])
+            for name, stride, _ in self.taps
+        ]
+        return sum(responses) + self.bias
+
+    def prepare(self, maps, size, output_stride):
+        """Does once what all rows of a dense map share.
+
+        Args:
+            maps: {tap name: float [B, h, w, C]}.
+            size: (height, width) of the output in cells.
+            output_stride: image pixels per output cell.
+
+        Returns:
+            (fine, coarse). fine: [B, h', w', sum of C], the taps that are at least as dense as the output, read at the
+            output's cells. coarse: {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
+        """
+        fine, coarse = [], {}
+        rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
+        for name, stride, _ in self.taps:
+            if stride <= output_stride:
+                sampled = interpolate(maps[name], rows, stride, axis=1)
+                fine.append(interpolate(sampled, columns, stride, axis=2))
+            else:
+                response = ops.matmul(maps[name], self.kernels[name])
+                coarse[stride] = coarse[stride] + response if stride in coarse else response
+        return ops.concatenate(fine, axis=-1), coarse
+
+    def rows(self, prepared, rows, output_stride):
+        """Linear responses of some output rows.
+
+        Args:
+            prepared: what `prepare` returned.
+            rows: int32 [R], indices of output rows; past the last row the result is the last row's.
+            output_stride: image pixels per output cell.
+
+        Returns:
+            [B, R, w', units], before any activation.
+        """
+        fine, coarse = prepared
+        _, num_rows, num_columns, _ = ops.shape(fine)
+        rows = ops.minimum(rows, num_rows - 1)
+        columns = ops.arange(num_columns, dtype="int32")
+        kernel = ops.concatenate(
+            [self.kernels[name] for name, stride, _ in self.taps if stride <= output_stride], axis=0
+        )
+        total = ops.matmul(ops.take(fine, rows, axis=1), kernel) + self.bias
+        for stride, response in coarse.items():
+            band = interpolate(response, rows * output_stride, stride, axis=1)
+            total = total + interpolate(band, columns * output_stride, stride, axis=2)
+        return total
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "taps": self.taps,
+            "units": self.units,
+            "stddev": self.stddev,
+        }

@@ -1,0 +1,224 @@
+"""Segmenters on top of a backbone: the hypercolumn network of the M&M paper."""
+
+import keras
+from keras import ops
+
+from mm_keras import layers, losses
+from mm_keras.models import training
+
+# Labels within this share of the crop from its border are not sampled: 96 of 512 pixels in the released
+# VGG/*/finetune_seg.prototxt (points uniform in [96, 416)).
+POINT_BORDER = 3 / 16
+
+# Points of a dense map that are computed at a time: 8 MiB of 1024 float32 units, which fits a cache and keeps matrix
+# products efficient, while ten bands in flight (TensorFlow's default for loops) stay below 100 MiB.
+POINTS_PER_BAND = 2048
+
+
+class HypercolumnSegmenter(keras.Model):
+    """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two blocks on its top.
+
+    Training reads `num_points` random pixels per image and never builds a dense hypercolumn. Inference gives dense logits
+    at `output_stride`, by projecting each tap at its own resolution, then interpolating and summing.
+
+    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8 [B, H, W]}, or images as
+    x and labels as y on any Keras backend.
+
+    Args:
+        backbone: `mm_keras.backbones.Backbone`.
+        num_classes: number of classes, void not counted.
+        num_points: sampled pixels per image and step; 256 in the released VGG/*/finetune_seg.prototxt.
+        output_stride: image pixels per cell of the dense result, 1 or 2; 2 in the paper's test protocol.
+        dropout: on fc6 and fc7.
+        stddev: of the initial kernels of the hidden layer over the hypercolumn (1e-4 in the released network).
+        seed: int, start of the sequence of sampled points.
+
+    Raises:
+        ValueError: num_classes or num_points below 1, output_stride not 1 or 2.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        num_points=256,
+        output_stride=2,
+        dropout=0.5,
+        stddev=1e-4,
+        seed=0,
+        name="hypercolumn_segmenter",
+    ):
+        super().__init__(name=name)
+        _check_positive(num_classes=num_classes, num_points=num_points)
+        if output_stride not in (1, 2):
+            raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
+        self.num_classes, self.num_points = num_classes, num_points
+        self.output_stride = output_stride
+        self.backbone = backbone
+        spec = backbone.spec
+        self.context = context_network(spec, dropout) if spec.context_units else None
+        self.hypercolumn = layers.Hypercolumn(
+            [*_as_tuples(spec.taps), *context_taps(spec)], spec.hypercolumn_units, stddev
+        )
+        self.hypercolumn.build()
+        # The released score_column layer names no filler, so its weights start at zero.
+        self.score = keras.layers.Dense(num_classes, kernel_initializer="zeros", name="score")
+        self.score.build((None, spec.hypercolumn_units))
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("gradient_norm",)}
+        self.point_accuracy = keras.metrics.Mean(name="point_accuracy")
+        self.non_finite = training.NonFinite()
+        self.built = True
+
+    def call(self, images, training=False):
+        """Logits of images [B, H, W, 3] with RGB values 0..255.
+
+        Returns:
+            Training: {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)}. Otherwise float32
+            [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on pixel (i * stride, j * stride).
+        """
+        maps = self.feature_maps(images, training)
+        if not training:
+            return self.dense_logits(maps, ops.shape(images)[1:3])
+        points = self.draw_points(images)
+        return {"logits": self.point_logits(maps, points), "points": points}
+
+    def feature_maps(self, images, training=False):
+        """All taps of the hypercolumn, {name: [B, h, w, C]}."""
+        maps = dict(self.backbone(images, training=training))
+        if self.context is not None:
+            maps.update(self.context(maps[self.backbone.spec.embedding.name], training=training))
+        return maps
+
+    def draw_points(self, images):
+        """Pixels uniform over the inner 5/8 of the image, row and column independent; int32 [B, P, 2]."""
+        batch, height, width, _ = ops.shape(images)
+        place = keras.random.uniform((batch, self.num_points, 2), seed=self.seed_generator)
+        size = ops.cast(ops.stack([height, width]), "float32")
+        return ops.cast(size * (POINT_BORDER + (1 - 2 * POINT_BORDER) * place), "int32")
+
+    def point_logits(self, maps, points):
+        """float32 [B, P, classes] at points int32 [B, P, 2]."""
+        hidden = ops.relu(self.hypercolumn(maps, points))
+        return ops.cast(self.score(hidden), "float32")
+
+    def dense_logits(self, maps, size):
+        """Logits at every `output_stride`-th pixel, computed in bands of rows, so that memory stays small.
+
+        Args:
+            maps: from `feature_maps`.
+            size: (height, width) of the images.
+
+        Returns:
+            float32 [B, ceil(height / stride), ceil(width / stride), classes].
+        """
+        stride = self.output_stride
+        height, width = (-(-length // stride) for length in size)
+        band = ops.maximum(POINTS_PER_BAND // width, 1)
+        num_bands = -(-height // band)
+        prepared = self.hypercolumn.prepare(maps, (height, width), stride)
+
+        def band_logits(k):
+            rows = k * band + ops.arange(band, dtype="int32")
+            hidden = ops.relu(self.hypercolumn.rows(prepared, rows, stride))
+            return ops.cast(self.score(hidden), "float32")
+
+        bands = ops.map(band_logits, ops.arange(num_bands, dtype="int32"))
+        stacked = ops.transpose(bands, (1, 0, 2, 3, 4))
+        batch = ops.shape(stacked)[0]
+        logits = ops.reshape(stacked, (batch, -1, width, self.num_classes))
+        return logits[:, :height]
+
+    def train_step(self, *args):
+        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own step elsewhere."""
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, labels = training.unpack(*args, keys=("image", "label"))
+        with tf.GradientTape() as tape:
+            outputs = self(images, training=True)
+            loss = self.compute_loss(images, labels, outputs)
+            scaled_loss = training.scaled(self, loss)
+        gradient_norm = training.update_weights(self, tape, scaled_loss)
+        training.track_step(self, loss, gradient_norm)
+        return self.get_metrics_result()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Cross-entropy at the sampled points, or at all cells of a dense result; void left out."""
+        labels, logits = self._paired(ops.convert_to_tensor(y), y_pred)
+        self._track_accuracy(labels, logits)
+        return losses.pixel_cross_entropy(labels, logits)
+
+    def _paired(self, labels, outputs):
+        if not isinstance(outputs, dict):
+            return labels[:, :: self.output_stride, :: self.output_stride], outputs
+        return labels_at(labels, outputs["points"]), outputs["logits"]
+
+    def _track_accuracy(self, labels, logits):
+        labels = ops.cast(labels, "int32")
+        hits = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+        weights = ops.cast(labels != losses.VOID, "float32")
+        self.point_accuracy.update_state(ops.cast(hits, "float32"), sample_weight=weights)
+
+
+def labels_at(labels, points):
+    """Labels [B, H, W] at points int32 [B, P, 2] of (y, x); [B, P]."""
+    batch, height, width = ops.shape(labels)
+    first = ops.arange(batch, dtype="int32")[:, None] * (height * width)
+    return ops.take(ops.reshape(labels, (-1,)), first + points[..., 0] * width + points[..., 1])
+
+
+def context_network(spec, dropout=0.5):
+    """fc6, fc7 and two blocks of convolution and pooling on the embedding map (released VGG/*/finetune_seg.prototxt).
+
+    Args:
+        spec: `BackboneSpec`; its `context_units` are the channels of fc6, fc7, conv_add1 and conv_add2.
+        dropout: on fc6 and fc7.
+
+    Returns:
+        A functional `keras.Model` from [B, h, w, C] to {"fc6", "fc7", "pool_add1", "pool_add2"}.
+    """
+    fc6_units, fc7_units, *added_units = spec.context_units
+    features = inputs = keras.Input((None, None, spec.embedding.channels), name="embedding")
+    outputs = {}
+    for name, units, size in (("fc6", fc6_units, 7), ("fc7", fc7_units, 1)):
+        features = _convolution(units, size, name)(features)
+        features = outputs[name] = keras.layers.Dropout(dropout, name=f"drop_{name}")(features)
+    for k, units in enumerate(added_units, start=1):
+        features = _convolution(units, 3, f"conv_add{k}")(features)
+        features = outputs[f"pool_add{k}"] = layers.CeilMaxPooling(name=f"pool_add{k}")(features)
+    return keras.Model(inputs, outputs, name="context")
+
+
+def context_taps(spec):
+    """(name, stride, channels) of what `context_network` puts out."""
+    if not spec.context_units:
+        return []
+    stride = spec.embedding.stride
+    strides = {"fc6": stride, "fc7": stride, "pool_add1": 2 * stride, "pool_add2": 4 * stride}
+    return [
+        (name, strides[name], units)
+        for name, units in zip(strides, spec.context_units, strict=True)
+    ]
+
+
+def _convolution(units, size, name):
+    return keras.layers.Conv2D(
+        units,
+        size,
+        padding="same",
+        activation="relu",
+        kernel_initializer=layers.xavier(),
+        name=name,
+    )
+
+
+def _as_tuples(taps):
+    return [(tap.name, tap.stride, tap.channels) for tap in taps]
+
+
+def _check_positive(**values):
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1. Received {value}.")

@@ -1,0 +1,72 @@
+"""What the TensorFlow train steps of all stages share: gradients, their health, the update."""
+
+import keras
+from keras import ops
+
+
+class NonFinite(keras.metrics.Metric):
+    """Counts the steps whose loss or gradients were not finite.
+
+    Max-pooling on TensorFlow's CPU swallows NaN, so a loss can stay finite after the weights are lost: the norm of the
+    gradients is watched too.
+    """
+
+    def __init__(self, name="non_finite", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.count = self.add_variable(shape=(), initializer="zeros", name="count")
+
+    def update_state(self, *values):
+        finite = ops.all(ops.stack([ops.all(ops.isfinite(value)) for value in values]))
+        self.count.assign_add(1.0 - ops.cast(finite, self.count.dtype))
+
+    def result(self):
+        return ops.convert_to_tensor(self.count)
+
+
+def unpack(data, keys):
+    """The two tensors of a training batch: a dict with `keys`, or a pair.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(data, dict) and set(keys) <= set(data):
+        return tuple(data[key] for key in keys)
+    if isinstance(data, (list, tuple)) and len(data) == 2:
+        return tuple(data)
+    got = sorted(data) if isinstance(data, dict) else type(data).__name__
+    raise ValueError(f"A batch must be a dict with {keys} or a pair of the two. Received {got}.")
+
+
+def scaled(model, loss):
+    """The loss whose gradients the optimizer wants; call it under the tape.
+
+    Optimizers sum gradients over replicas, so their number divides the loss; under mixed precision the loss is scaled up.
+    """
+    import tensorflow as tf  # train steps run on TensorFlow; the library imports without it
+
+    return model.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def update_weights(model, tape, scaled_loss):
+    """Applies the gradients of `scaled_loss`, which was computed under `tape`.
+
+    Returns:
+        float32 scalar, the global norm of the unscaled gradients. With a `LossScaleOptimizer` it is not finite in a step
+        whose gradients overflowed; such a step leaves the weights alone.
+    """
+    gradients = tape.gradient(scaled_loss, model.trainable_variables)
+    squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
+    norm = ops.sqrt(sum(squares)) / scaled(model, ops.ones(()))
+    model.optimizer.apply(gradients, model.trainable_variables)
+    return norm
+
+
+def track_step(model, loss, gradient_norm):
+    """Records loss, gradient norm and whether they are finite in the model's metrics."""
+    for metric in model.metrics:
+        if metric.name == "loss":  # the tracker that Keras makes in `compile`
+            metric.update_state(loss)
+    model.trackers["gradient_norm"].update_state(gradient_norm)
+    # Under loss scaling an overflowing gradient is normal and skipped; only the loss tells.
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    model.non_finite.update_state(*((loss,) if is_scaled else (loss, gradient_norm)))

@@ -1,0 +1,312 @@
+"""Pictures of what the method sees and says: patches, triplets, segmentations.
+
+Arrays in, one uint8 RGB array [height, width, 3] out, ready for TensorBoard or a PNG file. Needs
+numpy and Pillow only. Class ids without a colour (VOID, say) are drawn as a grey and black hatch.
+"""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+MIN_TILE = 96
+"""Patches are enlarged to at least this many pixels, so that class names fit under them."""
+
+_GAP = 6
+_FRAME = 3
+_FONT_SIZE = 14
+_LINE = 20  # height of a line of text in pixels, its margins included
+_PAPER = (255, 255, 255)
+_INK = (0, 0, 0)
+_GREY = (128, 128, 128)
+
+
+def colour_map(labels, colours) -> np.ndarray:
+    """Paints a label map.
+
+    Args:
+        labels: integer [H, W], class ids.
+        colours: integer [K, 3], RGB 0..255, one row per class id.
+
+    Returns:
+        uint8 [H, W, 3]. What is not in 0 .. K - 1 (VOID = 255, say) is hatched in grey and black.
+
+    Raises:
+        ValueError: `labels` is no integer matrix, or `colours` is not [K, 3] in 0..255.
+    """
+    labels, colours = np.asarray(labels), _checked_colours(colours)
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            "labels must be an integer map [height, width]. "
+            f"Received dtype {labels.dtype} of shape {labels.shape}."
+        )
+    has_colour = (labels >= 0) & (labels < len(colours))
+    painted = colours[np.where(has_colour, labels, 0)]
+    return np.where(has_colour[..., None], painted, _hatch(*labels.shape))
+
+
+def patch_gallery(patches, labels, class_names, colours, columns=10) -> np.ndarray:
+    """Patches row by row, each framed in its class's colour with the class name under it.
+
+    Args:
+        patches: uint8 [N, S, S, 3], RGB, N >= 1. Shown pixel by pixel, small ones enlarged.
+        labels: integer [N], class ids.
+        class_names: K names.
+        colours: integer [K, 3], RGB 0..255.
+        columns: patches per row, at least 1.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: the arguments do not fit each other, or there is no patch.
+    """
+    patches, labels = _checked_patches(patches, labels)
+    colours = _checked_colours(colours, class_names)
+    tiles = [
+        _patch_tile(patch, _class_name(label, class_names), _class_colour(label, colours))
+        for patch, label in zip(patches, labels, strict=True)
+    ]
+    rows = [_beside(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return _on_page(_below(rows))
+
+
+def triplet_gallery(
+    patches, labels, anchor, positive, negative, valid, class_names, colours, num_rows=8
+) -> np.ndarray:
+    """One triplet per row: anchor, positive, negative, each with its class.
+
+    Shown are up to `num_rows` triplets spread evenly over the batch, valid ones before others. An
+    triplet that is not valid has a hatched place, "not used", instead of its negative.
+
+    Args:
+        patches: uint8 [N, S, S, 3], RGB, N >= 1.
+        labels: integer [N], class ids.
+        anchor, positive, negative: integer [N], indices of patches.
+        valid: bool [N].
+        class_names: K names.
+        colours: integer [K, 3], RGB 0..255.
+        num_rows: most triplets to show, at least 1.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: the arguments do not fit each other, or there is no patch.
+    """
+    patches, labels = _checked_patches(patches, labels)
+    colours = _checked_colours(colours, class_names)
+    anchor, positive, negative, valid = map(np.asarray, (anchor, positive, negative, valid))
+
+    def tile(node):
+        name, colour = _class_name(labels[node], class_names), _class_colour(labels[node], colours)
+        return _patch_tile(patches[node], name, colour)
+
+    def row(i):
+        last = tile(negative[i]) if valid[i] else _empty_tile(tile(anchor[i]), "not used")
+        return [tile(anchor[i]), tile(positive[i]), last]
+
+    rows = [row(i) for i in _spread(valid, num_rows)]
+    return _on_page(_table(["anchor", "positive", "negative"], rows))
+
+
+def segmentation_gallery(
+    images, truths, predictions, colours, class_names, panel_size=320
+) -> np.ndarray:
+    """One image per row: image, truth, prediction, and below them the colour of each class.
+
+    Args:
+        images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
+        truths: integer [H, W] each, class ids, VOID = 255 hatched.
+        predictions: integer [H, W] each, class ids.
+        colours: integer [K, 3], RGB 0..255.
+        class_names: K names.
+        panel_size: longer side in pixels to which each picture is scaled (images bilinear, class
+            ids by nearest neighbour).
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: the arguments do not fit each other, or there is no image.
+    """
+    colours = _checked_colours(colours, class_names)
+    if not len(images) == len(truths) == len(predictions) >= 1:
+        raise ValueError(
+            "Expected as many images as truths and predictions, and at least one. "
+            f"Received {len(images)}, {len(truths)} and {len(predictions)}."
+        )
+    rows = [
+        _segmentation_row(*panels, colours, panel_size)
+        for panels in zip(images, truths, predictions, strict=True)
+    ]
+    table = _table(["image", "truth", "prediction"], rows)
+    legend = _legend(class_names, colours, table.shape[1])
+    return _on_page(_below([table, legend]))
+
+
+def _checked_colours(colours, class_names=None):
+    colours = np.asarray(colours)
+    if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
+        raise ValueError(f"colours must be [num_classes, 3]. Received shape {colours.shape}.")
+    if colours.min() < 0 or colours.max() > 255:
+        raise ValueError(
+            f"colours must lie in 0..255. Received {colours.min()} to {colours.max()}."
+        )
+    if class_names is not None and len(class_names) != len(colours):
+        raise ValueError(
+            "Expected one colour per class name. "
+            f"Received {len(class_names)} names and {len(colours)} colours."
+        )
+    return colours.astype(np.uint8)
+
+
+def _checked_image(image):
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            "An image must be uint8 RGB [height, width, 3]. "
+            f"Received dtype {image.dtype} of shape {image.shape}."
+        )
+    return image
+
+
+def _checked_patches(patches, labels):
+    patches, labels = [_checked_image(patch) for patch in np.asarray(patches)], np.asarray(labels)
+    if not patches or labels.shape != (len(patches),):
+        raise ValueError(
+            "Expected at least one patch and one label per patch. "
+            f"Received {len(patches)} patches and labels of shape {labels.shape}."
+        )
+    return patches, labels
+
+
+def _class_name(label, class_names):
+    return class_names[label] if 0 <= label < len(class_names) else "void"
+
+
+def _class_colour(label, colours):
+    return tuple(int(c) for c in colours[label]) if 0 <= label < len(colours) else _GREY
+
+
+def _spread(valid, num_rows):
+    """Up to `num_rows` indices: spread over the valid ones, then, if these are too few, others."""
+    good, other = np.flatnonzero(valid), np.flatnonzero(~valid.astype(bool))
+    good = good[np.linspace(0, len(good) - 1, min(num_rows, len(good))).astype(int)]
+    return [*good, *other[: num_rows - len(good)]]
+
+
+def _segmentation_row(image, truth, prediction, colours, panel_size):
+    image = _checked_image(image)
+    if not image.shape[:2] == np.shape(truth) == np.shape(prediction):
+        raise ValueError(
+            "An image, its truth and its prediction must have one size. "
+            f"Received {image.shape[:2]}, {np.shape(truth)} and {np.shape(prediction)}."
+        )
+    factor = panel_size / max(image.shape[:2])
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    picture = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    # Class ids are picked before they are painted, so that the hatch keeps its scale.
+    rows = (np.arange(height) * image.shape[0]) // height
+    columns = (np.arange(width) * image.shape[1]) // width
+    maps = [
+        colour_map(np.asarray(labels)[rows][:, columns], colours) for labels in (truth, prediction)
+    ]
+    return [picture, *maps]
+
+
+def _hatch(height, width):
+    """uint8 [height, width, 3]: diagonal black lines on grey, to be told from any plain colour."""
+    diagonal = np.add.outer(np.arange(height), np.arange(width)) % 8
+    return np.where(diagonal[..., None] < 2, _INK, _GREY).astype(np.uint8)
+
+
+def _patch_tile(patch, name, colour):
+    """A patch in a frame that widens below to a caption."""
+    factor = -(-MIN_TILE // min(patch.shape[:2]))
+    patch = patch.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = patch.shape[:2]
+    tile = _plain(height + _FRAME + _LINE, width + 2 * _FRAME, colour)
+    tile[_FRAME : _FRAME + height, _FRAME : _FRAME + width] = patch
+    tile[-_LINE:] = _text_line(name, tile.shape[1], colour)
+    return tile
+
+
+def _empty_tile(like, caption):
+    tile = _hatch(*like.shape[:2])
+    tile[-_LINE:] = _text_line(caption, tile.shape[1], _GREY)
+    return tile
+
+
+def _text_line(text, width, colour=_PAPER, centred=True):
+    """uint8 [_LINE, width, 3]: `text` on `colour`; what is too long ends in an ellipsis."""
+    font = ImageFont.load_default(_FONT_SIZE)
+    image = Image.new("RGB", (width, _LINE), tuple(colour))
+    text = _fitted(text, font, width - 6)
+    ink = _INK if np.dot(colour, (0.299, 0.587, 0.114)) > 110 else _PAPER
+    x, anchor = (width / 2, "mm") if centred else (4, "lm")
+    ImageDraw.Draw(image).text((x, _LINE / 2), text, fill=ink, font=font, anchor=anchor)
+    return np.asarray(image)
+
+
+def _fitted(text, font, width):
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _legend(class_names, colours, width):
+    """Swatches with names, as many per line as fit into `width`; void's hatch comes last."""
+    names = [*class_names, "void"]
+    swatches = [_plain(_LINE, _LINE, colour) for colour in colours] + [_hatch(_LINE, _LINE)]
+    font = ImageFont.load_default(_FONT_SIZE)
+    cell = min(width, _LINE + 12 + int(max(font.getlength(name) for name in names)))
+    entries = [
+        np.hstack([swatch, _text_line(name, cell - _LINE, centred=False)])
+        for swatch, name in zip(swatches, names, strict=True)
+    ]
+    per_line = max(1, (width + _GAP) // (cell + _GAP))
+    return _below([_beside(entries[i : i + per_line]) for i in range(0, len(entries), per_line)])
+
+
+def _table(heads, rows):
+    """Rows of pictures under one head per column, columns aligned and pictures centred in them."""
+    widths = [max(picture.shape[1] for picture in column) for column in zip(*rows, strict=True)]
+    lines = [[_text_line(head, width) for head, width in zip(heads, widths, strict=True)], *rows]
+    return _below(
+        [
+            _beside([_centred(cell, width) for cell, width in zip(line, widths, strict=True)])
+            for line in lines
+        ]
+    )
+
+
+def _plain(height, width, colour=_PAPER):
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def _centred(picture, width):
+    left = (width - picture.shape[1]) // 2
+    page = _plain(picture.shape[0], width)
+    page[:, left : left + picture.shape[1]] = picture
+    return page
+
+
+def _beside(pictures):
+    """Pictures from left to right with gaps, tops aligned."""
+    return _below([picture.swapaxes(0, 1) for picture in pictures]).swapaxes(0, 1)
+
+
+def _below(pictures):
+    """Pictures from top to bottom with gaps, left edges aligned."""
+    height = sum(len(picture) for picture in pictures) + _GAP * (len(pictures) - 1)
+    page = _plain(height, max(picture.shape[1] for picture in pictures))
+    top = 0
+    for picture in pictures:
+        page[top : top + len(picture), : picture.shape[1]] = picture
+        top += len(picture) + _GAP
+    return page
+
+
+def _on_page(picture):
+    return np.pad(picture, ((_GAP, _GAP), (_GAP, _GAP), (0, 0)), constant_values=255)

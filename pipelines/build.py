@@ -1,0 +1,221 @@
+"""tf.data pipelines: element k is the data of training step k, a pure function of (seed, k).
+
+Nothing is shuffled through a buffer and no random op holds state: step k names its images, and each
+image of a step has a seed of its own. A run that starts at step k therefore continues the very
+sequence of an unbroken run, whatever the number of workers.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from pipelines import datasets, ops
+from pipelines import patches as mix
+
+
+def patches(
+    split: datasets.Split,
+    *,
+    num_images: int,
+    patches_per_image: int,
+    min_size: int,
+    max_size: int,
+    patch_size: int = 128,
+    crop: int,
+    shorter_side: int | None = None,
+    rule: str = "paper",
+    background_label: int | None = None,
+    background_share: float = 0.1,
+    class_balanced: bool = False,
+    pad_colour: tuple[int, int, int] = (0, 0, 0),
+    mirror: bool = True,
+    seed: int | tf.Tensor = 0,
+    start_step: int = 0,
+    num_steps: int | None = None,
+    num_parallel: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """Builds the data of mix-and-match tuning: labelled patches of some images (M&M paper, Mix).
+
+    An image is scaled, mirrored and placed in a canvas as `ops.draw_view` says; patches are drawn
+    and cut inside the canvas as `patches.sample_boxes` and `patches.cut` say. What lies outside of
+    canvas or image is pad_colour.
+
+    Args:
+        split: the images, each with a labelled pixel: `image_files` and `label_files`, equally
+            many.
+        num_images: images of a step.
+        patches_per_image: patches of an image.
+        min_size: smallest side of a box in pixels of the canvas, even.
+        max_size: largest side, even.
+        patch_size: side in pixels to which boxes are resized; 128 in the paper.
+        crop: side of the canvas in pixels; 512 in the released code.
+        shorter_side: images whose shorter side is larger are scaled down to it first; None for the
+            images as they are.
+        rule: overlap rule, "paper" or "release".
+        background_label: id of the background class, None if there is none.
+        background_share: share of patches centred on background.
+        class_balanced: draw patch centres by class first.
+        pad_colour: colour outside the image, three ints in 0..255.
+        mirror: mirror images with probability 1/2.
+        seed: int or int32 [2].
+        start_step: the first step to yield.
+        num_steps: the step to stop before, so num_steps - start_step elements come; None for no
+            end.
+        num_parallel: images worked on at once; it changes the speed, not the data.
+
+    Returns:
+        Dataset of {"patches" uint8 [num_images * patches_per_image, patch_size, patch_size, 3],
+        "labels" int32 [num_images * patches_per_image]}, the patches of an image side by side.
+
+    Raises:
+        ValueError: an argument is out of range, or the split is empty.
+    """
+    mix.check_sampling(
+        *(patches_per_image, min_size, max_size, rule, background_label, background_share)
+    )
+    _check_at_least_one(patch_size=patch_size)
+    mix.check_pad_colour(pad_colour)
+
+    def from_canvas(part, offset, label, seed):
+        boxes, labels = mix.sample_boxes(
+            *(label, patches_per_image, min_size, max_size),
+            *(rule, background_label, seed, background_share, class_balanced),
+        )
+        boxes -= tf.tile(offset, [2])
+        return {"patches": mix.cut(part, boxes, patch_size, pad_colour), "labels": labels}
+
+    num = num_images * patches_per_image
+
+    def flatten(step):
+        return {
+            "patches": tf.reshape(step["patches"], [num, patch_size, patch_size, 3]),
+            "labels": tf.reshape(step["labels"], [num]),
+        }
+
+    steps = _steps(
+        *(split, from_canvas, num_images, crop, shorter_side, mirror),
+        *(seed, start_step, num_steps, num_parallel),
+    )
+    return steps.map(flatten).prefetch(tf.data.AUTOTUNE)
+
+
+def crops(
+    split: datasets.Split,
+    *,
+    num_images: int,
+    crop: int,
+    shorter_side: int | None = None,
+    pad_colour: tuple[int, int, int] = (0, 0, 0),
+    mirror: bool = True,
+    seed: int | tf.Tensor = 0,
+    start_step: int = 0,
+    num_steps: int | None = None,
+    num_parallel: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """Builds the data of fine-tuning: each step, square crops of some images with their label maps.
+
+    Args: see `patches`.
+
+    Returns:
+        Dataset of {"image" uint8 [num_images, crop, crop, 3], "label" uint8 [num_images, crop,
+        crop]}; outside of the image they are pad_colour and 255.
+
+    Raises:
+        ValueError: an argument is out of range, or the split is empty.
+    """
+    mix.check_pad_colour(pad_colour)
+
+    def from_canvas(part, offset, label, _):
+        image = ops.place(part, offset, crop, pad_colour)
+        return {"image": tf.ensure_shape(image, [crop, crop, 3]), "label": label}
+
+    steps = _steps(
+        *(split, from_canvas, num_images, crop, shorter_side, mirror),
+        *(seed, start_step, num_steps, num_parallel),
+    )
+    return steps.prefetch(tf.data.AUTOTUNE)
+
+
+def _steps(
+    split,
+    from_canvas: Callable,
+    num_images,
+    crop,
+    shorter_side,
+    mirror,
+    seed,
+    start_step,
+    num_steps,
+    num_parallel,
+):
+    """Batches of what `from_canvas` makes of each image of a step.
+
+    Its arguments are the part of the image in the canvas, its offset there, the label map of the
+    canvas, and a seed.
+    """
+    _check_steps(split, num_images, crop, shorter_side, start_step, num_steps)
+    order_seed, data_seed = tf.unstack(tf.random.split(ops.as_seed(seed)))
+    image_files, label_files = tf.constant(split.image_files), tf.constant(split.label_files)
+
+    def example(position, image_id):
+        step, element = position // num_images, position % num_images
+        seeds = tf.random.split(_fold_in(_fold_in(data_seed, step), element))
+        label_file = label_files[image_id]
+        image, label = ops.read(image_files[image_id], label_file)
+        view, label = ops.draw_view(label, crop, shorter_side, mirror, seeds[0], name=label_file)
+        part, offset = ops.view_image(image, view)
+        return from_canvas(part, offset, label, seeds[1])
+
+    start = start_step * num_images
+    end = tf.int64.max if num_steps is None else num_steps * num_images
+    positions = tf.data.Dataset.range(start, end)
+    return (
+        tf.data.Dataset.zip(positions, _image_ids(len(split.image_files), order_seed, start))
+        .map(example, num_parallel_calls=num_parallel, deterministic=True)
+        .batch(num_images, drop_remainder=True)
+    )
+
+
+def _image_ids(num_images, seed, start):
+    """The endless sequence of image ids from position `start` on, a permutation for each epoch.
+
+    Of the epochs before, none is drawn; of the first, ids are skipped, not images.
+    """
+
+    def epoch_ids(epoch):
+        ids = tf.range(num_images, dtype=tf.int64)
+        shuffled = tf.random.experimental.stateless_shuffle(ids, _fold_in(seed, epoch))
+        return tf.data.Dataset.from_tensor_slices(shuffled)
+
+    epochs = tf.data.Dataset.range(start // num_images, tf.int64.max)
+    return epochs.flat_map(epoch_ids).skip(start % num_images)
+
+
+def _fold_in(seed, number):
+    return tf.random.fold_in(seed, tf.cast(number, tf.int32))
+
+
+def _check_steps(split, num_images, crop, shorter_side, start_step, num_steps):
+    if not len(split.image_files):
+        raise ValueError(
+            "The split holds no images: check its name, and that some pixel of it is labelled."
+        )
+    if len(split.image_files) != len(split.label_files):
+        raise ValueError(
+            f"A split needs one label file for each image file, got {len(split.image_files)} image "
+            f"files and {len(split.label_files)} label files."
+        )
+    _check_at_least_one(num_images=num_images, crop=crop)
+    if shorter_side is not None:
+        _check_at_least_one(shorter_side=shorter_side)
+    if start_step < 0 or (num_steps is not None and num_steps < start_step):
+        raise ValueError(
+            f"Steps run from start_step to num_steps, got {start_step} to {num_steps}: expected "
+            "0 <= start_step <= num_steps."
+        )
+
+
+def _check_at_least_one(**sizes):
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")

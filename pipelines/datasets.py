@@ -1,0 +1,245 @@
+"""Data sets by name: what is true of each (DatasetSpec) and its two splits, ready to be read.
+
+`load` returns images with one class id a pixel; 255 marks pixels without a class. Each split is
+there twice: as TFDS records in the split's order (`Split.examples`), and as files for reading by
+index (`Split.image_files`, `Split.label_files`); both hold the same bytes.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import os
+import statistics
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from pipelines.builders import records
+
+VOID = 255
+
+# Module of pipelines.builders and its function (data_dir, train_split, eval_split) -> Plan.
+_BUILDERS = {
+    "camvid": ("folder", "plan_camvid"),
+    "folder": ("folder", "plan_folder"),
+    "texture_scenes": ("texture_scenes", "plan"),
+    "voc_sbd": ("voc_sbd", "plan"),
+}
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be used as it is; the message names the files and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """What is true of a data set, whatever its files.
+
+    Attributes:
+        name: the name that `load` takes.
+        class_names: class k is `class_names[k]`; void is not among them.
+        colours: one RGB triple, 0..255, a class, for pictures.
+        background_label: the class id of "everything else", or None where all classes are equal.
+        source: origin and terms of use.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    background_label: int | None
+    source: str
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, void not counted."""
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The images of one split, in order.
+
+    Attributes:
+        name: the split's name.
+        ids: one name an image.
+        image_files: absolute paths of JPEG or PNG files, the original bytes of the data set.
+        label_files: absolute paths of 8-bit grey PNGs of class ids, 255 = void.
+        has_labels: whether any pixel of the image has a class.
+        shorter_side: median over the whole split of min(height, width), in pixels.
+        records: folder of the TFDS records that hold this split.
+        positions: where each image stands in the records.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    image_files: tuple[str, ...]
+    label_files: tuple[str, ...]
+    has_labels: tuple[bool, ...]
+    shorter_side: int
+    records: str = ""
+    positions: tuple[int, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        """The number of images."""
+        return len(self.ids)
+
+    def labelled(self) -> "Split":
+        """Returns the split without the images that have no labelled pixel."""
+
+        def keep(values):
+            return tuple(v for v, has in zip(values, self.has_labels, strict=True) if has)
+
+        per_image = ("ids", "image_files", "label_files", "has_labels", "positions")
+        return dataclasses.replace(self, **{name: keep(getattr(self, name)) for name in per_image})
+
+    def examples(self) -> "tf.data.Dataset":
+        """Reads the records one after the other, in the split's order.
+
+        Returns:
+            Dataset of {"image": uint8 [height, width, 3] RGB, "label": uint8 [height, width],
+            "id": string}.
+
+        Raises:
+            ValueError: if the split was made by hand and has no records.
+        """
+        from pipelines.builders import records
+
+        return records.read(self.records, self.name, self.positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set's facts, its two splits, and what a person should know of how it was read.
+
+    Attributes:
+        spec: the facts.
+        train: the split to train on; may hold images without labels (`Split.labelled`).
+        eval: the split to measure on.
+        messages: plain sentences for the log.
+    """
+
+    spec: DatasetSpec
+    train: Split
+    eval: Split
+    messages: tuple[str, ...]
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names that `load` takes, sorted."""
+    return tuple(sorted(_BUILDERS))
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    train_split: str | None = None,
+    eval_split: str | None = None,
+    max_unreadable: int = 0,
+) -> Dataset:
+    """Finds a data set, checks every file of it, and writes its records if they are not there yet.
+
+    Records are kept under TFDS_DATA_DIR (default ~/tensorflow_datasets), in a folder whose name
+    depends on the files' names, sizes and times: a changed data set is read anew.
+
+    Args:
+        name: one of `names()`.
+        data_dir: the data set's own folder or its parent; not needed for texture_scenes.
+        train_split: name of the split to train on; None means the data set's usual one.
+        eval_split: name of the split to measure on; None means the data set's usual one.
+        max_unreadable: how many damaged images or masks may be left out.
+
+    Raises:
+        DatasetError: for an unknown name or split, missing or wrong files; it says what to do.
+    """
+    plan = _planner(name)(data_dir, train_split, eval_split)
+    from pipelines.builders import records
+
+    folder, index = records.prepare(plan, max_unreadable)
+    train, eval_ = (_split(folder, index, split) for split in (plan.train_split, plan.eval_split))
+    if not any(train.has_labels):
+        raise DatasetError(
+            f"{name}: no mask of split '{train.name}' has a labelled pixel, all are {VOID} (void). "
+            "Training needs labels: check the masks."
+        )
+    splits = (train,) if train == eval_ else (train, eval_)
+    messages = (
+        *plan.messages,
+        *_index_messages(index),
+        *_label_messages(splits),
+        *_overlap(splits),
+    )
+    return Dataset(plan.spec, train, eval_, messages)
+
+
+def voc_colours(num_colours: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns the first `num_colours` (at most 256) RGB colours of PASCAL VOC's colour map.
+
+    The map's rule (VOC development kit): of the class id's bits, number 3 i + c (from the lowest)
+    becomes bit 7 - i of colour channel c: 0 is black, 1 (128, 0, 0), 255 (224, 224, 192).
+    """
+
+    def channel(label: int, c: int) -> int:
+        return sum((label >> (3 * i + c) & 1) << (7 - i) for i in range(3))
+
+    return tuple(tuple(channel(k, c) for c in range(3)) for k in range(num_colours))
+
+
+def suggest(wrong: str, known: tuple[str, ...]) -> str:
+    """Returns " Did you mean 'x'?" for the names of `known` close to `wrong`, or an empty text."""
+    close = difflib.get_close_matches(wrong.lower(), known, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def _planner(name: str):
+    if name not in _BUILDERS:
+        raise DatasetError(
+            f"There is no data set {name!r}; there are {', '.join(names())}."
+            f"{suggest(name, names())} For your own images use 'folder'."
+        )
+    module, function = _BUILDERS[name]
+    # Imported here: the builders need this module's records, and load TFDS, which takes seconds.
+    return getattr(importlib.import_module(f"pipelines.builders.{module}"), function)
+
+
+def _split(folder: str, index: "records.Index", name: str) -> Split:
+    entries = index.splits[name]
+    absolute = functools.partial(os.path.join, folder)  # leaves absolute paths as they are
+    return Split(
+        name=name,
+        ids=tuple(entry.id for entry in entries),
+        image_files=tuple(absolute(entry.image) for entry in entries),
+        label_files=tuple(absolute(entry.label) for entry in entries),
+        has_labels=tuple(entry.has_labels for entry in entries),
+        shorter_side=int(statistics.median(min(entry.height, entry.width) for entry in entries)),
+        records=folder,
+        positions=tuple(range(len(entries))),
+    )
+
+
+def _index_messages(index: "records.Index") -> tuple[str, ...]:
+    if not index.unreadable:
+        return ()
+    return (f"Left out {len(index.unreadable)} unreadable: {'; '.join(index.unreadable)}.",)
+
+
+def _label_messages(splits: tuple[Split, ...]) -> tuple[str, ...]:
+    unlabelled = {s.name: s.num_images - sum(s.has_labels) for s in splits}
+    return tuple(
+        f"{unlabelled[s.name]} of {s.num_images} images of split '{s.name}' have no labelled "
+        "pixel; training leaves such images out."
+        for s in splits
+        if unlabelled[s.name]
+    )
+
+
+def _overlap(splits: tuple[Split, ...]) -> tuple[str, ...]:
+    if len(splits) == 1:
+        return (f"Training and evaluation both use split '{splits[0].name}'.",)
+    # Different folders may use one name for different images, so the files are compared.
+    num_shared = len(set(splits[0].image_files) & set(splits[1].image_files))
+    if not num_shared:
+        return ()
+    return (f"{num_shared} images are in both '{splits[0].name}' and '{splits[1].name}'.",)

@@ -1,0 +1,259 @@
+"""Joint geometry of an image and its label map: read, scale, mirror, place in a square canvas.
+
+All random parameters of an image are drawn once, as a `View`; the image and the label map are then
+shown through that one view, so that they cannot come apart. Images are uint8 [height, width, 3],
+label maps uint8 [height, width] with 255 = void; everything runs in graph mode inside tf.data.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from pipelines import datasets
+
+
+class View(NamedTuple):
+    """How an image is seen: scaled to `size`, then mirrored or not, then through a square canvas.
+
+    Attributes:
+        size: int32 [2], (height, width) of the whole image after scaling, in pixels.
+        mirror: bool scalar, True for a left-right flip.
+        origin: int32 [2], (y, x) of the canvas's upper left pixel in the scaled, mirrored image;
+            negative where the image is shorter than the canvas and thus placed inside it.
+        crop: side of the canvas in pixels.
+    """
+
+    size: tf.Tensor
+    mirror: tf.Tensor
+    origin: tf.Tensor
+    crop: int
+
+
+def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads and decodes one image and its label map.
+
+    Args:
+        image_file: string scalar, path of a JPEG, PNG or BMP file.
+        label_file: string scalar, path of an 8-bit grey PNG of class indices.
+
+    Returns:
+        (image uint8 [height, width, 3], label uint8 [height, width]).
+
+    Raises:
+        tf.errors.InvalidArgumentError: a file cannot be decoded, or the sizes differ (both files
+        are named).
+    """
+    image = tf.io.decode_image(tf.io.read_file(image_file), channels=3, expand_animations=False)
+    label = tf.io.decode_png(tf.io.read_file(label_file), channels=1)[..., 0]
+    same_size = tf.debugging.Assert(
+        tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)),
+        [
+            "An image and its label map must have one (height, width). Got",
+            *(tf.shape(image)[:2], "of", image_file, "and", tf.shape(label), "of", label_file),
+            "Remove or repair the pair.",
+        ],
+    )
+    with tf.control_dependencies([same_size]):
+        return tf.ensure_shape(image, [None, None, 3]), tf.identity(label)
+
+
+def draw_view(
+    label: tf.Tensor,
+    crop: int,
+    shorter_side: int | None = None,
+    mirror: bool = True,
+    seed: int | tf.Tensor = 0,
+    name: str | tf.Tensor = "",
+) -> tuple[View, tf.Tensor]:
+    """Draws the view of one image (scaled if too large, mirrored, placed) and shows the label map.
+
+    Along each axis an image of at least `crop` pixels is cut at a uniform offset, a shorter one is
+    placed at a uniform offset in the canvas, both ends included (released code, two-datum Transform
+    of data_transformer.cpp). A canvas without any labelled pixel teaches nothing, so instead of it
+    one labelled pixel is drawn, and a canvas uniform among those that hold it.
+
+    Args:
+        label: uint8 [height, width], 255 = void.
+        crop: side of the canvas in pixels.
+        shorter_side: images whose shorter side is larger are scaled down to it; None leaves all as
+            they are.
+        mirror: whether to mirror with probability 1/2.
+        seed: int or int32 [2].
+        name: string scalar, the label map's file for the error message.
+
+    Returns:
+        (view, the label map seen through it: uint8 [crop, crop], nearest neighbour, 255 outside
+        the image).
+
+    Raises:
+        tf.errors.InvalidArgumentError: no pixel of the scaled label map is labelled.
+    """
+    seeds = tf.random.split(as_seed(seed), 4)
+    size = _scaled_size(tf.shape(label), shorter_side)
+    flip = mirror & (tf.random.stateless_uniform([], seeds[0]) < 0.5)
+    lowest, highest = tf.minimum(size - crop, 0), tf.maximum(size - crop, 0)
+    view = View(size, flip, uniform(lowest, highest, seeds[1]), crop)
+
+    def another():
+        whole = _seen_label(label, view._replace(origin=tf.zeros_like(size), crop=size))
+        pixel = _draw_labelled(whole, name, seeds[2])
+        origin = uniform(tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel), seeds[3])
+        return origin, _seen_label(label, view._replace(origin=origin))
+
+    part = _seen_label(label, view)
+    is_labelled = tf.reduce_any(part != datasets.VOID)
+    origin, part = tf.cond(is_labelled, lambda: (view.origin, part), another)
+    offset = tf.maximum(-origin, 0)
+    canvas = place(part[..., None], offset, crop, (datasets.VOID,))[..., 0]
+    return view._replace(origin=origin), tf.ensure_shape(canvas, [crop, crop])
+
+
+def view_image(image: tf.Tensor, view: View) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the part of the image that lies in the canvas of `view`, without padding.
+
+    Scaling is bilinear with antialiasing and half-pixel centres. Only the part itself is computed.
+
+    Args:
+        image: uint8 [height, width, 3].
+        view: the View that was drawn for the image.
+
+    Returns:
+        (part uint8 [h, w, 3], with h, w <= crop; offset int32 [2], the (y, x) of the part in the
+        canvas).
+    """
+    corner, size = _window(view)
+    part = tf.cond(
+        _is_scaled(image, view),
+        lambda: _scaled_part(image, view.size, corner, size),
+        lambda: tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0)),
+    )
+    return _mirrored(tf.ensure_shape(part, [None, None, 3]), view), tf.maximum(-view.origin, 0)
+
+
+def place(
+    part: tf.Tensor, offset: tf.Tensor, size: int | tf.Tensor, colour: tuple[int, ...]
+) -> tf.Tensor:
+    """Places pixels in a square canvas of one colour; what falls outside the canvas is cut off.
+
+    Args:
+        part: uint8 [height, width, channels].
+        offset: int32 [2], (y, x) of the part's first pixel in the canvas; may be negative or beyond
+            the canvas.
+        size: side of the canvas in pixels, an int or int32 scalar.
+        colour: one int in 0..255 for each channel, the colour of the canvas.
+
+    Returns:
+        uint8 [size, size, channels].
+    """
+    start = tf.clip_by_value(-offset, 0, tf.shape(part)[:2])
+    end = tf.clip_by_value(size - offset, start, tf.shape(part)[:2])
+    part = part[start[0] : end[0], start[1] : end[1]]
+    before = tf.clip_by_value(offset, 0, size)
+    after = size - before - (end - start)
+    paddings = tf.stack([before, after], axis=1)
+    paddings = tf.concat([paddings, [[0, 0]]], axis=0)
+    if len(set(colour)) == 1:
+        return tf.pad(part, paddings, constant_values=tf.constant(colour[0], tf.uint8))
+    # tf.pad knows one value for all channels. uint8 arithmetic wraps around, so shifting the colour
+    # to zero and back is exact.
+    colour = tf.constant(colour, tf.uint8)
+    return tf.pad(part - colour, paddings) + colour
+
+
+def round_to_uint8(pixels: tf.Tensor) -> tf.Tensor:
+    """Rounds float pixels in 0..255 to the nearest uint8, halves upwards as OpenCV does."""
+    return tf.cast(pixels + 0.5, tf.uint8)
+
+
+def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
+    """Makes the int32 [2] seed of TensorFlow's stateless ops from an int, or passes it on."""
+    if isinstance(seed, int):
+        # The lower 62 bits, so that numpy-style seeds beyond int32 do not collide.
+        seed = [seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF]
+    seed = tf.convert_to_tensor(seed, tf.int32)
+    if seed.shape != [2]:
+        raise ValueError(f"seed must be an int or int32 [2], got shape {seed.shape}.")
+    return seed
+
+
+def uniform(lowest: tf.Tensor, highest: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Draws int32 uniformly from lowest..highest, both included, each element from its own range.
+
+    The op behind it has one range for all, hence the remainder of a 62-bit draw, which is uniform
+    to within a factor of 1 + 2^-30.
+    """
+    span = tf.cast(highest - lowest + 1, tf.int64)
+    draw = tf.random.stateless_uniform(tf.shape(span), seed, 0, 2**62, tf.int64)
+    return lowest + tf.cast(draw % span, tf.int32)
+
+
+def _scaled_size(size, shorter_side):
+    """The (height, width) with the shorter side scaled down to `shorter_side`, never up."""
+    if shorter_side is None:
+        return size
+    shorter = tf.reduce_min(size)
+    target = tf.minimum(shorter, shorter_side)
+    return tf.maximum((2 * size * target + shorter) // (2 * shorter), 1)
+
+
+def _window(view):
+    """First (y, x) and size of what the canvas shows of the scaled image, before the mirror."""
+    start = tf.maximum(view.origin, 0)
+    end = tf.minimum(view.origin + view.crop, view.size)
+    # Column x of the mirror image is column width - 1 - x.
+    left = tf.where(view.mirror, view.size[1] - end[1], start[1])
+    return tf.stack([start[0], left]), end - start
+
+
+def _is_scaled(pixels, view):
+    return tf.reduce_any(view.size != tf.shape(pixels)[:2])
+
+
+def _mirrored(part, view):
+    """Flips [height, width, channels] left-right if the view is mirrored."""
+    return tf.raw_ops.Reverse(tensor=part, dims=tf.stack([False, view.mirror, False]))
+
+
+def _seen_label(label, view):
+    """The part of the label map that lies in the canvas, without padding."""
+    corner, size = _window(view)
+
+    def nearest():
+        # At half-pixel centres, as the image: floor((i + 1/2) * length / scaled length).
+        ys, xs = (
+            (2 * tf.range(corner[i], corner[i] + size[i]) + 1)
+            * tf.shape(label)[i]
+            // (2 * view.size[i])
+            for i in range(2)
+        )
+        return tf.gather(tf.gather(label, ys), xs, axis=1)
+
+    part = tf.cond(_is_scaled(label, view), nearest, lambda: tf.slice(label, corner, size))
+    return _mirrored(part[..., None], view)[..., 0]
+
+
+def _draw_labelled(label, name, seed):
+    """Draws one labelled pixel, int32 [2]; raises, with the file's name, if there is none."""
+    labelled = tf.where(label != datasets.VOID)
+    found = tf.debugging.Assert(
+        tf.size(labelled) > 0,
+        ["No pixel of the label map", name, "is labelled at (height, width)", tf.shape(label)]
+        + ["(255 is void). Leave it out of the split, or raise shorter_side."],
+    )
+    with tf.control_dependencies([found]):
+        index = uniform(0, tf.shape(labelled)[0] - 1, seed)
+    return tf.cast(labelled[index], tf.int32)
+
+
+def _scaled_part(image, size, corner, part_size):
+    """Pixels corner..corner + part_size of the image scaled to `size`; no others are computed."""
+    scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
+    pixels = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=part_size,
+        scale=scale,
+        translation=-tf.cast(corner, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return round_to_uint8(pixels[0])

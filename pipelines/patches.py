@@ -1,0 +1,439 @@
+"""The Mix step: patches of many sizes around random labelled pixels of one image (M&M paper, Mix).
+
+`sample_boxes` draws square boxes and their labels from a label map, `cut` cuts them out of the
+image and resizes them to one size. Boxes are int32 `[y0, x0, y1, x1]`, end exclusive, and may leave
+the image. Label maps hold class ids, 255 is void. Graph mode, stateless: the result is a function
+of the arguments and the seed.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from pipelines import datasets, ops
+
+RULES = ("paper", "release")
+
+CANDIDATES_PER_PATCH = 5  # released code, sampling_layers.py
+
+# Released code, create_patch.py: more than 0.6 of the reference area covered already = rejected.
+RELEASE_OVERLAP = (3, 5)
+
+# Two patches of equal area a that share 0.6 a have the intersection over union 0.6 / (2 - 0.6).
+PAPER_OVERLAP = 3 / 7
+
+
+class Chosen(NamedTuple):
+    """Patches of one image: boxes int32 [n, 4], labels int32 [n], refilled bool [n] (rejected, but
+    put back)."""
+
+    boxes: tf.Tensor
+    labels: tf.Tensor
+    refilled: tf.Tensor
+
+
+def sample_boxes(
+    label: tf.Tensor,
+    num_patches: int,
+    min_size: int,
+    max_size: int,
+    rule: str = "paper",
+    background_label: int | None = None,
+    seed: int | tf.Tensor = 0,
+    background_share: float = 0.1,
+    class_balanced: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws the boxes and labels of one image's patches.
+
+    Five candidates are drawn for each wanted patch: a centre pixel, uniform with replacement over
+    the labelled pixels, and a side floor(U / 2) * 2 with U uniform on min_size..max_size.
+    Candidates that overlap too much with those taken before are rejected; if too few are left,
+    rejected ones are put back in the order in which they were drawn.
+
+    With a `background_label`, max(1, floor(num_patches * background_share)) patches have their
+    centre on background and the others, at least one, on foreground; where an image lacks one kind,
+    the other stands in. A single patch is a foreground patch (the released code would make two, and
+    fails). Without a background label, or with background_share=0, all classes form one pool.
+
+    Rule "paper", ours, for the paper says only that strongly overlapping patches are discarded:
+    greedily in order of drawing, a candidate is rejected when its intersection over union with a
+    patch already chosen exceeds 3/7, which is what two patches of one size have that share 0.6 of
+    their area. Foreground and background are judged together, and a patch's label is that of its
+    centre pixel, always.
+
+    Rule "release" (create_patch.py): a foreground candidate is rejected when the pixels of its box,
+    clipped to the map, that accepted boxes cover already number more than 0.6 times the area of the
+    *first* candidate. Background candidates are not compared, and are labelled `background_label`
+    even on a map without background. A void label, which the released code gives on an all-void
+    map, is never given.
+
+    Args:
+        label: integer [height, width], class ids 0..254, 255 = void.
+        num_patches: boxes to draw, at least 1.
+        min_size: smallest side in pixels, even, at least 2.
+        max_size: largest side in pixels, even, at least min_size.
+        rule: "paper" or "release".
+        background_label: the id of the background class, None if there is none.
+        seed: int or int32 [2].
+        background_share: share of background patches, 0..1; 0.1 in the released code.
+        class_balanced: draw centres of the (foreground) pool by class first, uniform over the
+            classes present, then uniform over the pixels of that class.
+
+    Returns:
+        (boxes int32 [num_patches, 4], labels int32 [num_patches]), foreground first. The labelled
+        pixel of a box is (y0 + side // 2, x0 + side // 2).
+
+    Raises:
+        ValueError: an argument is out of range; or, called eagerly, no pixel is labelled.
+        tf.errors.InvalidArgumentError: no pixel is labelled, in graph mode.
+    """
+    chosen = _sample(
+        *(label, num_patches, min_size, max_size, rule, background_label),
+        *(seed, background_share, class_balanced),
+    )
+    return chosen.boxes, chosen.labels
+
+
+def cut(
+    image: tf.Tensor, boxes: tf.Tensor, size: int, pad_colour: tuple[int, int, int] = (0, 0, 0)
+) -> tf.Tensor:
+    """Cuts boxes out of an image and resizes each to one size.
+
+    What lies outside the image has the pad colour *before* the resizing, which is bilinear with
+    half-pixel centres and clamped edges and without antialiasing (released code, get_patch:
+    OpenCV's INTER_LINEAR).
+
+    Args:
+        image: uint8 [height, width, 3].
+        boxes: int32 [num_patches, 4], squares, num_patches known when the graph is built.
+        size: side of the patches in pixels.
+        pad_colour: three ints in 0..255.
+
+    Returns:
+        uint8 [num_patches, size, size, 3].
+    """
+    check_pad_colour(pad_colour)
+    boxes = tf.convert_to_tensor(boxes, tf.int32)
+    if boxes.shape.rank != 2 or boxes.shape[0] is None or boxes.shape[1] != 4:
+        raise ValueError(
+            f"boxes must be [num_patches, 4] with a static num_patches, got {boxes.shape}."
+        )
+
+    def patch(box):
+        side = box[2] - box[0]
+        square = ops.place(image, -box[:2], side, pad_colour)
+        return ops.round_to_uint8(tf.image.resize(square[None], [size, size]))
+
+    # A Python loop: its slices and resizes run side by side, and cost half of what tf.map_fn does.
+    return tf.concat([patch(box) for box in tf.unstack(boxes)], axis=0)
+
+
+def check_sampling(
+    num_patches: int,
+    min_size: int,
+    max_size: int,
+    rule: str,
+    background_label: int | None,
+    background_share: float,
+) -> None:
+    """Raises ValueError for settings that `sample_boxes` cannot follow; the ranges stand there."""
+    if rule not in RULES:
+        hint = datasets.suggest(str(rule), RULES)
+        raise ValueError(f"Unknown overlap rule {rule!r}: expected one of {RULES}.{hint}")
+    if num_patches < 1:
+        raise ValueError(f"num_patches must be at least 1, got {num_patches}.")
+    if min_size < 2 or min_size % 2 or max_size % 2:
+        raise ValueError(
+            f"Patch sizes must be even and at least 2, got {min_size} to {max_size}: "
+            "use the next even numbers."
+        )
+    if min_size > max_size:
+        raise ValueError(
+            f"min_size must not exceed max_size, got {min_size} > {max_size}: swap them."
+        )
+    if not 0 <= background_share <= 1:
+        raise ValueError(f"background_share must lie in 0..1, got {background_share}.")
+    if background_label is not None and not 0 <= background_label < datasets.VOID:
+        raise ValueError(
+            f"background_label must lie in 0..254, got {background_label}; "
+            "None means that there is no background."
+        )
+
+
+def check_pad_colour(pad_colour: tuple[int, int, int]) -> None:
+    """Raises ValueError unless the colour is three integers in 0..255."""
+    if len(pad_colour) != 3 or any(c != int(c) or not 0 <= c <= 255 for c in pad_colour):
+        raise ValueError(f"pad_colour must be three integers in 0..255, got {pad_colour}.")
+
+
+def _sample(
+    label,
+    num_patches,
+    min_size,
+    max_size,
+    rule,
+    background_label,
+    seed,
+    background_share,
+    class_balanced,
+):
+    """`sample_boxes` with its inner result: returns Chosen."""
+    check_sampling(num_patches, min_size, max_size, rule, background_label, background_share)
+    if background_share == 0:
+        background_label = None  # without a share of its own, background is a class like any other
+    quotas = _quotas(num_patches, background_label, background_share)
+    seeds = tf.random.split(ops.as_seed(seed), 2)
+    label = tf.convert_to_tensor(label)
+    if label.shape.rank != 2 or not label.dtype.is_integer:
+        raise ValueError(f"label must be integer [height, width], got {label.dtype} {label.shape}.")
+    centres = _draw_centres(label, quotas, background_label, class_balanced, seeds[0])
+    boxes = _boxes(centres, min_size, max_size, seeds[1])
+    labels = tf.cast(tf.gather_nd(label, centres), tf.int32)
+    if rule == "release":
+        return _choose_release(boxes, labels, quotas, tf.shape(label), background_label)
+    return _choose_paper(boxes, labels, quotas)
+
+
+def _quotas(num_patches, background_label, background_share):
+    """Numbers of foreground and background patches (released code, sampling_layers.py)."""
+    if background_label is None or num_patches == 1:
+        return num_patches, 0
+    background = min(max(1, int(num_patches * background_share)), num_patches - 1)
+    return num_patches - background, background
+
+
+# Drawing candidates
+
+
+def _draw_centres(label, quotas, background_label, class_balanced, seed):
+    """Draws the candidates' centre pixels, foreground first: int32 [5 * sum(quotas), 2]."""
+    seeds = tf.random.split(seed, 3)
+    num_foreground, num_background = (CANDIDATES_PER_PATCH * quota for quota in quotas)
+    labelled = _check_labelled(_count_rows(label != datasets.VOID))
+    if background_label is None:
+        background = tf.zeros_like(labelled)
+    else:
+        background = _count_rows(label == background_label)
+    if class_balanced:
+        centres = _draw_by_class(label, background_label, num_foreground, seeds[0], seeds[2])
+    else:
+        centres = _draw_uniform(
+            *(label, labelled - background, labelled, num_foreground, seeds[0]),
+            lambda pixels: (
+                pixels != (datasets.VOID if background_label is None else background_label)
+            ),
+        )
+    if not num_background:
+        return centres
+    others = _draw_uniform(
+        *(label, background, labelled, num_background, seeds[1]),
+        lambda pixels: pixels == background_label,
+    )
+    return tf.concat([centres, others], axis=0)
+
+
+def _draw_uniform(label, pool, labelled, num, seed, is_member):
+    """Draws pixels uniformly from a pool, or, where it is empty, from all labelled pixels.
+
+    Args:
+        label: integer [height, width].
+        pool: int32 [height], the number of pool pixels in each row.
+        labelled: int32 [height], the number of labelled pixels in each row.
+        num: how many to draw.
+        seed: int32 [2].
+        is_member: function from labels to bool, whether a labelled pixel is in the pool.
+    """
+    empty = tf.reduce_sum(pool) == 0
+    rows = tf.where(empty, labelled, pool)
+    rank = ops.uniform(tf.zeros([num], tf.int32), tf.reduce_sum(rows) - 1, seed)
+    return _locate(
+        label,
+        rows[:, None],
+        rank,
+        lambda pixels: (pixels != datasets.VOID) & (empty | is_member(pixels)),
+    )
+
+
+def _draw_by_class(label, background_label, num, class_seed, seed):
+    """Draws classes present, uniformly, then for each one of its pixels, uniformly.
+
+    Background is drawn only where there is nothing else.
+    """
+    rows = tf.math.bincount(tf.cast(label, tf.int32), minlength=256, maxlength=256, axis=-1)
+    classes = tf.range(256)
+    present = (tf.reduce_sum(rows, axis=0) > 0) & (classes != datasets.VOID)
+    if background_label is not None:
+        foreground = present & (classes != background_label)
+        present = tf.where(tf.reduce_any(foreground), foreground, present)
+    present = tf.boolean_mask(classes, present)
+    drawn = tf.gather(
+        present, ops.uniform(tf.zeros([num], tf.int32), tf.size(present) - 1, class_seed)
+    )
+    rows = tf.gather(rows, drawn, axis=1)
+    rank = ops.uniform(0, tf.reduce_sum(rows, axis=0) - 1, seed)
+    return _locate(label, rows, rank, lambda pixels: tf.cast(pixels, tf.int32) == drawn[:, None])
+
+
+def _locate(label, rows, rank, is_member):
+    """Finds the rank-th members in reading order: the row by the counts, then the column in it.
+
+    Listing all pixels of a map would take several times as long as everything else here.
+
+    Args:
+        label: integer [height, width].
+        rows: int32 [height, num] or [height, 1], members in each row, for each of the num draws or
+            for all.
+        rank: int32 [num].
+        is_member: function from labels [num, width] to bool.
+
+    Returns:
+        int32 [num, 2], (row, column).
+    """
+    ends = tf.cumsum(rows, axis=0)
+    above = ends <= rank
+    y = tf.reduce_sum(tf.cast(above, tf.int32), axis=0)
+    rank_in_row = rank - tf.reduce_max(tf.where(above, ends, 0), axis=0)
+    members = is_member(tf.gather(label, y))
+    columns = tf.cast(tf.where(members)[:, 1], tf.int32)
+    first = tf.cumsum(_count_rows(members), exclusive=True)
+    return tf.stack([y, tf.gather(columns, first + rank_in_row)], axis=1)
+
+
+def _count_rows(mask):
+    return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def _check_labelled(rows):
+    """Passes on the labelled pixels' number by row; raises if there are none."""
+    message = (
+        "No pixel of the label map is labelled (all are 255, void), so no patch can be drawn. "
+        "Leave such images out, for instance with Split.labelled()."
+    )
+    if tf.executing_eagerly() and not tf.reduce_any(rows > 0):
+        raise ValueError(message)
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_any(rows > 0), [message])]):
+        return tf.identity(rows)
+
+
+def _boxes(centres, min_size, max_size, seed):
+    """Gives each centre a box of random even side."""
+    sides = tf.random.stateless_uniform(
+        tf.shape(centres)[:1], seed, min_size, max_size + 1, tf.int32
+    )
+    half = (sides // 2)[:, None]
+    return tf.concat([centres - half, centres + half], axis=1)
+
+
+# Choosing among candidates
+
+
+def _choose_paper(boxes, labels, quotas):
+    num_foreground, num_background = quotas
+    split = CANDIDATES_PER_PATCH * num_foreground
+    survived = _survivors_paper(boxes[:split], num_foreground)
+    chosen = _take(boxes[:split], labels[:split], survived, num_foreground)
+    if not num_background:
+        return chosen
+    boxes, labels = boxes[split:], labels[split:]
+    blocked = tf.reduce_any(_overlap(boxes, chosen.boxes), axis=1)
+    survived = _survivors_paper(boxes, num_background, blocked)
+    return _join(chosen, _take(boxes, labels, survived, num_background))
+
+
+def _choose_release(boxes, labels, quotas, size, background_label):
+    num_foreground, num_background = quotas
+    split = CANDIDATES_PER_PATCH * num_foreground
+    survived = _survivors_release(boxes[:split], _areas(boxes)[0], size, num_foreground)
+    chosen = _take(boxes[:split], labels[:split], survived, num_foreground)
+    if not num_background:
+        return chosen
+    background = Chosen(
+        boxes[split : split + num_background],
+        tf.fill([num_background], background_label),
+        tf.zeros([num_background], tf.bool),
+    )
+    return _join(chosen, background)
+
+
+def _take(boxes, labels, survived, num):
+    """The first `num` survivors, filled up with rejected candidates, both in candidate order."""
+    order = tf.argsort(tf.cast(~survived, tf.int32), stable=True)[:num]
+    return Chosen(tf.gather(boxes, order), tf.gather(labels, order), ~tf.gather(survived, order))
+
+
+def _join(first, second):
+    return Chosen(*(tf.concat(parts, axis=0) for parts in zip(first, second, strict=True)))
+
+
+def _survivors_paper(boxes, limit, blocked=None):
+    """Marks the first `limit` candidates that greedy rejection keeps: bool [num].
+
+    Non-maximum suppression with falling scores is exactly this, in one op. Areas are exact in
+    float32 up to sides of 4096, and a quotient of such areas never lies so near to 3/7 that its
+    rounding matters for sides up to 512.
+    """
+    num = boxes.shape[0]
+    scores = tf.range(num, 0, -1, dtype=tf.float32)
+    if blocked is not None:
+        scores = tf.where(blocked, -1.0, scores)
+    kept = tf.image.non_max_suppression(
+        tf.cast(boxes, tf.float32), scores, limit, iou_threshold=PAPER_OVERLAP, score_threshold=0.0
+    )
+    return tf.reduce_any(kept[:, None] == tf.range(num), axis=0)
+
+
+def _overlap(boxes, others):
+    """Whether intersection over union exceeds 3/7, in integers: bool [num_boxes, num_others]."""
+    start = tf.maximum(boxes[:, None, :2], others[:, :2])
+    end = tf.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared = tf.reduce_prod(tf.maximum(end - start, 0), axis=2)
+    union = _areas(boxes)[:, None] + _areas(others) - shared
+    return 7 * shared > 3 * union
+
+
+def _areas(boxes):
+    return (boxes[:, 2] - boxes[:, 0]) ** 2
+
+
+def _survivors_release(boxes, reference_area, size, limit):
+    """Marks the first `limit` candidates that the released code's coverage rule keeps: bool [num].
+
+    The coverage map is held on the grid of the boxes' own edges, at most 2 num - 1 cells a side,
+    rather than in pixels; the areas are the same.
+
+    Args:
+        boxes: int32 [num, 4] in the order of judging.
+        reference_area: int32 scalar, the area that overlaps are compared with.
+        size: int32 [2], (height, width) of the label map, to which boxes are clipped.
+        limit: stop after so many survivors.
+    """
+    num = boxes.shape[0]
+    boxes = tf.clip_by_value(boxes, 0, tf.concat([size, size], 0))
+    inside_y, heights = _grid(boxes[:, 0], boxes[:, 2])
+    inside_x, widths = _grid(boxes[:, 1], boxes[:, 3])
+    areas = heights[:, None] * widths
+    times, threshold = RELEASE_OVERLAP[1], RELEASE_OVERLAP[0] * reference_area
+
+    def unfinished(i, survived, _):
+        return (i < num) & (tf.reduce_sum(tf.cast(survived, tf.int32)) < limit)
+
+    def judge(i, survived, covered):
+        box = inside_y[i][:, None] & inside_x[i]
+        overlap = tf.reduce_sum(tf.where(box & covered, areas, 0))
+        keep = times * overlap <= threshold
+        return i + 1, survived | (keep & (tf.range(num) == i)), covered | (keep & box)
+
+    nothing = (0, tf.zeros([num], tf.bool), tf.zeros_like(areas, tf.bool))
+    return tf.while_loop(unfinished, judge, nothing)[1]
+
+
+def _grid(starts, ends):
+    """Cuts an axis at all edges of the intervals start..end.
+
+    Returns:
+        (bool [num_intervals, num_cells], whether an interval holds a cell; int32 [num_cells], the
+        cells' lengths).
+    """
+    edges = tf.sort(tf.concat([starts, ends], axis=0))
+    inside = (edges[:-1] >= starts[:, None]) & (edges[1:] <= ends[:, None])
+    return inside, edges[1:] - edges[:-1]

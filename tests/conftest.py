@@ -1,0 +1,27 @@
+"""Settings and fixtures that several rooms' tests share."""
+
+import json
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # figures and bit-equality are promised on the CPU
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Function(name) -> content of tests/golden/NAME.json."""
+    folder = pathlib.Path(__file__).parent / "golden"
+    return lambda name: json.loads((folder / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder with camvid/ and VOCdevkit/; tests that ask for it are skipped where there is none."""
+    path = os.environ.get("MM_TEST_DATA")
+    if not path or not pathlib.Path(path).is_dir():
+        pytest.skip("MM_TEST_DATA does not name a folder with real data sets")
+    return pathlib.Path(path)

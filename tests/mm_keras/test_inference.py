@@ -1,0 +1,144 @@
+"""Whole images: geometry of the protocols, ensembles, and the SavedModel in a bare process."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones, inference
+
+
+def _model(num_classes=4, pixels="bgr", seed=0, **arguments):
+    keras.utils.set_random_seed(seed)
+    model = mm_keras.HypercolumnSegmenter(
+        backbones.build("testing", pixels), num_classes, **arguments
+    )
+    rng = np.random.default_rng(seed)
+    for variable in (*model.hypercolumn.weights, *model.score.weights):
+        variable.assign(rng.normal(scale=0.1, size=variable.shape))
+    return model
+
+
+def _images(height, width, batch=1):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (batch, height // 8 + 1, width // 8 + 1, 3))
+    return coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width].astype("uint8")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30, 41), (64, 48)])
+def test_native_gives_probabilities_at_the_own_size(size):
+    predictor = mm_keras.Predictor(_model())
+    probabilities = predictor.probabilities(_images(*size, batch=2)).numpy()
+    assert probabilities.shape == (2, *size, 4)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    prediction = predictor.predict(_images(*size, batch=2))
+    np.testing.assert_array_equal(prediction.class_ids, probabilities.argmax(-1))
+    np.testing.assert_allclose(prediction.probability, probabilities.max(-1), atol=1e-6)
+
+
+def test_native_keeps_the_cells_of_the_network():
+    model, images = _model(), _images(30, 41)
+    probabilities = mm_keras.Predictor(model).probabilities(images)
+    np.testing.assert_allclose(
+        probabilities[:, ::2, ::2], keras.ops.softmax(model(images)), atol=2e-4
+    )
+
+
+def test_shorter_side_shrinks_larger_images_only():
+    protocol = inference.Native(shorter_side=20)
+    assert protocol.enter(_images(40, 60)).shape == (1, 20, 30, 3)
+    assert protocol.enter(_images(15, 60)).shape == (1, 15, 60, 3)
+    predictor = mm_keras.Predictor(_model(), shorter_side=20)
+    assert predictor.predict(_images(40, 60)).class_ids.shape == (1, 40, 60)
+
+
+def _picks(part, indices):
+    return (
+        indices[:5] == part["first5"]
+        and indices[-5:] == part["last5"]
+        and sum(indices) == part["sum"]
+    )
+
+
+@pytest.mark.parametrize("case", range(9))
+def test_pascal_geometry(golden, case):
+    case = golden("pascal_protocol")[case]
+    size = [case["h"], case["w"]]
+    offset, placed = (part.numpy().tolist() for part in inference.centred(tf.constant(size), 512))
+    assert offset == [case["pad"]["top"], case["pad"]["left"]]
+    assert placed == [case["pad"]["new_rows"], case["pad"]["new_cols"]]
+    for side, stride in ((256, 2), (512, 1)):
+        rows, columns = np.mgrid[0:side, 0:side].astype("float32")
+        cells = np.stack([rows, columns], -1)[None]
+        taken = inference.Pascal().leave(cells, stride, tf.constant(size))[0].numpy().astype(int)
+        assert _picks(case[f"nearest_rows_from_{side}"], taken[:, 0, 0].tolist())
+        assert _picks(case[f"nearest_cols_from_{side}"], taken[0, :, 1].tolist())
+
+
+def test_pascal_canvas_is_the_resized_image_in_the_pad_colour():
+    image = _images(300, 400)
+    canvas = inference.Pascal(pad_colour=(122, 116, 104)).enter(image)[0].numpy()
+    assert canvas.shape == (512, 512, 3)
+    np.testing.assert_array_equal(canvas[0, 0], [122, 116, 104])
+    np.testing.assert_array_equal(canvas[448:], np.broadcast_to([122, 116, 104], (64, 512, 3)))
+    theirs = PIL.Image.fromarray(image[0]).resize((512, 384), PIL.Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(canvas[64:448], np.asarray(theirs), atol=1)
+
+
+def test_ensemble_is_the_mean_of_probabilities():
+    models = [_model(seed=0), _model(pixels="gray", seed=1)]
+    images = _images(24, 24)
+    single = [mm_keras.Predictor(model).probabilities(images).numpy() for model in models]
+    both = mm_keras.Predictor(models).probabilities(images)
+    np.testing.assert_allclose(both, np.mean(single, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("models", "arguments", "message"),
+    [
+        ([], {}, "at least one"),
+        (1, {"protocol": "voc"}, "Unknown protocol 'voc'"),
+        (1, {"protocol": "pascal", "shorter_side": 9}, "fixes its own size"),
+        (1, {"shorter_side": 0}, "at least 1"),
+        (2, {}, "must agree"),
+    ],
+)
+def test_refuses_nonsense(models, arguments, message):
+    made = [_model(num_classes=3 + k) for k in range(models or 0)] if models else []
+    with pytest.raises(ValueError, match=message):
+        mm_keras.Predictor(made, **arguments)
+
+
+_SERVE = """
+import sys
+for name in ("keras", "mm_keras", "pipelines", "trainers"):
+    sys.modules[name] = None
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+images, encoded = np.load(sys.argv[2]), tf.constant([open(sys.argv[3], "rb").read()])
+out = model.signatures["serving_default"](images=tf.constant(images))
+coded = model.signatures["serve_encoded"](encoded=encoded)
+probabilities = model.signatures["serve_probabilities"](images=tf.constant(images))["probabilities"]
+np.savez(sys.argv[4], ids=out["class_ids"], p=out["probability"], coded=coded["class_ids"], all=probabilities)
+other = model.signatures["serving_default"](images=tf.zeros([3, 17, 90, 3], tf.uint8))
+assert other["class_ids"].shape == (3, 17, 90)
+"""
+
+
+def test_saved_model_answers_alike_with_tensorflow_alone(tmp_path):
+    predictor, images = mm_keras.Predictor(_model(), shorter_side=32), _images(40, 56)
+    predictor.export(tmp_path / "model")
+    np.save(tmp_path / "images.npy", images)
+    PIL.Image.fromarray(images[0]).save(tmp_path / "image.png")
+    paths = [str(tmp_path / name) for name in ("model", "images.npy", "image.png", "out.npz")]
+    subprocess.run([sys.executable, "-c", _SERVE, *paths], check=True)
+    served, prediction = np.load(tmp_path / "out.npz"), predictor.predict(images)
+    assert np.mean(served["ids"] == prediction.class_ids) >= 0.999
+    np.testing.assert_array_equal(served["coded"], served["ids"])
+    np.testing.assert_allclose(served["p"], prediction.probability, atol=1e-4)
+    np.testing.assert_allclose(served["all"], predictor.probabilities(images), atol=1e-4)

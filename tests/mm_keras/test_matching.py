@@ -1,0 +1,186 @@
+"""Match against a plain-Python construction, the exact distributions, and its own promises. Runs on any backend."""
+
+import collections
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from mm_keras import matching
+
+
+def _numpy(triplets):
+    return matching.Triplets(*(ops.convert_to_numpy(part) for part in triplets))
+
+
+def _visit(labels, bits):
+    """The rule as the paper tells it: nodes join one by one; what is missing is completed in a second pass."""
+    order = sorted(range(len(labels)), key=lambda node: bits[0][node])
+    time = {node: t for t, node in enumerate(order)}
+    by_class = sorted(range(len(labels)), key=lambda node: (labels[node], time[node]))
+    positive, negative, valid = {}, {}, {}
+    for t, node in enumerate(order):
+        earlier = [other for other in order[:t] if labels[other] == labels[node]]
+        members = [other for other in by_class if labels[other] == labels[node] and other != node]
+        candidates = earlier or members or [node]
+        positive[node] = candidates[bits[1][node] % len(candidates)]
+        earlier = [other for other in order[:t] if labels[other] != labels[node]]
+        strangers = [other for other in by_class if labels[other] != labels[node]]
+        candidates = earlier or strangers
+        valid[node] = bool(candidates)
+        negative[node] = candidates[bits[2][node] % len(candidates)] if candidates else node
+    return [[part[node] for node in range(len(labels))] for part in (positive, negative, valid)]
+
+
+def _random_labels(rng):
+    num_nodes = int(rng.integers(1, 40))
+    return rng.integers(0, rng.integers(1, num_nodes + 1), num_nodes).astype("int32") * 7
+
+
+def test_class_connected_equals_the_loop(monkeypatch):
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        labels = _random_labels(rng)
+        bits = rng.integers(0, 2**31 - 1, (3, len(labels)), dtype="int32")
+        monkeypatch.setattr(
+            keras.random, "randint", lambda *_, bits=bits, **__: ops.convert_to_tensor(bits)
+        )
+        triplets = _numpy(matching.class_connected(labels, seed=0))
+        positive, negative, valid = _visit(labels.tolist(), bits.tolist())
+        assert triplets.anchor.tolist() == list(range(len(labels)))
+        assert triplets.positive.tolist() == positive
+        assert triplets.negative.tolist() == negative
+        assert triplets.valid.tolist() == valid
+
+
+def _frequencies(function, labels, num_samples):
+    """Share of samples in which anchor i chose node j, as positive and as negative."""
+    labels = np.array(labels, "int32")
+    nodes = np.arange(len(labels))
+    positive, negative = np.zeros((2, len(labels), len(labels)))
+    for seed in range(num_samples):
+        triplets = _numpy(function(labels, seed))
+        positive[nodes, triplets.positive] += 1
+        negative[nodes[triplets.valid], triplets.negative[triplets.valid]] += 1
+    return positive / num_samples, negative / num_samples
+
+
+def _assert_close(share, probability, num_samples):
+    error = np.sqrt(probability * (1 - probability) / num_samples)
+    np.testing.assert_array_less(np.abs(share - probability), 5 * error + 1e-9)
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_exact_distribution(golden, case):
+    case = golden("matching")["triplet_exact"]["cases"][case]
+    num_samples = 300
+    positive, negative = _frequencies(matching.class_connected, case["labels"], num_samples)
+    _assert_close(positive, np.array(case["positive_prob"]), num_samples)
+    _assert_close(negative, np.array(case["negative_prob"]), num_samples)
+
+
+@pytest.mark.parametrize("name", ["triplet_large", "triplet_large_400"])
+def test_large_graph_statistics(golden, name):
+    """In-degrees tell the graph from independent picks: 0.426 of the nodes are never a positive, not 0.333."""
+    case = golden("matching")[name]
+    labels = np.repeat(np.arange(len(case["class_counts"])), case["class_counts"]).astype("int32")
+    in_large_class = np.array(case["class_counts"])[labels] >= 2
+    figures = collections.defaultdict(list)
+    for seed in range(120):
+        triplets = _numpy(matching.class_connected(labels, seed))
+        as_positive = np.bincount(triplets.positive, minlength=len(labels))[in_large_class]
+        as_negative = np.bincount(triplets.negative, minlength=len(labels))
+        figures["fraction_never_positive_mean_se"].append(np.mean(as_positive == 0))
+        figures["fraction_never_negative_mean_se"].append(np.mean(as_negative == 0))
+        figures["mean_sq_indegree_positive_mean_se"].append(np.mean(as_positive**2))
+        figures["mean_sq_indegree_negative_mean_se"].append(np.mean(as_negative**2))
+    for key, values in figures.items():
+        mean, error = case["mc"][key]
+        own_error = np.std(values) / np.sqrt(len(values))
+        assert abs(np.mean(values) - mean) <= 5 * np.hypot(error, own_error), key
+
+
+def _num_components(nodes, edges):
+    parent = {node: node for node in nodes}
+
+    def root(node):
+        while parent[node] != node:
+            node = parent[node]
+        return node
+
+    for a, b in edges:
+        parent[root(a)] = root(b)
+    return len({root(node) for node in nodes})
+
+
+def test_each_class_is_one_component():
+    rng = np.random.default_rng(1)
+    for seed in range(50):
+        labels = _random_labels(rng)
+        triplets = _numpy(matching.class_connected(labels, seed))
+        for label in set(labels.tolist()):
+            nodes = np.flatnonzero(labels == label).tolist()
+            edges = [(node, int(triplets.positive[node])) for node in nodes]
+            assert _num_components(nodes, edges) == 1
+
+
+def test_random_triplets_pair_without_overlap():
+    rng = np.random.default_rng(2)
+    for seed in range(100):
+        labels = _random_labels(rng)
+        triplets = _numpy(matching.random_triplets(labels, seed))
+        has_stranger = len(set(labels.tolist())) > 1
+        paired = triplets.positive != triplets.anchor
+        np.testing.assert_array_equal(triplets.positive[triplets.positive], triplets.anchor)
+        np.testing.assert_array_equal(labels[triplets.positive], labels)
+        np.testing.assert_array_equal(triplets.valid, paired & has_stranger)
+        for label in set(labels.tolist()):
+            members = labels == label
+            assert np.sum(members & ~paired) == np.sum(members) % 2
+        if has_stranger:
+            assert np.all(labels[triplets.negative] != labels)
+
+
+def test_random_triplets_are_uniform():
+    num_samples = 600
+    positive, negative = _frequencies(matching.random_triplets, [0, 0, 0, 0, 1, 1], num_samples)
+    expected = np.kron(np.eye(2), np.ones((4, 4)))[:6, :6]
+    expected = np.array(
+        [[0 if i == j else same for j, same in enumerate(row)] for i, row in enumerate(expected)]
+    )
+    _assert_close(positive, expected / expected.sum(1, keepdims=True), num_samples)
+    strangers = 1 - np.kron(np.eye(2), np.ones((4, 4)))[:6, :6]
+    _assert_close(negative, strangers / strangers.sum(1, keepdims=True), num_samples)
+
+
+def test_same_int_seed_same_triplets_and_generator_moves_on():
+    labels = np.arange(60, dtype="int32") % 5
+    first = _numpy(matching.class_connected(labels, 3))
+    again = _numpy(matching.class_connected(labels, 3))
+    np.testing.assert_array_equal(first.negative, again.negative)
+    generator = keras.random.SeedGenerator(3)
+    one = _numpy(matching.class_connected(labels, generator))
+    two = _numpy(matching.class_connected(labels, generator))
+    assert np.any(one.negative != two.negative)
+
+
+@pytest.mark.parametrize("function", [matching.class_connected, matching.random_triplets])
+def test_one_node_has_no_valid_triplet(function):
+    triplets = _numpy(function(np.array([4], "int32"), 0))
+    assert triplets == ([0], [0], [0], [False])
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 2), "int32"), np.zeros(3, "float32")])
+def test_refuses_what_is_no_vector_of_labels(labels):
+    with pytest.raises(ValueError, match="Labels must be"):
+        matching.class_connected(labels, 0)
+
+
+def test_no_quadratic_memory():
+    """At 65,536 nodes an N x N mask of booleans alone would take 4 GiB."""
+    labels = np.arange(65536, dtype="int32") % 21
+    triplets = _numpy(matching.class_connected(labels, 0))
+    assert np.all(labels[triplets.positive] == labels) and np.all(
+        labels[triplets.negative] != labels
+    )

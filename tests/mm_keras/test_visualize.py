@@ -1,0 +1,207 @@
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mm_keras import visualize
+
+NAMES = ["sky", "road", "a class with a very long name"]
+COLOURS = [[128, 128, 128], [200, 0, 0], [0, 0, 90]]
+
+
+@pytest.fixture(scope="module")
+def patches():
+    return np.random.default_rng(0).integers(0, 256, (7, 100, 100, 3), np.uint8)
+
+
+def find(picture, part):
+    """All (row, column) at which `part` stands in `picture`, by comparing everything."""
+    height, width = part.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(picture, part.shape)[:, :, 0]
+    corner = np.argwhere((picture[..., :3] == part[0, 0]).all(-1))
+    fits = [
+        (y, x)
+        for y, x in corner
+        if y + height <= len(picture)
+        and x + width <= picture.shape[1]
+        and (windows[y, x] == part).all()
+    ]
+    return [(int(y), int(x)) for y, x in fits]
+
+
+def has_margin(picture):
+    """Whether a white margin runs around the picture, so that nothing was cut off."""
+    edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    return picture.dtype == np.uint8 and all((edge == 255).all() for edge in edges)
+
+
+def is_hatch(area):
+    return {tuple(c) for c in area.reshape(-1, 3)} == {(0, 0, 0), (128, 128, 128)}
+
+
+def test_colour_map_paints_classes_and_hatches_the_rest():
+    labels = np.full((12, 16), 255, np.uint8)
+    labels[:4], labels[4:8] = 1, 2
+    picture = visualize.colour_map(labels, COLOURS)
+    assert picture.dtype == np.uint8 and picture.shape == (12, 16, 3)
+    assert (picture[:4] == COLOURS[1]).all() and (picture[4:8] == COLOURS[2]).all()
+    assert is_hatch(picture[8:])
+    assert is_hatch(visualize.colour_map(np.full((8, 8), -1), COLOURS))
+
+
+def test_colour_map_of_an_empty_map_is_empty():
+    assert visualize.colour_map(np.zeros((0, 4), int), COLOURS).shape == (0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "labels, colours, message",
+    [
+        (np.zeros((2, 2)), COLOURS, "integer map.*float64"),
+        (np.zeros(4, int), COLOURS, r"integer map.*\(4,\)"),
+        (np.zeros((2, 2), int), [1, 2, 3], r"num_classes, 3.*\(3,\)"),
+        (np.zeros((2, 2), int), [[0, 0, 256]], "0 to 256"),
+    ],
+)
+def test_colour_map_names_bad_input(labels, colours, message):
+    with pytest.raises(ValueError, match=message):
+        visualize.colour_map(labels, colours)
+
+
+def test_patch_gallery_shows_each_patch_in_its_frame(patches):
+    labels = [0, 1, 2, 1, 0, 2, 255]
+    picture = visualize.patch_gallery(patches, labels, NAMES, COLOURS, columns=3)
+    assert has_margin(picture)
+    places = [find(picture, patch) for patch in patches]
+    assert all(len(place) == 1 for place in places)
+    rows, columns = np.array([place[0] for place in places]).T
+    assert len(set(rows)) == 3 and len(set(columns)) == 3
+    assert list(rows) == sorted(rows)
+    for label, y, x in zip(labels, rows, columns, strict=True):
+        colour = COLOURS[label] if label < 3 else [128, 128, 128]
+        assert (picture[y - 1, x : x + 100] == colour).all()
+        assert (picture[y : y + 100, x - 1] == colour).all()
+
+
+def test_captions_differ_by_name_and_long_names_stay_in_their_tile(patches):
+    def caption(name):
+        picture = visualize.patch_gallery(patches[:1], [0], [name], [[0, 0, 90]])
+        (y, x), *_ = find(picture, patches[0])
+        return picture[y + 101 :, x - 3 : x + 103]
+
+    road, long = caption("road"), caption(NAMES[2])
+    assert road.shape == long.shape
+    assert (road != caption("sky")).any()
+    inked = (long[:18] == 255).all(axis=-1)
+    assert inked.any()
+    assert not inked[:, :2].any() and not inked[:, -2:].any()
+
+
+def test_small_patches_are_enlarged_by_whole_pixels():
+    patch = np.random.default_rng(1).integers(0, 256, (1, 20, 20, 3), np.uint8)
+    picture = visualize.patch_gallery(patch, [0], NAMES, COLOURS)
+    assert find(picture, np.kron(patch[0], np.ones((5, 5, 1), np.uint8)))
+
+
+def test_triplet_gallery_puts_one_triplet_in_a_row(patches):
+    labels = [0, 0, 1, 1, 2, 2, 2]
+    anchor, positive, negative = [0, 1, 2], [1, 0, 3], [4, 5, 6]
+    picture = visualize.triplet_gallery(
+        patches, labels, anchor, positive, negative, [True, False, True], NAMES, COLOURS
+    )
+    assert has_margin(picture)
+    found = [find(picture, patch) for patch in patches]
+    # Patches 0 and 1 stand in two rows; triplet 1 is not valid: last, and without patch 5.
+    assert [len(place) for place in found] == [2, 2, 1, 1, 1, 0, 1]
+    (y0, x0), (y1, x1), (y2, x2) = found[0][0], found[1][0], found[4][0]
+    assert y0 == y1 == y2 and x0 < x1 < x2
+    (y0, x0), (y1, x1), (y2, x2) = found[2][0], found[3][0], found[6][0]
+    assert y0 == y1 == y2 and x0 < x1 < x2
+    (y1, x1), (y0, x0) = found[1][1], found[0][1]
+    assert y1 == y0 > y2 and x1 < x0
+    assert is_hatch(picture[y1 : y1 + 100, x2 : x2 + 100])
+
+
+@pytest.mark.parametrize("num_valid", [0, 1, 3, 7])
+def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
+    nodes, valid = np.arange(7), np.arange(7) < num_valid
+
+    def height(num_rows):
+        return len(
+            visualize.triplet_gallery(
+                patches, nodes % 3, nodes, nodes, nodes, valid, NAMES, COLOURS, num_rows
+            )
+        )
+
+    assert height(8) == height(7) > height(2) > height(1)
+
+
+def test_triplets_are_spread_over_the_batch(patches):
+    nodes = np.arange(7)
+    picture = visualize.triplet_gallery(
+        patches, nodes % 3, nodes, nodes, nodes, nodes >= 0, NAMES, COLOURS, num_rows=3
+    )
+    assert [i for i in nodes if find(picture, patches[i])] == [0, 3, 6]
+
+
+def test_segmentation_gallery_of_different_sizes():
+    rng = np.random.default_rng(2)
+    sizes = [(40, 60), (60, 30), (60, 60)]
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    truths = [np.full(size, 255, np.uint8) for size in sizes]
+    predictions = [np.full(size, 1) for size in sizes]
+    picture = visualize.segmentation_gallery(images, truths, predictions, COLOURS, NAMES, 60)
+    assert has_margin(picture)
+    for image, (height, width) in zip(images, sizes, strict=True):
+        ((y, x),) = find(picture, image)  # the longer side is 60 already: not resampled
+        assert (x - 6) == (60 - width) // 2  # in the middle of its column
+        assert is_hatch(picture[y : y + height, x + 66 : x + 66 + width])
+        assert (picture[y : y + height, x + 132 : x + 132 + width] == COLOURS[1]).all()
+    assert picture.shape[1] == 3 * 60 + 4 * 6
+    legend = picture[y + 66 :]
+    for colour in COLOURS:
+        assert find(legend, np.full((20, 20, 3), colour, np.uint8))
+
+
+def test_segmentation_gallery_scales_to_the_panel_and_never_mixes_class_ids():
+    rng = np.random.default_rng(3)
+    truth = rng.choice([0, 2], (90, 120)).astype(np.uint8)
+    image = np.full((90, 120, 3), 255, np.uint8)
+    for panel_size in (33, 400):
+        picture = visualize.segmentation_gallery(
+            [image], [truth], [truth], COLOURS, NAMES, panel_size
+        )
+        assert picture.shape[1] == 3 * panel_size + 4 * 6
+        rows = picture[26 + 6 : 26 + 6 + round(panel_size * 0.75), panel_size + 12 : -6]
+        seen = {tuple(int(v) for v in c) for c in rows.reshape(-1, 3)}
+        assert seen == {tuple(COLOURS[0]), tuple(COLOURS[2]), (255, 255, 255)}
+
+
+def test_bad_input_is_named(patches):
+    with pytest.raises(ValueError, match="uint8 RGB.*float64"):
+        visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLOURS)
+    with pytest.raises(ValueError, match=r"one label per patch. Received 7.*\(6,\)"):
+        visualize.patch_gallery(patches, [0] * 6, NAMES, COLOURS)
+    with pytest.raises(ValueError, match="at least one patch"):
+        visualize.patch_gallery(patches[:0], [], NAMES, COLOURS)
+    with pytest.raises(ValueError, match="2 names and 3 colours"):
+        visualize.patch_gallery(patches, [0] * 7, NAMES[:2], COLOURS)
+    image, labels = patches[0], np.zeros((100, 100), int)
+    with pytest.raises(ValueError, match="Received 1, 0 and 1"):
+        visualize.segmentation_gallery([image], [], [labels], COLOURS, NAMES)
+    with pytest.raises(ValueError, match=r"one size.*\(100, 100\), \(100, 99\)"):
+        visualize.segmentation_gallery([image], [labels[:, 1:]], [labels], COLOURS, NAMES)
+
+
+def test_real_images():
+    folder = pathlib.Path(os.environ.get("MM_TEST_DATA", "")) / "camvid"
+    if "MM_TEST_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("MM_TEST_DATA names no folder with camvid")
+    rows = [line.split() for line in (folder / "colours.txt").read_text().splitlines()]
+    names, colours = [row[0] for row in rows], [[int(v) for v in row[1:]] for row in rows]
+    files = sorted((folder / "images" / "val").iterdir())[:2]
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    masks = [np.asarray(Image.open(folder / "masks" / "val" / f"{f.stem}.png")) for f in files]
+    picture = visualize.segmentation_gallery(images, masks, masks, colours, names)
+    assert has_margin(picture) and picture.shape[1] == 3 * 320 + 4 * 6

@@ -1,0 +1,7 @@
+"""Entry points, stages and the loop. Importing this package sets what must be set before TensorFlow is imported."""
+
+import os
+
+# oneDNN is worth 1.2 x on VGG-16 steps on CPUs where TensorFlow leaves it off by default.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

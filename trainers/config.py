@@ -1,0 +1,268 @@
+"""The configuration of a run: one frozen dataclass per stage, `--set stage.field=value`, and its check against files.
+
+Sizes in pixels may also be given as a float: a share of the images' shorter side, fixed to pixels by `resolve` once the
+data set is known.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+
+
+class UserError(ValueError):
+    """Something that the user can mend; the entry point shows its message without a traceback."""
+
+
+class ConfigError(UserError):
+    """A value or key of the configuration that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images. `shorter_side`: larger images are shrunk to it, in training and in prediction; None never."""
+
+    dataset: str = "texture_scenes"
+    data_dir: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    shorter_side: int | None = None
+    max_unreadable: int = 0  # images that may be broken before the data set is refused
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Which network. `pixels`: a key of mm_keras.backbones.PIXELS; None follows the init."""
+
+    backbone: str = "vgg16"
+    init: str = "random"
+    pixels: str | None = None
+    width: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """What both training stages have: SGD as in the released solver files (momentum and decay in both of them)."""
+
+    steps: int = 0
+    learning_rate: float = 0.01
+    drops: tuple[int, ...] = ()  # update indices at which the rate is divided by ten
+    momentum: float = 0.9
+    decay: float = 5e-4
+    log_every: int = 20
+    checkpoint_every: int = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune(Optimization):
+    """Stage mm. Defaults are the paper's; where it is silent, the released code's for VGG-16."""
+
+    steps: int = 8000
+    drops: tuple[int, ...] = (6000,)
+    num_images: int = 16
+    patches_per_image: int = 10
+    patch_size: int = 128  # patches are resized to it
+    min_size: int | float = 64  # side of a patch in the image
+    max_size: int | float = 256
+    crop: int | float = 512  # patches are drawn inside a crop of each image
+    mirror: bool = True
+    background: str = (
+        "dataset"  # which class is background: the data set's own, or "class_zero" (release)
+    )
+    rule: str = "paper"  # overlaps: "paper" or "release" (pipelines.patches)
+    background_share: float = 0.1
+    class_balanced: bool = False
+    matching: str = "class_connected"  # or "random_triplets"
+    margin: float = 2.1
+    scale: str = "paper"  # of the loss: "paper" or "release" (mm_keras.losses)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment(Optimization):
+    """Stage segment. Schedule: the paper's 40,000 iterations; batch: the released 6 x 2 x 4 images for VGG-16."""
+
+    steps: int = 40000
+    drops: tuple[int, ...] = (24000, 36000)
+    num_images: int = 48
+    crop: int | float = 512
+    mirror: bool = True
+    num_points: int = 256  # pixels per image and step
+    dropout: float = 0.5
+    stddev: float = 1e-4  # of the initial hidden layer over the hypercolumn
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Stages evaluate and export: how whole images are predicted."""
+
+    protocol: str = "native"
+    output_stride: int = 2
+    num_pictures: int = 8  # predictions shown in TensorBoard
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that decides the result of a run."""
+
+    data: Data = Data()
+    network: Network = Network()
+    mm: Tune = Tune()
+    segment: Segment = Segment()
+    evaluate: Evaluate = Evaluate()
+    precision: str = "float32"
+    seed: int = 0
+
+
+def replace(experiment: Experiment, path: str, value) -> Experiment:
+    """A copy with the field at `path` ("mm.margin" or "seed") set.
+
+    Args:
+        value: of the field's type, or a string to be read as one: 2.1, none, true, 100,200.
+
+    Raises:
+        ConfigError: unknown key (with the closest known ones), or a value of another type.
+    """
+    owner, _, name = path.rpartition(".")
+    section = getattr(experiment, owner) if owner in _sections(experiment) else experiment
+    known = keys(experiment)
+    if path not in known:
+        close = difflib.get_close_matches(path, known, n=3)
+        inside = [key for key in known if key.startswith(f"{path}.")] or known
+        hint = f" Did you mean {' or '.join(close)}?" if close else f" Known: {', '.join(inside)}."
+        raise ConfigError(f"Unknown config key {path!r}.{hint}")
+    annotation = typing.get_type_hints(type(section))[name]
+    changed = dataclasses.replace(section, **{name: _parsed(path, value, annotation)})
+    return dataclasses.replace(experiment, **{owner: changed}) if owner else changed
+
+
+CHOICES = {
+    "network.init": ("random", "colorization"),
+    "mm.background": ("dataset", "class_zero"),
+    "mm.rule": ("paper", "release"),
+    "mm.matching": ("class_connected", "random_triplets"),
+    "mm.scale": ("paper", "release"),
+    "evaluate.protocol": ("native", "pascal"),
+    "evaluate.output_stride": (1, 2),
+    "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
+}
+AT_LEAST_ONE = (
+    "mm.log_every mm.checkpoint_every mm.num_images mm.patches_per_image mm.patch_size segment.steps "
+    "segment.log_every segment.checkpoint_every segment.num_images segment.num_points"
+).split()
+NOT_NEGATIVE = (
+    "mm.steps mm.learning_rate mm.decay segment.learning_rate segment.decay data.max_unreadable"
+).split()
+
+
+def check(experiment: Experiment):
+    """Refuses values that could only fail later, hours into a run.
+
+    Raises:
+        ConfigError: naming key, value and what is possible.
+    """
+    flat = flatten(experiment)
+    for key, choices in CHOICES.items():
+        if flat[key] not in choices:
+            raise ConfigError(unknown(key, flat[key], choices))
+    for bound, names in ((1, AT_LEAST_ONE), (0, NOT_NEGATIVE)):
+        for key in names:
+            if flat[key] < bound:
+                raise ConfigError(f"{key} must be at least {bound}. Received {flat[key]}.")
+    for stage in ("mm", "segment"):
+        drops = flat[f"{stage}.drops"]
+        if drops != sorted(set(drops)):
+            raise ConfigError(f"{stage}.drops must be ascending update indices. Received {drops}.")
+
+
+def unknown(kind: str, value, known) -> str:
+    """The message for a value that is not among the known ones, with the closest of these."""
+    known = [str(item) for item in known]
+    close = difflib.get_close_matches(str(value), known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"Unknown {kind} {value!r}; known: {', '.join(known)}.{hint}"
+
+
+def keys(experiment: Experiment) -> list[str]:
+    """All keys that `replace` takes."""
+    return list(flatten(experiment))
+
+
+def flatten(experiment: Experiment) -> dict[str, object]:
+    """{"mm.margin": 2.1, ...} in the order of definition, tuples as lists, ready for JSON."""
+    flat = {}
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= {f"{field.name}.{key}": inner for key, inner in flatten(value).items()}
+        else:
+            flat[field.name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def resolve(experiment: Experiment, shorter_side: int) -> Experiment:
+    """Fixes sizes that are shares of the images' shorter side (pixels, after `data.shorter_side`).
+
+    Patch sizes become even, since a patch is centred on a pixel of a known label.
+    """
+    if experiment.data.shorter_side is not None:
+        shorter_side = min(shorter_side, experiment.data.shorter_side)
+    for path, multiple in (
+        ("mm.min_size", 2),
+        ("mm.max_size", 2),
+        ("mm.crop", 1),
+        ("segment.crop", 1),
+    ):
+        value = flatten(experiment)[path]
+        if isinstance(value, float):
+            pixels = max(multiple, round(value * shorter_side / multiple) * multiple)
+            experiment = replace(experiment, path, pixels)
+    return experiment
+
+
+def _sections(experiment):
+    return {
+        field.name
+        for field in dataclasses.fields(experiment)
+        if dataclasses.is_dataclass(getattr(experiment, field.name))
+    }
+
+
+def _parsed(path, value, annotation):
+    """`value` as the annotated type; strings are read."""
+    options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    options = sorted(options, key=lambda option: option is not type(None))  # "none" is no string
+    for option in options:
+        try:
+            return _read(value, option)
+        except (TypeError, ValueError):
+            continue
+    wanted = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise ConfigError(f"{path} must be {wanted.replace('NoneType', 'none')}. Received {value!r}.")
+
+
+def _is_union(annotation):
+    return isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
+
+
+def _read(value, kind):
+    if typing.get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(_read(item, typing.get_args(kind)[0]) for item in items if item != "")
+    if kind is type(None):
+        return _choice(value, {"none": None, None: None})
+    if kind is bool:
+        return _choice(value, {"true": True, "false": False, True: True, False: False})
+    if kind in (int, float) and isinstance(value, str):
+        return kind(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(value)
+    return value
+
+
+def _choice(value, table):
+    key = value.lower() if isinstance(value, str) else value
+    if key not in table:
+        raise ValueError(value)
+    return table[key]

@@ -1,0 +1,23 @@
+"""Stage export: writes the evaluated predictor as a SavedModel, export/saved_model."""
+
+import os
+import shutil
+
+from trainers import config, networks
+from trainers.runtime import Runtime, stage, write_json
+
+
+def run(experiment: config.Experiment, runtime: Runtime):
+    """Exports under a temporary name, then renames; class names and colours lie beside the model."""
+    spec = runtime.dataset.spec
+    with stage(runtime, "export", experiment):
+        predictor = networks.predictor(experiment, runtime)
+        folder = runtime.folder("export")
+        temporary, final = folder / f"{os.getpid()}.tmp", folder / "saved_model"
+        predictor.export(temporary)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        write_json(
+            folder / "classes.json",
+            {"class_names": list(spec.class_names), "colours": [list(c) for c in spec.colours]},
+        )

@@ -1,0 +1,166 @@
+"""The loop of all training stages: it counts steps, logs, checkpoints and resumes exactly.
+
+The data of step k is a pure function of (seed, k), and a checkpoint holds every variable of model, optimizer, metrics and
+random generators. A run that was killed therefore continues the very sequence of losses that it would have had.
+"""
+
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable
+
+import keras
+import rich.progress
+import tensorflow as tf
+
+from trainers import config
+from trainers.runtime import Runtime
+
+
+class TrainingError(config.UserError):
+    """Training cannot go on: the loss or the gradients are no longer numbers."""
+
+
+class Loop:
+    """Trains one compiled model for a number of steps.
+
+    Args:
+        runtime: for the console.
+        stage: name of the stage; everything is written under its folder.
+        model: compiled `keras.Model` whose `train_step` takes one element of the data.
+        settings: steps and intervals.
+        data: function(start_step) -> tf.data.Dataset that yields one element per step, from `start_step` on.
+        on_log: function(step, metrics) that is called at each log.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        stage: str,
+        model: keras.Model,
+        settings: config.Optimization,
+        data: Callable[[int], tf.data.Dataset],
+        on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    ):
+        self.runtime, self.stage, self.model = runtime, stage, model
+        self.settings, self.data, self.on_log = settings, data, on_log
+        self.folder = runtime.folder(stage)
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.seconds = tf.Variable(0.0, dtype=tf.float64)
+        self._started = time.monotonic()
+        self.writer = tf.summary.create_file_writer(str(self.folder / "logs"))
+
+    def run(self) -> float:
+        """Trains until `settings.steps`, continuing from the last checkpoint.
+
+        Returns:
+            Seconds spent on training, those before an interruption included.
+
+        Raises:
+            TrainingError: a loss or gradient was not finite; the last good checkpoint is kept.
+        """
+        manager = self._checkpoints()
+        start = self._restore(manager)
+        train_step = tf.function(self._distributed_step)
+        elements = iter(self.data(start))
+        with self._progress() as progress:
+            bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")
+            for step in range(start + 1, self.settings.steps + 1):
+                train_step(next(elements))
+                progress.update(bar, completed=step)
+                if self._is_due(step, self.settings.log_every):
+                    progress.update(bar, note=self._log(step))
+                if self._is_due(step, self.settings.checkpoint_every):
+                    self._save(manager, step)
+        return round(float(self.seconds.numpy()), 2)
+
+    def _distributed_step(self, element):
+        tf.distribute.get_strategy().run(self.model.train_step, args=(element,))
+
+    def _is_due(self, step, interval) -> bool:
+        return step % interval == 0 or step == self.settings.steps
+
+    def _checkpoints(self) -> tf.train.CheckpointManager:
+        optimizer = self.model.optimizer
+        optimizer.build(self.model.trainable_variables)
+        variables = [
+            *self.model.variables,
+            *self.model.metrics_variables,
+            *optimizer.variables,
+        ]
+        checkpoint = tf.train.Checkpoint(
+            step=self.step, seconds=self.seconds, variables=[v.value for v in variables]
+        )
+        return tf.train.CheckpointManager(checkpoint, self.folder / "checkpoints", max_to_keep=2)
+
+    def _restore(self, manager) -> int:
+        """Continues from the latest checkpoint; the step to start at."""
+        if manager.latest_checkpoint is None:
+            return 0
+        manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        start = int(self.step.numpy())
+        _forget_after(self.folder / "metrics.jsonl", start)
+        self.runtime.say(f"{self.stage}: continuing at step {start} of {self.settings.steps}")
+        return start
+
+    def _save(self, manager, step):
+        self._check_finite(step)
+        now = time.monotonic()
+        self.seconds.assign_add(now - self._started)
+        self._started = now
+        self.step.assign(step)
+        manager.save(checkpoint_number=step)
+
+    def _check_finite(self, step):
+        num_bad = int(self.model.non_finite.result())
+        if num_bad:
+            raise TrainingError(
+                f"Stage {self.stage}: {num_bad} step(s) before step {step} had a loss or gradient that is not finite. "
+                f"The last good state is step {int(self.step.numpy())} in {self.folder / 'checkpoints'}. A lower rate "
+                f"usually helps: --set {self.stage}.learning_rate={self.settings.learning_rate / 10:g} --overwrite."
+            )
+
+    def _log(self, step) -> str:
+        """Writes the metrics since the last log; a short text for the progress bar."""
+        self._check_finite(step)
+        metrics = {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        self.model.reset_metrics()
+        metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
+        with self.writer.as_default(step=step):
+            for name, value in metrics.items():
+                tf.summary.scalar(f"{self.stage}/{name}", value)
+        self.writer.flush()
+        with (self.folder / "metrics.jsonl").open("a") as lines:
+            lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        self.on_log(step, metrics)
+        return f"loss {metrics['loss']:.3f}"
+
+    def _progress(self):
+        console = self.runtime.console
+        columns = (
+            rich.progress.TextColumn("{task.description:>8}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[note]}"),
+        )
+        return rich.progress.Progress(*columns, console=console)
+
+
+def _forget_after(path: pathlib.Path, step: int):
+    """Drops the lines of steps that a resumed run will write again."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in lines))
+    temporary.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:  # the half-written last line of a killed run
+        return math.inf

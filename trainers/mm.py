@@ -1,0 +1,172 @@
+"""The entry point: flags -> experiment -> stages.
+
+python -m trainers.mm --backbone=vgg16 --init=random --preset=quick --dataset=camvid --data_dir=DIR
+"""
+
+import importlib
+import pathlib
+import sys
+
+import rich.console
+import rich.table
+from absl import app, flags, logging
+
+from trainers import config, presets
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
+flags.DEFINE_string("backbone", None, "vgg16 (default) or testing.")
+flags.DEFINE_string("init", None, "Where weights come from: random (default) or colorization.")
+flags.DEFINE_string("dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd or folder.")
+flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
+flags.DEFINE_string("train_split", None, "Split to train on; each data set has its default.")
+flags.DEFINE_string("eval_split", None, "Split to evaluate on; each data set has its default.")
+flags.DEFINE_string("workdir", None, "Default: runs/DATASET-BACKBONE-INIT-PRESET.")
+flags.DEFINE_list("stage", ["all"], "all, or some of mm, segment, evaluate, export.")
+flags.DEFINE_bool("compare", False, "Also fine-tune, evaluate without M&M ('naive').")
+flags.DEFINE_bool("overwrite", False, "Start the stages anew instead of continuing.")
+flags.DEFINE_string("precision", None, "float32 (default), mixed_float16 or mixed_bfloat16.")
+flags.DEFINE_integer("seed", None, "Decides everything random. Default 0.")
+flags.DEFINE_multi_string("set", [], "Any key of the configuration: --set mm.margin=2.1.")
+
+_KEYS_OF_FLAGS = {
+    "backbone": "network.backbone",
+    "init": "network.init",
+    "data_dir": "data.data_dir",
+    "train_split": "data.train_split",
+    "eval_split": "data.eval_split",
+    "precision": "precision",
+    "seed": "seed",
+}
+
+
+def main(argv):
+    if argv[1:]:
+        sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
+    logging.set_verbosity(logging.WARNING)
+    console = rich.console.Console(soft_wrap=True)
+    try:
+        experiment, stages = experiment_of_flags(), _stages(FLAGS.stage)
+        console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
+        _run(experiment, stages, console)
+    except config.UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def experiment_of_flags() -> config.Experiment:
+    """The preset, changed by the flags and then by each --set.
+
+    Raises:
+        config.ConfigError: an unknown preset, key or value.
+    """
+    experiment = presets.experiment(FLAGS.preset, FLAGS.dataset)
+    for flag, key in _KEYS_OF_FLAGS.items():
+        if FLAGS[flag].value is not None:
+            experiment = config.replace(experiment, key, FLAGS[flag].value)
+    for assignment in FLAGS["set"].value:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise config.ConfigError(f"--set takes KEY=VALUE. Received {assignment!r}.")
+        experiment = config.replace(experiment, key, value)
+    config.check(experiment)
+    return experiment
+
+
+def _stages(asked: list[str]) -> list[str]:
+    """The stages to run, in their order."""
+    known = ("mm", "segment", "evaluate", "export")
+    for name in asked:
+        if name not in (*known, "all"):
+            raise config.ConfigError(config.unknown("stage", name, (*known, "all")))
+    return [name for name in known if name in asked or "all" in asked]
+
+
+def _run(experiment, stages, console):
+    # TensorFlow is imported from here on: a wrong flag is told at once.
+    runtime_module = importlib.import_module("trainers.runtime")
+    dataset = _dataset(experiment, console)
+    experiment = config.resolve(experiment, dataset.train.shorter_side)
+    runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
+    arms = [runtime, *([runtime.naive()] if FLAGS.compare else [])]
+    for arm in arms:
+        if FLAGS.overwrite:
+            runtime_module.clear(arm, stages)
+        runtime_module.check_workdir(arm, experiment)
+    for arm in arms:
+        for stage in stages:
+            if arm is runtime or stage in ("segment", "evaluate"):
+                _run_stage(stage, experiment, arm)
+    _report(runtime_module.gather(runtime), runtime)
+
+
+def _run_stage(name, experiment, runtime):
+    title = f"{runtime.arm} {name}".strip()
+    if runtime.result(name) is not None:
+        runtime.say(f"{title}: done already in {runtime.folder(name)}; --overwrite runs it anew")
+        return
+    runtime.say(f"{title}: writing to {runtime.folder(name)}")
+    module = {"mm": "tune"}.get(name, name)
+    importlib.import_module(f"trainers.{module}").run(experiment, runtime)
+
+
+def _dataset(experiment, console):
+    datasets = importlib.import_module("pipelines.datasets")
+    data = experiment.data
+    try:
+        dataset = datasets.load(
+            data.dataset,
+            data_dir=data.data_dir,
+            train_split=data.train_split,
+            eval_split=data.eval_split,
+            max_unreadable=data.max_unreadable,
+        )
+    except datasets.DatasetError as error:
+        raise config.ConfigError(str(error)) from error
+    for message in dataset.messages:
+        console.print(message, highlight=False)
+    return dataset
+
+
+def _workdir(experiment) -> pathlib.Path:
+    if FLAGS.workdir:
+        return pathlib.Path(FLAGS.workdir)
+    network = experiment.network
+    backbone = network.backbone.replace("/", "_")
+    return (
+        pathlib.Path("runs") / f"{experiment.data.dataset}-{backbone}-{network.init}-{FLAGS.preset}"
+    )
+
+
+def _report(results, runtime):
+    """Prints the figures that there are, beside those of naive fine-tuning, and where to go from here."""
+    columns = {"M&M": results, "naive": results.get("naive", {})}
+    columns = {name: column for name, column in columns.items() if "miou" in column}
+    if columns:
+        runtime.console.print(_table(columns, runtime.dataset))
+    runtime.say(f"results: {runtime.workdir / 'results.json'}")
+    runtime.say(f"curves and pictures: tensorboard --logdir {runtime.workdir}")
+    saved_model = runtime.folder("export") / "saved_model"
+    if saved_model.exists():
+        runtime.say(f"SavedModel: {saved_model}")
+
+
+def _table(columns, dataset):
+    table = rich.table.Table(title=f"{dataset.spec.name} {dataset.eval.name}, percent")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for key in ("miou", "pixel_accuracy", "mean_accuracy"):
+        table.add_row(key, *(_percent(column[key]) for column in columns.values()))
+    table.add_section()
+    for class_name in dataset.spec.class_names:
+        figures = (column["per_class_iou"][class_name] for column in columns.values())
+        table.add_row(f"IoU {class_name}", *map(_percent, figures))
+    return table
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+if __name__ == "__main__":
+    app.run(main)

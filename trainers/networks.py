@@ -1,0 +1,72 @@
+"""From a configuration to networks: the one place where stages build, load and compile them."""
+
+import keras
+
+import mm_keras
+from mm_keras import backbones, inference
+from pipelines import datasets
+from trainers import config
+from trainers.runtime import Runtime
+
+# Which pixels the weights of each init expect (released train_graph.prototxt files of the variants).
+PIXELS_OF_INIT = {"random": "bgr"}
+
+
+def backbone(experiment: config.Experiment) -> backbones.Backbone:
+    """The backbone with the weights that `network.init` names.
+
+    Raises:
+        config.ConfigError: an init that cannot be had yet.
+    """
+    network = experiment.network
+    if network.init not in PIXELS_OF_INIT:
+        raise config.ConfigError(
+            f"--init={network.init} needs weights of its proxy task, and the proxy stage does not exist yet; "
+            "--init=random works."
+        )
+    pixels = network.pixels or PIXELS_OF_INIT[network.init]
+    # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.
+    keras.utils.set_random_seed(experiment.seed)
+    return backbones.build(network.backbone, pixels=pixels, width=network.width)
+
+
+def segmenter(
+    experiment: config.Experiment, num_classes: int, body: backbones.Backbone | None = None
+) -> mm_keras.HypercolumnSegmenter:
+    """The segmenter on `body`, or on a fresh backbone."""
+    return mm_keras.HypercolumnSegmenter(
+        body or backbone(experiment),
+        num_classes,
+        num_points=experiment.segment.num_points,
+        output_stride=experiment.evaluate.output_stride,
+        dropout=experiment.segment.dropout,
+        stddev=experiment.segment.stddev,
+        seed=experiment.seed,
+    )
+
+
+def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
+    """The predictor with the weights that stage segment left."""
+    weights = runtime.needed("segment", "segmenter.weights.h5")
+    model = segmenter(experiment, runtime.dataset.spec.num_classes)
+    model.load_weights(weights)
+    return inference.Predictor(
+        model, experiment.evaluate.protocol, shorter_side=experiment.data.shorter_side
+    )
+
+
+def compile_model(model: keras.Model, settings: config.Optimization):
+    """SGD as both stages use it; under mixed_float16 Keras adds loss scaling."""
+    model.compile(
+        optimizer=mm_keras.optimizers.CoupledSGD(
+            mm_keras.optimizers.step_schedule(settings.learning_rate, settings.drops),
+            momentum=settings.momentum,
+            decay=settings.decay,
+        ),
+        jit_compile=False,
+    )
+
+
+def background_label(experiment: config.Experiment, spec: datasets.DatasetSpec) -> int | None:
+    """The class that the patch sampler treats as background (`mm.background`)."""
+    return 0 if experiment.mm.background == "class_zero" else spec.background_label

@@ -1,0 +1,64 @@
+"""Presets: named settings of a whole run. Each states what it is for; everything may be overridden with `--set`."""
+
+from trainers import config
+
+QUICK = {
+    "network.width": 0.25,
+    # Images larger than this would be neither trained on nor predicted in minutes on a small CPU.
+    "data.shorter_side": 180,
+    "mm.steps": 150,
+    "mm.drops": (112,),
+    "mm.num_images": 8,
+    "mm.patches_per_image": 12,
+    "mm.patch_size": 64,
+    # The paper's 64..256 and 512 pixels, for VOC's usual shorter side of 375, as shares of it.
+    "mm.min_size": 64 / 375,
+    "mm.max_size": 256 / 375,
+    "mm.crop": 1.0,
+    "mm.class_balanced": True,
+    "mm.checkpoint_every": 50,
+    "mm.log_every": 10,
+    "segment.steps": 300,
+    "segment.drops": (200, 270),
+    "segment.num_images": 8,
+    "segment.crop": 1.0,
+    "segment.stddev": 1e-2,
+    "segment.checkpoint_every": 50,
+    "segment.log_every": 10,
+}
+
+RELEASE = {
+    "mm.num_images": 16,
+    "mm.patches_per_image": 9,
+    "mm.rule": "release",
+    "mm.scale": "release",
+    "mm.background": "class_zero",
+    "segment.steps": 42000,
+    "segment.drops": (24000, 36000, 40000),
+}
+
+PRESETS = {"quick": QUICK, "paper": {}, "release": RELEASE}
+"""quick: minutes on 2 cores. paper: the published settings. release: the authors' code wherever it differs."""
+
+SUMMARIES = {
+    "quick": "slim VGG-16 (width 0.25) and a short schedule, minutes on a 2-core CPU; "
+    "--preset=paper has the published settings",
+    "paper": "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
+    "release": "the settings of the authors' released code where it differs from the paper; needs a GPU",
+}
+
+
+def experiment(preset: str, dataset: str) -> config.Experiment:
+    """The settings of `preset` for `dataset`.
+
+    Raises:
+        config.ConfigError: unknown preset.
+    """
+    if preset not in PRESETS:
+        raise config.ConfigError(config.unknown("preset", preset, PRESETS))
+    result = config.replace(config.Experiment(), "data.dataset", dataset)
+    if dataset == "voc_sbd" and preset != "quick":
+        result = config.replace(result, "evaluate.protocol", "pascal")
+    for key, value in PRESETS[preset].items():
+        result = config.replace(result, key, value)
+    return result

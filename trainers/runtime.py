@@ -1,0 +1,212 @@
+"""Where a run lives: its console, seeds and precision, its working folder, and the record of each stage."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import shutil
+import time
+
+import keras
+import rich.console
+import tensorflow as tf
+
+from pipelines import datasets
+from trainers import config
+
+STAGES = ("mm", "segment", "evaluate", "export")
+"""In the order in which they need each other's files."""
+
+SECTIONS = {
+    "mm": ("data", "network", "mm"),
+    "segment": ("data", "network", "mm", "segment"),
+    "evaluate": ("data", "network", "mm", "segment", "evaluate"),
+    "export": ("data", "network", "mm", "segment", "evaluate"),
+}
+"""The parts of the configuration that decide what a stage writes."""
+
+# They change neither weights nor figures, or (data_dir) only say where the same files lie.
+_FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
+    f"{stage}.{key}" for stage in ("mm", "segment") for key in ("log_every", "checkpoint_every")
+}
+
+
+class WorkdirError(config.UserError):
+    """The working folder does not fit what was asked for."""
+
+
+@dataclasses.dataclass
+class Runtime:
+    """What a stage needs besides its configuration.
+
+    workdir: folder of this run.
+    dataset: the loaded data set.
+    console: for everything that a person should read.
+    arm: "" for the tuned network, "naive" for fine-tuning without M&M; its stages live in a folder of that name.
+    """
+
+    workdir: pathlib.Path
+    dataset: datasets.Dataset
+    console: rich.console.Console
+    arm: str = ""
+
+    def naive(self) -> "Runtime":
+        """The same run without M&M."""
+        return dataclasses.replace(self, arm="naive")
+
+    def folder(self, stage: str) -> pathlib.Path:
+        return self.workdir / self.arm / stage
+
+    def needed(self, stage: str, filename: str) -> pathlib.Path:
+        """A file that an earlier stage left.
+
+        Raises:
+            WorkdirError: it is not there; names the stage to run.
+        """
+        path = self.folder(stage) / filename
+        if not path.exists():
+            raise WorkdirError(
+                f"{path} is missing: run --stage={stage} first (or --stage=all, which does it by itself)."
+            )
+        return path
+
+    def result(self, stage: str) -> dict | None:
+        """What a finished stage reported, or None."""
+        path = self.folder(stage) / "results.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def say(self, text: str):
+        self.console.print(text, highlight=False)
+
+
+def set_up(experiment: config.Experiment):
+    """Makes the process repeatable and sets its precision. Call before a stage builds its model."""
+    keras.utils.clear_session(free_memory=True)
+    keras.utils.set_random_seed(experiment.seed)
+    tf.config.experimental.enable_op_determinism()
+    keras.mixed_precision.set_global_policy(experiment.precision)
+
+
+@contextlib.contextmanager
+def stage(runtime: Runtime, name: str, experiment: config.Experiment):
+    """Runs the body as a stage: config.json before it, results.json with its cost after it.
+
+    Yields:
+        A dict for the stage's results; `seconds` and `peak_bytes` are added. A body that sets `seconds` itself (because
+        it continued an earlier run) keeps it.
+    """
+    folder = runtime.folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", record(experiment, name, runtime.dataset))
+    set_up(experiment)
+    _reset_peak()
+    started, results = time.monotonic(), {}
+    yield results
+    results.setdefault("seconds", round(time.monotonic() - started, 2))
+    results["peak_bytes"] = _peak_bytes()
+    write_json(folder / "results.json", results)
+
+
+def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) -> dict:
+    """The configuration that stage `name` depends on, flat, and the facts of the data set that it was run on."""
+    sections = (*SECTIONS[name], "precision", "seed")
+    flat = {
+        key: value
+        for key, value in config.flatten(experiment).items()
+        if key.split(".")[0] in sections
+    }
+    return flat | {
+        "classes": list(dataset.spec.class_names),
+        "num_train_images": dataset.train.num_images,
+        "num_eval_images": dataset.eval.num_images,
+    }
+
+
+def check_workdir(runtime: Runtime, experiment: config.Experiment):
+    """Refuses a folder that holds stages of another configuration.
+
+    Raises:
+        WorkdirError: names each differing key with both values.
+    """
+    for name in STAGES:
+        path = runtime.folder(name) / "config.json"
+        if not path.exists():
+            continue
+        theirs, ours = json.loads(path.read_text()), record(experiment, name, runtime.dataset)
+        differing = [
+            f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
+            for key in sorted(theirs.keys() | ours.keys())
+            if key not in _FREE_KEYS and theirs.get(key) != ours.get(key)
+        ]
+        if differing:
+            raise WorkdirError(
+                f"{path.parent} was made with another configuration ({'; '.join(differing)}). Choose another "
+                "--workdir, or start anew with --overwrite."
+            )
+
+
+def clear(runtime: Runtime, stages: list[str]):
+    """Removes the given stages and all that were made from them."""
+    first = min(STAGES.index(name) for name in stages)
+    for name in STAGES[first:]:
+        shutil.rmtree(runtime.folder(name), ignore_errors=True)
+    (runtime.workdir / "results.json").unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, content: dict):
+    """Writes under a temporary name, then renames, so that a reader never meets half a file."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def save_weights(model: keras.Model, path: pathlib.Path):
+    """Writes a `.weights.h5` file, complete or not at all."""
+    temporary = path.with_name(f"{os.getpid()}.tmp.weights.h5")
+    model.save_weights(temporary)
+    temporary.replace(path)
+
+
+def gather(runtime: Runtime):
+    """Collects the stages' results.json files into the run's own; stages that were not run are left out."""
+    results = _gathered(runtime)
+    naive = _gathered(runtime.naive())
+    if naive["stages"]:
+        results["naive"] = naive
+    write_json(runtime.workdir / "results.json", results)
+    return results
+
+
+def _gathered(runtime: Runtime) -> dict:
+    stages = {name: runtime.result(name) for name in STAGES}
+    stages = {name: result for name, result in stages.items() if result is not None}
+    figures = {key: value for key, value in stages.get("evaluate", {}).items() if key not in _COST}
+    costs = {name: {key: result[key] for key in _COST} for name, result in stages.items()}
+    return figures | {"stages": costs}
+
+
+_COST = ("seconds", "peak_bytes")
+
+
+def _reset_peak():
+    """Starts a new peak of resident memory, where the system lets a process do so (Linux)."""
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    for device in tf.config.list_logical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats(device.name)
+
+
+def _peak_bytes() -> int:
+    """Peak memory since `_reset_peak`: of the GPUs if there are any, else of the process."""
+    devices = tf.config.list_logical_devices("GPU")
+    if devices:
+        return sum(
+            tf.config.experimental.get_memory_info(device.name)["peak"] for device in devices
+        )
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,36 @@
+"""Stage segment: fine-tunes the segmenter and leaves segment/segmenter.weights.h5."""
+
+from pipelines import build
+from trainers import config, networks
+from trainers.loop import Loop
+from trainers.runtime import Runtime, save_weights, stage
+
+
+def run(experiment: config.Experiment, runtime: Runtime):
+    """Fine-tunes for `segment.steps` steps, continuing an interrupted run.
+
+    Starts from the backbone of stage mm; in the arm "naive", from the weights that stage mm started from.
+    """
+    settings = experiment.segment
+    with stage(runtime, "segment", experiment) as results:
+        backbone = networks.backbone(experiment)
+        if runtime.arm != "naive":
+            backbone.load_weights(runtime.needed("mm", "backbone.weights.h5"))
+        model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
+        networks.compile_model(model, settings)
+
+        def data(start_step):
+            return build.crops(
+                runtime.dataset.train.labelled(),
+                num_images=settings.num_images,
+                crop=settings.crop,
+                shorter_side=experiment.data.shorter_side,
+                pad_colour=backbone.spec.pad_colour,
+                mirror=settings.mirror,
+                seed=experiment.seed,
+                start_step=start_step,
+                num_steps=settings.steps,
+            )
+
+        results["seconds"] = Loop(runtime, "segment", model, settings, data).run()
+        save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")

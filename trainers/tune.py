@@ -1,0 +1,100 @@
+"""Stage mm: tunes the backbone by mix-and-match and leaves mm/backbone.weights.h5."""
+
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import matching, visualize
+from pipelines import build
+from trainers import config, networks
+from trainers.loop import Loop
+from trainers.runtime import Runtime, save_weights, stage
+
+# Below these the embeddings of all patches are the same for all practical purposes.
+_COLLAPSED_DISTANCE, _COLLAPSED_RANK = 1e-3, 1.05
+
+
+def run(experiment: config.Experiment, runtime: Runtime):
+    """Tunes for `mm.steps` steps, continuing an interrupted run."""
+    settings = experiment.mm
+    with stage(runtime, "mm", experiment) as results:
+        backbone = networks.backbone(experiment)
+        model = mm_keras.MixAndMatch(
+            backbone,
+            margin=settings.margin,
+            scale=settings.scale,
+            matching=getattr(matching, settings.matching),
+            seed=experiment.seed,
+        )
+        networks.compile_model(model, settings)
+
+        def data(start_step):
+            return _patches(experiment, runtime, backbone.spec.pad_colour, start_step)
+
+        loop = Loop(runtime, "mm", model, settings, data, on_log=_Watch(runtime, settings.margin))
+        _show_first_batch(loop, model, data, runtime.dataset.spec)
+        results["seconds"] = loop.run()
+        save_weights(backbone, runtime.folder("mm") / "backbone.weights.h5")
+
+
+def _patches(experiment, runtime, pad_colour, start_step):
+    settings = experiment.mm
+    return build.patches(
+        runtime.dataset.train.labelled(),
+        num_images=settings.num_images,
+        patches_per_image=settings.patches_per_image,
+        min_size=settings.min_size,
+        max_size=settings.max_size,
+        patch_size=settings.patch_size,
+        crop=settings.crop,
+        shorter_side=experiment.data.shorter_side,
+        rule=settings.rule,
+        background_label=networks.background_label(experiment, runtime.dataset.spec),
+        background_share=settings.background_share,
+        class_balanced=settings.class_balanced,
+        pad_colour=pad_colour,
+        mirror=settings.mirror,
+        seed=experiment.seed,
+        start_step=start_step,
+        num_steps=settings.steps,
+    )
+
+
+def _show_first_batch(loop, model, data, spec):
+    """Writes the first step's patches and some triplets of their graph to TensorBoard."""
+    if loop.settings.steps == 0:
+        return
+    batch = next(iter(data(0)))
+    patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
+    triplets = model.matching(labels, seed=0)
+    names, colours = spec.class_names, spec.colours
+    rows = [vector.numpy() for vector in triplets]
+    with loop.writer.as_default(step=0):
+        gallery = visualize.patch_gallery(patches, labels, names, colours)
+        tf.summary.image("mm/patches", gallery[None])
+        gallery = visualize.triplet_gallery(patches, labels, *rows, names, colours)
+        tf.summary.image("mm/triplets", gallery[None])
+
+
+class _Watch:
+    """Says in words, once, that the embeddings have collapsed."""
+
+    def __init__(self, runtime, margin):
+        self.runtime, self.margin, self.has_warned = runtime, margin, False
+
+    def __call__(self, step, metrics):
+        if not self.has_warned and collapsed(metrics):
+            self.has_warned = True
+            self.runtime.say(
+                f"mm: at step {step} the embeddings have collapsed: all patches have nearly the same one (effective rank "
+                f"{metrics['effective_rank']:.2f}, repulsive distance {metrics['negative_distance']:.1e}), so the loss "
+                f"is stuck at the margin, {self.margin}. Lower mm.learning_rate, or check the labels."
+            )
+
+
+def collapsed(metrics: dict[str, float]) -> bool:
+    """Whether the metrics of a log interval tell of embeddings that are all the same."""
+    is_point = (
+        metrics["negative_distance"] < _COLLAPSED_DISTANCE
+        and metrics["positive_distance"] < _COLLAPSED_DISTANCE
+    )
+    return is_point or metrics["effective_rank"] < _COLLAPSED_RANK

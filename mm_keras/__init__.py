@@ -1,7 +1,7 @@
 """Mix-and-match tuning for semantic segmentation with few labels, in Keras 3.
 
-The library itself needs only Keras and numpy, on any backend. What needs TensorFlow (`Predictor`) is imported when it
-is first asked for.
+The library itself needs only Keras and numpy, on any backend. What needs TensorFlow (`Predictor`)
+is imported when it is first asked for.
 """
 
 import importlib

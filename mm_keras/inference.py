@@ -1,6 +1,7 @@
 """Inference: uint8 images of any size -> class ids and probabilities at their own size.
 
-Evaluation measures a `Predictor` and export saves the very same one, so that geometry and preprocessing exist once.
+Evaluation measures a `Predictor` and export saves the very same one, so that geometry and
+preprocessing exist once.
 """
 
 import os
@@ -20,9 +21,11 @@ ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
 
 
 class Native:
-    """The image as it is; larger images are first shrunk until the shorter side is `shorter_side`, if that is given.
+    """The image as it is; larger images are first shrunk until the shorter side is `shorter_side`,
+    if that is given.
 
-    Probabilities between the cells of the network's output are interpolated, at cell k = pixel k * stride.
+    Probabilities between the cells of the network's output are interpolated, at cell k = pixel k *
+    stride.
     """
 
     def __init__(self, pad_colour=(0, 0, 0), shorter_side: int | None = None):
@@ -60,10 +63,11 @@ class Native:
 
 
 class Pascal:
-    """The Pascal VOC test protocol of the paper: longer side 512, centred on a square canvas, and all of it undone.
+    """The Pascal VOC test protocol of the paper: longer side 512, centred on a square canvas, and
+    all of it undone.
 
-    Sizes follow resources/test_pascal.py of the released code, in double precision and truncated; probabilities go back
-    to the image by nearest neighbour without a half-pixel shift.
+    Sizes follow resources/test_pascal.py of the released code, in double precision and truncated;
+    probabilities go back to the image by nearest neighbour without a half-pixel shift.
     """
 
     def __init__(self, pad_colour=(0, 0, 0), shorter_side: int | None = None):
@@ -85,7 +89,9 @@ class Pascal:
         return padded + pad_colour
 
     def leave(self, probabilities, stride, size):
-        """float32 [B, 512 / stride, 512 / stride, K] of output cells -> [B, H, W, K] of the image's own pixels."""
+        """float32 [B, 512 / stride, 512 / stride, K] of output cells -> [B, H, W, K] of the image's
+        own pixels.
+        """
         del stride
         offset, cells = centred(size, tf.shape(probabilities)[1])
         rows, columns = (
@@ -112,7 +118,8 @@ def centred(size, canvas):
     is_tall = ratio > 1
     height = tf.where(is_tall, side, side * ratio)
     width = tf.where(is_tall, side / ratio, side)
-    # Extreme ratios truncate to nothing in the released code; one row or column is the least that can be seen.
+    # Extreme ratios truncate to nothing in the released code; one row or column is the least that
+    # can be seen.
     placed = tf.maximum(1, tf.cast(tf.stack([height, width]), tf.int32))
     return (canvas - placed) // 2, placed
 
@@ -128,10 +135,11 @@ class Predictor:
     """Class probabilities of whole images, averaged over one or more segmenters.
 
     Args:
-        models: one segmenter or several of equal `num_classes`; each maps RGB pixels [B, H, W, 3] to logits every
-            `output_stride` pixels.
+        models: one segmenter or several of equal `num_classes`; each maps RGB pixels [B, H, W, 3]
+            to logits every `output_stride` pixels.
         protocol: "native" or "pascal", see the classes of these names.
-        shorter_side: images whose shorter side is larger are shrunk to it before the network ("native" only).
+        shorter_side: images whose shorter side is larger are shrunk to it before the network
+            ("native" only).
 
     Raises:
         ValueError: no models, models of different classes or strides, unknown protocol.
@@ -161,9 +169,10 @@ class Predictor:
     def export(self, path: str | os.PathLike):
         """Writes a SavedModel that runs with TensorFlow alone.
 
-        Signatures: `serving_default` (images: uint8 [B, H, W, 3]) and `serve_encoded` (encoded: string [B], JPEG or PNG
-        bytes of images of one size) give class_ids int32 [B, H, W] and probability float32 [B, H, W];
-        `serve_probabilities` (images) gives probabilities float32 [B, H, W, num_classes].
+        `serving_default` takes images, uint8 [B, H, W, 3]; `serve_encoded` takes encoded, string
+        [B], the JPEG or PNG bytes of images of one size. Both give class_ids, int32 [B, H, W], and
+        probability, float32 [B, H, W]. `serve_probabilities` takes images and gives probabilities,
+        float32 [B, H, W, num_classes].
         """
         module = tf.Module()
         module.network_variables = [

@@ -1,4 +1,6 @@
-"""Layers that the networks share: input pixels, Caffe-style pooling, hypercolumns and their interpolation."""
+"""Layers that the networks share: input pixels, Caffe-style pooling, hypercolumns and their
+interpolation.
+"""
 
 import keras
 from keras import ops
@@ -14,7 +16,8 @@ def xavier():
 
 @keras.saving.register_keras_serializable("mm_keras")
 class InputAdapter(keras.layers.Layer):
-    """Turns RGB pixels 0..255 into what a network's weights expect. The one place that scales pixels.
+    """Turns RGB pixels 0..255 into what a network's weights expect. The one place that scales
+    pixels.
 
     Args:
         colour: "gray" (one channel, the mean of the three), "bgr" or "rgb".
@@ -27,7 +30,8 @@ class InputAdapter(keras.layers.Layer):
         ValueError: unknown `colour`, or a `mean` that does not fit it.
     """
 
-    # The released networks compute gray with this truncated third (Alexnet/colorize_pascal/train_graph.prototxt).
+    # The released networks compute gray with this truncated third
+    # (Alexnet/colorize_pascal/train_graph.prototxt).
     GRAY_WEIGHT = 0.33333
 
     def __init__(self, colour="rgb", scale=1.0, mean=0.0, **kwargs):
@@ -66,10 +70,12 @@ class InputAdapter(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class CeilMaxPooling(keras.layers.Layer):
-    """2 x 2 max pooling at stride 2 whose last window may hang over the border, as in Caffe, which rounds sizes up.
+    """2 x 2 max pooling at stride 2 whose last window may hang over the border, as in Caffe, which
+    rounds sizes up.
 
-    For one axis of length L the output has ceil(L / 2) cells (Caffe pooling_layer.cpp, kernel 2, stride 2, pad 0).
-    Cells outside of the map are ignored, as TensorFlow's "same" padding ignores them: with this kernel the two agree.
+    For one axis of length L the output has ceil(L / 2) cells (Caffe pooling_layer.cpp, kernel 2,
+    stride 2, pad 0). Cells outside of the map are ignored, as TensorFlow's "same" padding ignores
+    them: with this kernel the two agree.
     """
 
     def call(self, features):
@@ -85,11 +91,13 @@ def _half(length):
 
 
 def cell_weights(positions, stride, length):
-    """Lower cell, upper cell and weight of the upper one for image positions on one axis of a feature map.
+    """Lower cell, upper cell and weight of the upper one for image positions on one axis of a
+    feature map.
 
-    Cell k of a map of stride S sits exactly on image pixel k * S, without a half-pixel shift; positions past the last
-    cell are clamped to length - 1.0001 (released sparse_hypercolumn_extractor_layer.cpp). A map of one cell has no
-    upper neighbour and is read as it is.
+    Cell k of a map of stride S sits exactly on image pixel k * S, without a half-pixel shift;
+    positions past the last cell are clamped to length - 1.0001 (released
+    sparse_hypercolumn_extractor_layer.cpp). A map of one cell has no upper neighbour and is read as
+    it is.
 
     Args:
         positions: number tensor [...], in image pixels.
@@ -131,7 +139,9 @@ def gather_points(features, points, stride):
 
 
 def interpolate(features, positions, stride, axis):
-    """Bilinear samples along one axis of [B, h, w, C]: axis 1 (rows) or 2 (columns), `positions` [n] in pixels."""
+    """Bilinear samples along one axis of [B, h, w, C]: axis 1 (rows) or 2 (columns), `positions`
+    [n] in pixels.
+    """
     lower, upper, weight = cell_weights(positions, stride, ops.shape(features)[axis])
     weight = ops.cast(weight, features.dtype)
     weight = weight[:, None, None] if axis == 1 else weight[:, None]
@@ -141,7 +151,9 @@ def interpolate(features, positions, stride, axis):
 
 
 def upsample(features, stride, size):
-    """Interpolates maps of stride `stride`, [B, h, w, C], at every pixel of an image of `size` (height, width)."""
+    """Interpolates maps of stride `stride`, [B, h, w, C], at every pixel of an image of `size`
+    (height, width).
+    """
     rows = interpolate(features, ops.arange(size[0]), stride, axis=1)
     return interpolate(rows, ops.arange(size[1]), stride, axis=2)
 
@@ -150,15 +162,17 @@ def upsample(features, stride, size):
 class Hypercolumn(keras.layers.Layer):
     """One linear map over the hypercolumn of a pixel, kept as one kernel per tap.
 
-    The hypercolumn of a pixel is the concatenation of all taps, sampled bilinearly at that pixel (14,467 channels for
-    VGG-16). Sampling and a linear map commute, so nothing ever has to be concatenated: at sparse points each tap is
-    gathered, then multiplied by its own kernel; densely, coarse taps are multiplied at their own resolution and then
+    The hypercolumn of a pixel is the concatenation of all taps, sampled bilinearly at that pixel
+    (14,467 channels for VGG-16). Sampling and a linear map commute, so nothing ever has to be
+    concatenated: at sparse points each tap is gathered, then multiplied by its own kernel; densely,
+        coarse taps are multiplied at their own resolution and then
     interpolated, taps of one stride together.
 
     Args:
         taps: sequence of (name, stride, channels); stride in image pixels per cell.
         units: length of the result, 1024 in the released ip_column layer.
-        stddev: of the Gaussian initialiser of the kernels, 1e-4 in the released ip_column layer; the bias starts at 0.
+        stddev: of the Gaussian initialiser of the kernels, 1e-4 in the released ip_column layer;
+            the bias starts at 0.
     """
 
     def __init__(self, taps, units, stddev=1e-4, **kwargs):
@@ -207,8 +221,9 @@ class Hypercolumn(keras.layers.Layer):
             output_stride: image pixels per output cell.
 
         Returns:
-            (fine, coarse). fine: [B, h', w', sum of C], the taps that are at least as dense as the output, read at the
-            output's cells. coarse: {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
+            (fine, coarse). fine: [B, h', w', sum of C], the taps that are at least as dense as the
+            output, read at the output's cells. coarse: {stride: [B, h, w, units]}, the projected
+            sum of the taps of each larger stride.
         """
         fine, coarse = [], {}
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)

@@ -1,7 +1,8 @@
-"""Distances and losses: perceptual distance (Eq. 2), triplet loss (Eq. 1), pixel cross-entropy with void.
+"""Distances and losses: perceptual distance (Eq. 2), triplet loss (Eq. 1), pixel cross-entropy with
+void.
 
-Everything is float32 whatever the precision of the features, since squared distances of unit vectors differ in digits
-that float16 does not have.
+Everything is float32 whatever the precision of the features, since squared distances of unit
+vectors differ in digits that float16 does not have.
 """
 
 from keras import ops
@@ -13,7 +14,8 @@ SCALES = ("paper", "release")
 
 
 def embed(features):
-    """Flattens feature maps and scales each to unit length (released NormalizeLayer: over all of C, H and W).
+    """Flattens feature maps and scales each to unit length (released NormalizeLayer: over all of C,
+    H and W).
 
     Args:
         features: float tensor [N, ...] of any precision.
@@ -30,7 +32,9 @@ def embed(features):
 
 
 def squared_distance(x, y):
-    """Sum of squared differences over the last axis: Eq. 2 of the M&M paper for unit vectors, then in 0..4."""
+    """Sum of squared differences over the last axis: Eq. 2 of the M&M paper for unit vectors, then
+    in 0..4.
+    """
     return ops.sum(ops.square(x - y), axis=-1)
 
 
@@ -41,7 +45,8 @@ def perceptual_distance(x, y):
         x, y: raw features of equal shape [N, ...]; normalised here.
 
     Returns:
-        float32 [N], squared Euclidean distance of the unit vectors, in 0..4 (0..2 for features after a ReLU).
+        float32 [N], squared Euclidean distance of the unit vectors, in 0..4 (0..2 for features
+        after a ReLU).
     """
     return squared_distance(embed(x), embed(y))
 
@@ -54,8 +59,9 @@ def edge_distances(embeddings, triplets):
         triplets: `mm_keras.matching.Triplets`.
 
     Returns:
-        Two float32 vectors [N]. A triplet that is not valid has the zero vector as its negative, as the released code has:
-        its repulsive distance is the squared norm of the anchor, without any gradient for unit vectors.
+        Two float32 vectors [N]. A triplet that is not valid has the zero vector as its negative, as
+        the released code has: its repulsive distance is the squared norm of the anchor, without any
+            gradient for unit vectors.
     """
     embeddings = ops.cast(embeddings, "float32")
     anchor = ops.take(embeddings, triplets.anchor, axis=0)
@@ -71,10 +77,11 @@ def triplet_margin(embeddings, triplets, margin=2.1, scale="paper"):
     Args:
         embeddings: float tensor [N, D] of unit vectors.
         triplets: `mm_keras.matching.Triplets` of length N.
-        margin: 2.1 in the paper's implementation details. Distances of features after a ReLU stay in 0..2, so with 2.1
-            no triplet is ever switched off.
-        scale: "paper" is the mean over the valid triplets, 0 if there is none. "release" is the sum over all triplets
-            divided by 2N, as the released TripletLossLayer has it, so gradients are half as large.
+        margin: 2.1 in the paper's implementation details. Distances of features after a ReLU stay
+            in 0..2, so with 2.1 no triplet is ever switched off.
+        scale: "paper" is the mean over the valid triplets, 0 if there is none. "release" is the sum
+            over all triplets divided by 2N, as the released TripletLossLayer has it, so gradients
+            are half as large.
 
     Returns:
         float32 scalar.
@@ -86,7 +93,9 @@ def triplet_margin(embeddings, triplets, margin=2.1, scale="paper"):
 
 
 def triplet_loss(positive_distance, negative_distance, valid, margin=2.1, scale="paper"):
-    """Eq. 1 from the distances of the edges, float [N] each; arguments and result as in `triplet_margin`."""
+    """Eq. 1 from the distances of the edges, float [N] each; arguments and result as in
+    `triplet_margin`.
+    """
     if scale not in SCALES:
         raise ValueError(f"Unknown scale {scale!r} of the triplet loss; expected one of {SCALES}.")
     hinge = ops.relu(margin + positive_distance - negative_distance)
@@ -96,7 +105,8 @@ def triplet_loss(positive_distance, negative_distance, valid, margin=2.1, scale=
 
 
 def pixel_cross_entropy(labels, logits, void=VOID):
-    """Mean softmax cross-entropy over the labelled pixels (released SoftmaxWithLoss, normalised by valid pixels).
+    """Mean softmax cross-entropy over the labelled pixels (released SoftmaxWithLoss, normalised by
+    valid pixels).
 
     Args:
         labels: integer tensor [...], class ids or `void`.

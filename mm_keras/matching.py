@@ -1,8 +1,8 @@
 """Match: labels of a batch of patches -> triplets of node indices.
 
-Both functions take the labels only and know no embeddings, so any distance and any loss can follow. Everything is
-vectorised in `keras.ops`: O(N log N) time and O(N) memory, no N x N matrix, static shapes, no `searchsorted` (which is
-quadratic under XLA).
+Both functions take the labels only and know no embeddings, so any distance and any loss can follow.
+Everything is vectorised in `keras.ops`: O(N log N) time and O(N) memory, no N x N matrix, static
+shapes, no `searchsorted` (which is quadratic under XLA).
 """
 
 from typing import NamedTuple
@@ -10,16 +10,17 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-# Largest value that `keras.random.randint` may draw as int32 (its upper bound is exclusive). Integers modulo n are
-# uniform to n / 2**31; floats would be uniform only to n / 2**24.
+# Largest value that `keras.random.randint` may draw as int32 (its upper bound is exclusive).
+# Integers modulo n are uniform to n / 2**31; floats would be uniform only to n / 2**24.
 _RANDOM_BITS = 2**31 - 1
 
 
 class Triplets(NamedTuple):
     """One triplet for each node, as int32 vectors of length N, and `valid`, bool [N].
 
-    `anchor[i]` is i. `positive[i]` has the anchor's label and is the anchor itself where its class has no other member.
-    `negative[i]` has another label; where there is none it is the anchor itself and `valid[i]` is False.
+    `anchor[i]` is i. `positive[i]` has the anchor's label and is the anchor itself where its class
+    has no other member. `negative[i]` has another label; where there is none it is the anchor
+    itself and `valid[i]` is False.
     """
 
     anchor: object
@@ -29,7 +30,8 @@ class Triplets(NamedTuple):
 
 
 class _Classes(NamedTuple):
-    """Nodes sorted by (class, visiting time), and each node's place in its class segment; int32 [N] each.
+    """Nodes sorted by (class, visiting time), and each node's place in its class segment; int32 [N]
+    each.
 
     sorted_nodes: position in the class-major order -> node.
     start, size: node -> first position of its class segment, number of its members.
@@ -45,11 +47,13 @@ class _Classes(NamedTuple):
 def class_connected(labels, seed) -> Triplets:
     """Triplets of the class-wise connected graph (M&M paper, Match; released GraphToTripletLayer).
 
-    Nodes join the graph one by one in a uniform random order. A joining node draws its positive uniformly from the
-    nodes of its class that joined before, and its negative uniformly from those of other classes. What finds no
-    candidate is completed against all nodes: the first of each class draws from its whole class (itself if it is
-    alone), the first nodes draw any node of another class. Marginally each edge is uniform, as with independent
-    triplets, but the positive edges of each class form one connected component.
+    Nodes join the graph one by one in a uniform random order. A joining node draws its positive
+    uniformly from the nodes of its class that joined before, and its negative uniformly from those
+    of other classes. What finds no
+    candidate is completed against all nodes: the first of each class draws from its whole class
+        (itself if it is
+    alone), the first nodes draw any node of another class. Marginally each edge is uniform, as with
+    independent triplets, but the positive edges of each class form one connected component.
 
     Args:
         labels: integer tensor [N], N >= 1. Every node counts: leave void patches out before.
@@ -76,16 +80,16 @@ def class_connected(labels, seed) -> Triplets:
 def random_triplets(labels, seed) -> Triplets:
     """Random triplets without a graph, the ablation of the M&M paper (Table 1, "random triplets").
 
-    The nodes of each class are paired at random without overlap. Both members of a pair are anchors with the other as
-    positive; the negative is uniform over all nodes of other classes.
+    The nodes of each class are paired at random without overlap. Both members of a pair are anchors
+    with the other as positive; the negative is uniform over all nodes of other classes.
 
     Args:
         labels: integer tensor [N], as for `class_connected`.
         seed: an int or a `keras.random.SeedGenerator`.
 
     Returns:
-        `Triplets` of length N. `valid` is False for the odd node out of a class, which is its own positive, and for
-        all nodes when there is only one class.
+        `Triplets` of length N. `valid` is False for the odd node out of a class, which is its own
+        positive, and for all nodes when there is only one class.
 
     Raises:
         ValueError: `labels` is not an integer vector.
@@ -106,11 +110,13 @@ def _checked(labels):
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) != 1:
         raise ValueError(
-            f"Labels must be a vector with one label per node. Received shape {tuple(labels.shape)}."
+            "Labels must be a vector with one label per node. "
+            f"Received shape {tuple(labels.shape)}."
         )
     if "int" not in keras.backend.standardize_dtype(labels.dtype):
         raise ValueError(
-            f"Labels must be integers, since equal labels are matched. Received dtype {labels.dtype}."
+            "Labels must be integers, since equal labels are matched. "
+            f"Received dtype {labels.dtype}."
         )
     return ops.cast(labels, "int32")
 
@@ -145,7 +151,9 @@ def _renumbered(labels):
 
 
 def _earlier_or_any_member(classes, bits):
-    """Uniform among the earlier members of a node's class; for its first member, among the later ones."""
+    """Uniform among the earlier members of a node's class; for its first member, among the later
+    ones.
+    """
     is_first = classes.rank == 0
     num_candidates = ops.where(is_first, classes.size - 1, classes.rank)
     pick = bits % ops.maximum(num_candidates, 1)
@@ -163,10 +171,13 @@ def _any_stranger(classes, bits):
 
 
 def _earlier_or_any_stranger(classes, order, time, bits):
-    """Uniform among the earlier nodes of other classes; among all nodes of other classes where none is earlier.
+    """Uniform among the earlier nodes of other classes; among all nodes of other classes where none
+    is earlier.
 
-    The j-th earlier stranger joined at time j + m, where m is the number of the node's class members that joined
-    before that stranger: member k has (its time - k) strangers before it, and this grows with k, so m is found by
+    The j-th earlier stranger joined at time j + m, where m is the number of the node's class
+    members that joined
+    before that stranger: member k has (its time - k) strangers before it, and this grows with k, so
+        m is found by
     bisection in the class segment.
     """
     num_earlier = time - classes.rank
@@ -178,7 +189,9 @@ def _earlier_or_any_stranger(classes, order, time, bits):
 
 
 def _count_at_most(values, start, length, bound):
-    """For each i, how many of the ascending `values[start[i] : start[i] + length[i]]` are <= `bound[i]`."""
+    """For each i, how many of the ascending `values[start[i] : start[i] + length[i]]` are <=
+    `bound[i]`.
+    """
     num_values = values.shape[0]
     last = ops.shape(values)[0] - 1
     low, high = ops.zeros_like(length), length

@@ -9,11 +9,13 @@ import keras
 class CoupledSGD(keras.optimizers.SGD):
     """SGD with momentum, coupled L2 decay and one pair of multipliers per kind of variable.
 
-    v <- momentum * v + rate * rate_multiplier * (gradient + decay * decay_multiplier * w);  w <- w - v
+    v <- momentum * v + rate * rate_multiplier * (gradient + decay * decay_multiplier * w);  w <- w
+    - v
 
-    The decay goes through the momentum. Keras' own `weight_decay` is the decoupled kind, which gives other weights. The
-    rate is inside v, so a drop of the rate does not rescale the momentum already gathered. Multipliers (released
-    solver_graph.prototxt and train_graph.prototxt): weights 1 and 1, biases 2 and 0, batch norm's scale and shift 1 and 0.
+    The decay goes through the momentum. Keras' own `weight_decay` is the decoupled kind, which
+    gives other weights. The rate is inside v, so a drop of the rate does not rescale the momentum
+    already gathered. Multipliers (released solver_graph.prototxt and train_graph.prototxt): weights
+    1 and 1, biases 2 and 0, batch norm's scale and shift 1 and 0.
 
     Args:
         learning_rate: float or schedule.
@@ -38,7 +40,8 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def build(self, variables):
         if not self.built:
-            # By name here, by index in update_step: TensorFlow hands a bare tf.Variable to the latter.
+            # By name here, by index in update_step: TensorFlow hands a bare tf.Variable to the
+            # latter.
             self._multipliers = [self._multipliers_of(variable.name) for variable in variables]
         super().build(variables)
 
@@ -62,9 +65,11 @@ class CoupledSGD(keras.optimizers.SGD):
 
 
 def step_schedule(learning_rate: float, drops: Sequence[int], factor: float = 0.1):
-    """Learning rate that is multiplied by `factor` at each update index of `drops` (Caffe's "multistep" policy).
+    """Learning rate that is multiplied by `factor` at each update index of `drops` (Caffe's
+    "multistep" policy).
 
-    Updates are counted from 0, so with `drops=[6000]` update number 6001 is the first at the lower rate.
+    Updates are counted from 0, so with `drops=[6000]` update number 6001 is the first at the lower
+    rate.
 
     Args:
         learning_rate: rate of the first update.
@@ -72,7 +77,8 @@ def step_schedule(learning_rate: float, drops: Sequence[int], factor: float = 0.
         factor: 0.1 in both stages of the paper.
 
     Returns:
-        A `keras.optimizers.schedules.LearningRateSchedule`, or `learning_rate` itself without drops.
+        A `keras.optimizers.schedules.LearningRateSchedule`, or `learning_rate` itself without
+        drops.
     """
     if list(drops) != sorted(set(drops)) or any(drop < 1 for drop in drops):
         raise ValueError(f"drops must be ascending update indices from 1 on. Received {drops}.")

@@ -1,4 +1,6 @@
-"""Entry points, stages and the loop. Importing this package sets what must be set before TensorFlow is imported."""
+"""Entry points, stages and the loop. Importing this package sets what must be set before TensorFlow
+is imported.
+"""
 
 import os
 

@@ -1,6 +1,8 @@
-"""The configuration of a run: one frozen dataclass per stage, `--set stage.field=value`, and its check against files.
+"""The configuration of a run: one frozen dataclass per stage, `--set stage.field=value`, and its
+check against files.
 
-Sizes in pixels may also be given as a float: a share of the images' shorter side, fixed to pixels by `resolve` once the
+Sizes in pixels may also be given as a float: a share of the images' shorter side, fixed to pixels
+    by `resolve` once the
 data set is known.
 """
 
@@ -20,7 +22,9 @@ class ConfigError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which images. `shorter_side`: larger images are shrunk to it, in training and in prediction; None never."""
+    """Which images. `shorter_side`: larger images are shrunk to it, in training and in prediction;
+    None never.
+    """
 
     dataset: str = "texture_scenes"
     data_dir: str | None = None
@@ -42,7 +46,9 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """What both training stages have: SGD as in the released solver files (momentum and decay in both of them)."""
+    """What both training stages have: SGD as in the released solver files (momentum and decay in
+    both of them).
+    """
 
     steps: int = 0
     learning_rate: float = 0.01
@@ -79,7 +85,9 @@ class Tune(Optimization):
 
 @dataclasses.dataclass(frozen=True)
 class Segment(Optimization):
-    """Stage segment. Schedule: the paper's 40,000 iterations; batch: the released 6 x 2 x 4 images for VGG-16."""
+    """Stage segment. Schedule: the paper's 40,000 iterations; batch: the released 6 x 2 x 4 images
+    for VGG-16.
+    """
 
     steps: int = 40000
     drops: tuple[int, ...] = (24000, 36000)
@@ -146,12 +154,25 @@ CHOICES = {
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
 }
 AT_LEAST_ONE = (
-    "mm.log_every mm.checkpoint_every mm.num_images mm.patches_per_image mm.patch_size segment.steps "
-    "segment.log_every segment.checkpoint_every segment.num_images segment.num_points"
-).split()
+    "mm.log_every",
+    "mm.checkpoint_every",
+    "mm.num_images",
+    "mm.patches_per_image",
+    "mm.patch_size",
+    "segment.steps",
+    "segment.log_every",
+    "segment.checkpoint_every",
+    "segment.num_images",
+    "segment.num_points",
+)
 NOT_NEGATIVE = (
-    "mm.steps mm.learning_rate mm.decay segment.learning_rate segment.decay data.max_unreadable"
-).split()
+    "data.max_unreadable",
+    "mm.steps",
+    "mm.learning_rate",
+    "mm.decay",
+    "segment.learning_rate",
+    "segment.decay",
+)
 
 
 def check(experiment: Experiment):

@@ -9,7 +9,9 @@ from trainers.runtime import Runtime, stage
 
 
 def run(experiment: config.Experiment, runtime: Runtime):
-    """Streams the images one by one into a confusion matrix; shows some predictions in TensorBoard."""
+    """Streams the images one by one into a confusion matrix; shows some predictions in
+    TensorBoard.
+    """
     dataset = runtime.dataset
     with stage(runtime, "evaluate", experiment) as results:
         predictor = networks.predictor(experiment, runtime)

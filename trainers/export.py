@@ -8,7 +8,9 @@ from trainers.runtime import Runtime, stage, write_json
 
 
 def run(experiment: config.Experiment, runtime: Runtime):
-    """Exports under a temporary name, then renames; class names and colours lie beside the model."""
+    """Exports under a temporary name, then renames; class names and colours lie beside the
+    model.
+    """
     spec = runtime.dataset.spec
     with stage(runtime, "export", experiment):
         predictor = networks.predictor(experiment, runtime)

@@ -1,7 +1,8 @@
 """The loop of all training stages: it counts steps, logs, checkpoints and resumes exactly.
 
-The data of step k is a pure function of (seed, k), and a checkpoint holds every variable of model, optimizer, metrics and
-random generators. A run that was killed therefore continues the very sequence of losses that it would have had.
+The data of step k is a pure function of (seed, k), and a checkpoint holds every variable of model,
+optimizer, metrics and random generators. A run that was killed therefore continues the very
+sequence of losses that it would have had.
 """
 
 import json
@@ -30,7 +31,8 @@ class Loop:
         stage: name of the stage; everything is written under its folder.
         model: compiled `keras.Model` whose `train_step` takes one element of the data.
         settings: steps and intervals.
-        data: function(start_step) -> tf.data.Dataset that yields one element per step, from `start_step` on.
+        data: function(start_step) -> tf.data.Dataset that yields one element per step, from
+            `start_step` on.
         on_log: function(step, metrics) that is called at each log.
     """
 
@@ -116,9 +118,10 @@ class Loop:
         num_bad = int(self.model.non_finite.result())
         if num_bad:
             raise TrainingError(
-                f"Stage {self.stage}: {num_bad} step(s) before step {step} had a loss or gradient that is not finite. "
-                f"The last good state is step {int(self.step.numpy())} in {self.folder / 'checkpoints'}. A lower rate "
-                f"usually helps: --set {self.stage}.learning_rate={self.settings.learning_rate / 10:g} --overwrite."
+                f"Stage {self.stage}: {num_bad} step(s) up to step {step} had a loss or gradient "
+                f"that is not finite. The last good state is step {int(self.step.numpy())} in "
+                f"{self.folder / 'checkpoints'}. A lower rate usually helps: --overwrite "
+                f"--set {self.stage}.learning_rate={self.settings.learning_rate / 10:g}"
             )
 
     def _log(self, step) -> str:

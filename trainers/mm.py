@@ -138,7 +138,9 @@ def _workdir(experiment) -> pathlib.Path:
 
 
 def _report(results, runtime):
-    """Prints the figures that there are, beside those of naive fine-tuning, and where to go from here."""
+    """Prints the figures that there are, beside those of naive fine-tuning, and where to go from
+    here.
+    """
     columns = {"M&M": results, "naive": results.get("naive", {})}
     columns = {name: column for name, column in columns.items() if "miou" in column}
     if columns:

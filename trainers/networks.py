@@ -8,7 +8,8 @@ from pipelines import datasets
 from trainers import config
 from trainers.runtime import Runtime
 
-# Which pixels the weights of each init expect (released train_graph.prototxt files of the variants).
+# Which pixels the weights of each init expect (released train_graph.prototxt files of the
+# variants).
 PIXELS_OF_INIT = {"random": "bgr"}
 
 
@@ -21,8 +22,8 @@ def backbone(experiment: config.Experiment) -> backbones.Backbone:
     network = experiment.network
     if network.init not in PIXELS_OF_INIT:
         raise config.ConfigError(
-            f"--init={network.init} needs weights of its proxy task, and the proxy stage does not exist yet; "
-            "--init=random works."
+            f"--init={network.init} needs weights of its proxy task, and the proxy stage does not "
+            "exist yet; --init=random works."
         )
     pixels = network.pixels or PIXELS_OF_INIT[network.init]
     # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.

@@ -1,4 +1,6 @@
-"""Presets: named settings of a whole run. Each states what it is for; everything may be overridden with `--set`."""
+"""Presets: named settings of a whole run. Each states what it is for; everything may be overridden
+with `--set`.
+"""
 
 from trainers import config
 
@@ -38,13 +40,16 @@ RELEASE = {
 }
 
 PRESETS = {"quick": QUICK, "paper": {}, "release": RELEASE}
-"""quick: minutes on 2 cores. paper: the published settings. release: the authors' code wherever it differs."""
+"""quick: minutes on 2 cores. paper: the published settings. release: the authors' code wherever it
+differs.
+"""
 
 SUMMARIES = {
     "quick": "slim VGG-16 (width 0.25) and a short schedule, minutes on a 2-core CPU; "
     "--preset=paper has the published settings",
     "paper": "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
-    "release": "the settings of the authors' released code where it differs from the paper; needs a GPU",
+    "release": "the settings of the authors' released code where it differs from the paper; "
+    "needs a GPU",
 }
 
 

@@ -1,4 +1,6 @@
-"""Where a run lives: its console, seeds and precision, its working folder, and the record of each stage."""
+"""Where a run lives: its console, seeds and precision, its working folder, and the record of each
+stage.
+"""
 
 import contextlib
 import dataclasses
@@ -44,7 +46,8 @@ class Runtime:
     workdir: folder of this run.
     dataset: the loaded data set.
     console: for everything that a person should read.
-    arm: "" for the tuned network, "naive" for fine-tuning without M&M; its stages live in a folder of that name.
+    arm: "" for the tuned network, "naive" for fine-tuning without M&M; its stages live in a folder
+        of that name.
     """
 
     workdir: pathlib.Path
@@ -68,7 +71,8 @@ class Runtime:
         path = self.folder(stage) / filename
         if not path.exists():
             raise WorkdirError(
-                f"{path} is missing: run --stage={stage} first (or --stage=all, which does it by itself)."
+                f"{path} is missing: run --stage={stage} first (or --stage=all, which does it "
+                "by itself)."
             )
         return path
 
@@ -94,8 +98,8 @@ def stage(runtime: Runtime, name: str, experiment: config.Experiment):
     """Runs the body as a stage: config.json before it, results.json with its cost after it.
 
     Yields:
-        A dict for the stage's results; `seconds` and `peak_bytes` are added. A body that sets `seconds` itself (because
-        it continued an earlier run) keeps it.
+        A dict for the stage's results; `seconds` and `peak_bytes` are added. A body that sets
+        `seconds` itself (because it continued an earlier run) keeps it.
     """
     folder = runtime.folder(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,9 @@ def stage(runtime: Runtime, name: str, experiment: config.Experiment):
 
 
 def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) -> dict:
-    """The configuration that stage `name` depends on, flat, and the facts of the data set that it was run on."""
+    """The configuration that stage `name` depends on, flat, and the facts of the data set that it
+    was run on.
+    """
     sections = (*SECTIONS[name], "precision", "seed")
     flat = {
         key: value
@@ -142,8 +148,8 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment):
         ]
         if differing:
             raise WorkdirError(
-                f"{path.parent} was made with another configuration ({'; '.join(differing)}). Choose another "
-                "--workdir, or start anew with --overwrite."
+                f"{path.parent} was made with another configuration ({'; '.join(differing)}). "
+                "Choose another --workdir, or start anew with --overwrite."
             )
 
 
@@ -170,7 +176,9 @@ def save_weights(model: keras.Model, path: pathlib.Path):
 
 
 def gather(runtime: Runtime):
-    """Collects the stages' results.json files into the run's own; stages that were not run are left out."""
+    """Collects the stages' results.json files into the run's own; stages that were not run are left
+    out.
+    """
     results = _gathered(runtime)
     naive = _gathered(runtime.naive())
     if naive["stages"]:

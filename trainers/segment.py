@@ -9,7 +9,8 @@ from trainers.runtime import Runtime, save_weights, stage
 def run(experiment: config.Experiment, runtime: Runtime):
     """Fine-tunes for `segment.steps` steps, continuing an interrupted run.
 
-    Starts from the backbone of stage mm; in the arm "naive", from the weights that stage mm started from.
+    Starts from the backbone of stage mm; in the arm "naive", from the weights that stage mm started
+    from.
     """
     settings = experiment.segment
     with stage(runtime, "segment", experiment) as results:

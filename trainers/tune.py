@@ -85,9 +85,10 @@ class _Watch:
         if not self.has_warned and collapsed(metrics):
             self.has_warned = True
             self.runtime.say(
-                f"mm: at step {step} the embeddings have collapsed: all patches have nearly the same one (effective rank "
-                f"{metrics['effective_rank']:.2f}, repulsive distance {metrics['negative_distance']:.1e}), so the loss "
-                f"is stuck at the margin, {self.margin}. Lower mm.learning_rate, or check the labels."
+                f"mm: at step {step} the embeddings have collapsed: all patches have nearly the "
+                f"same one (effective rank {metrics['effective_rank']:.2f}, repulsive distance "
+                f"{metrics['negative_distance']:.1e}), so the loss is stuck at the margin, "
+                f"{self.margin}. Lower mm.learning_rate, or check the labels."
             )
 
 

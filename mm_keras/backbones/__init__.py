@@ -1,8 +1,9 @@
-"""Backbones: networks from raw RGB pixels to named feature maps, and the registry that builds them by name.
+"""Backbones: networks from raw RGB pixels to named feature maps, and the registry that builds them
+by name.
 
-A backbone is a `keras.Model` whose outputs are a dict {tap name: feature map} and which carries a `BackboneSpec`. The
-stages know nothing else of it. To add one, write a function with the signature of `vgg16.vgg16` and enter it in
-`BACKBONES`.
+A backbone is a `keras.Model` whose outputs are a dict {tap name: feature map} and which carries a
+`BackboneSpec`. The stages know nothing else of it. To add one, write a function with the signature
+of `vgg16.vgg16` and enter it in `BACKBONES`.
 """
 
 import difflib
@@ -21,7 +22,8 @@ def build(name: str, pixels: str = "bgr", width: float = 1.0) -> Backbone:
 
     Args:
         name: a key of `BACKBONES`.
-        pixels: what its weights expect, a key of `PIXELS`: "bgr" for random weights, "gray" for colorization.
+        pixels: what its weights expect, a key of `PIXELS`: "bgr" for random weights, "gray" for
+            colorization.
         width: factor on all channel counts, > 0. 1 is the published network.
 
     Raises:

@@ -1,4 +1,6 @@
-"""The record that describes a backbone, so that nothing else has to know one network from another."""
+"""The record that describes a backbone, so that nothing else has to know one network from
+another.
+"""
 
 import dataclasses
 
@@ -10,7 +12,8 @@ class Pixels:
     """What pixels a network's weights expect (`mm_keras.layers.InputAdapter`).
 
     colour, scale, mean: see InputAdapter.
-    pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted, else black.
+    pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted,
+        else black.
     """
 
     colour: str
@@ -19,8 +22,9 @@ class Pixels:
     pad_colour: tuple[int, int, int]
 
 
-# Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and pad with black, the
-# "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to uint8 as in resources/test_pascal.py.
+# Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
+# pad with black, the "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
+# uint8 as in resources/test_pascal.py.
 PIXELS = {
     "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),
     "bgr": Pixels("bgr", 1.0, (104.00699, 116.66877, 122.67892), (122, 116, 104)),
@@ -42,11 +46,14 @@ class BackboneSpec:
 
     name: the key in the registry.
     pixels: what its weights expect.
-    taps: feature maps for the hypercolumn, fine to coarse. Cell k of a tap lies on image pixel k * stride.
-    embedding: the output that M&M embeds (VGG-16: pool5), and on which a segmenter builds its own layers.
+    taps: feature maps for the hypercolumn, fine to coarse. Cell k of a tap lies on image pixel k *
+        stride.
+    embedding: the output that M&M embeds (VGG-16: pool5), and on which a segmenter builds its own
+        layers.
     width: factor on the published channel counts.
     hypercolumn_units: width of the hidden layer over the hypercolumn.
-    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2; empty where a network has none.
+    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2; empty where a
+        network has none.
     """
 
     name: str
@@ -63,7 +70,8 @@ class BackboneSpec:
 
 
 class Backbone(keras.Model):
-    """A functional model from RGB pixels 0..255 [B, H, W, 3] to {name: feature map}, described by `spec`.
+    """A functional model from RGB pixels 0..255 [B, H, W, 3] to {name: feature map}, described by
+    `spec`.
 
     Args:
         inputs: keras tensor of the pixels.
@@ -88,8 +96,8 @@ def _check_outputs(outputs, spec: BackboneSpec):
             )
         if outputs[tap.name].shape[-1] != tap.channels:
             raise ValueError(
-                f"Output {tap.name!r} of backbone {spec.name!r} has {outputs[tap.name].shape[-1]} channels; its "
-                f"spec says {tap.channels}."
+                f"Output {tap.name!r} of backbone {spec.name!r} has "
+                f"{outputs[tap.name].shape[-1]} channels; its spec says {tap.channels}."
             )
 
 

@@ -9,14 +9,16 @@ BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 def vgg16(pixels: Pixels, width: float = 1.0) -> Backbone:
-    """13 convolutions in five blocks, each followed by batch norm and ReLU, each block by 2 x 2 max pooling.
+    """13 convolutions in five blocks, each followed by batch norm and ReLU, each block by 2 x 2 max
+    pooling.
 
-    Taps: the network's input and all 13 convolutions after their ReLU, strides 1 to 16. Embedding: pool5, stride 32.
+    Taps: the network's input and all 13 convolutions after their ReLU, strides 1 to 16. Embedding:
+        pool5, stride 32.
 
     Args:
         pixels: what the weights expect; sets the input's channels.
-        width: factor on the channel counts, on those of the segmenter's fc6, fc7 and added blocks (4096, 4096, 1024,
-            1024) and on its 1024 hypercolumn units.
+        width: factor on the channel counts, on those of the segmenter's fc6, fc7 and added blocks
+            (4096, 4096, 1024, 1024) and on its 1024 hypercolumn units.
     """
     return convolutional_backbone(
         "vgg16",
@@ -31,7 +33,8 @@ def vgg16(pixels: Pixels, width: float = 1.0) -> Backbone:
 def convolutional_backbone(
     name: str, pixels: Pixels, blocks: tuple[tuple[int, ...], ...], **spec_fields
 ) -> Backbone:
-    """A backbone in the manner of VGG: block k holds convolutions convk_1, convk_2, ... and ends in poolk.
+    """A backbone in the manner of VGG: block k holds convolutions convk_1, convk_2, ... and ends in
+    poolk.
 
     Args:
         name: of the backbone.
@@ -62,8 +65,9 @@ def _convolution(features, channels, name):
     features = keras.layers.Conv2D(
         channels, 3, padding="same", kernel_initializer=layers.xavier(), name=name
     )(features)
-    # Caffe's "BN" layer: eps 1e-5, running = 0.9 running + 0.1 batch. The running variance starts at 1, not at Caffe's
-    # 0, so that a network can be used before it was trained; 0.9**100 of the start is left after 100 steps.
+    # Caffe's "BN" layer: eps 1e-5, running = 0.9 running + 0.1 batch. The running variance starts
+    # at 1, not at Caffe's 0, so that a network can be used before it was trained; 0.9**100 of the
+    # start is left after 100 steps.
     features = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batch_{name}")(
         features
     )

@@ -1,4 +1,6 @@
-"""Mix-and-match tuning: a model that embeds patches and pulls those of one class together along a graph."""
+"""Mix-and-match tuning: a model that embeds patches and pulls those of one class together along a
+graph.
+"""
 
 import keras
 from keras import ops
@@ -11,22 +13,27 @@ from mm_keras.models import training
 class MixAndMatch(keras.Model):
     """Tunes a backbone with triplets from a class-wise connected graph over each batch of patches.
 
-    One training step: embed the patches (unit vectors of the backbone's embedding output), match their labels into
+    One training step: embed the patches (unit vectors of the backbone's embedding output), match
+        their labels into
     triplets, take Eq. 1 over Eq. 2, update. The tuned weights stay in `backbone`.
 
-    `fit` takes what `pipelines.build.patches` yields, {"patches": uint8 [N, S, S, 3], "labels": int32 [N]}, or patches as
-    x and labels as y on any Keras backend. The batch is the graph: do not let `fit` cut it up.
+    `fit` takes what `pipelines.build.patches` yields, {"patches": uint8 [N, S, S, 3], "labels":
+    int32 [N]}, or patches as x and labels as y on any Keras backend. The batch is the graph: do not
+    let `fit` cut it up.
 
     Args:
-        backbone: `mm_keras.backbones.Backbone`, or any `keras.Model` from pixels [B, H, W, 3] to one feature map.
+        backbone: `mm_keras.backbones.Backbone`, or any `keras.Model` from pixels [B, H, W, 3] to
+            one feature map.
         margin: of the triplet loss; 2.1 in the M&M paper's implementation details.
         scale: "paper" or "release", see `mm_keras.losses.triplet_margin`.
         matching: function(labels, seed) -> `Triplets`; `class_connected` is the paper's graph.
         seed: int, start of the sequence of graphs.
 
-    Metrics: loss; positive_distance and negative_distance, means over the edges of valid triplets, in 0..4;
-    effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share of their dimensions, 0..1;
-    gradient_norm; non_finite, the number of steps whose loss or gradient was not finite.
+    Metrics: loss; positive_distance and negative_distance, means over the edges of valid triplets,
+        in 0..4;
+    effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share of their
+    dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss or gradient was not
+    finite.
     """
 
     def __init__(
@@ -43,7 +50,8 @@ class MixAndMatch(keras.Model):
         self.margin = margin
         self.loss_scale = scale
         self.matching = matching
-        # The loss is no argument of `compile`: under tf.distribute Keras builds a compiled loss from (y, y_pred) first.
+        # The loss is no argument of `compile`: under tf.distribute Keras builds a compiled loss
+        # from (y, y_pred) first.
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in self._metric_names()}
         self.non_finite = training.NonFinite()
@@ -67,7 +75,9 @@ class MixAndMatch(keras.Model):
         return losses.embed(outputs)
 
     def train_step(self, *args):
-        """One step on {"patches", "labels"} or (patches, labels) in TensorFlow's graph mode; Keras' own step elsewhere."""
+        """One step on {"patches", "labels"} or (patches, labels) in TensorFlow's graph mode; Keras'
+        own step elsewhere.
+        """
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
         import tensorflow as tf
@@ -83,7 +93,9 @@ class MixAndMatch(keras.Model):
         return self.get_metrics_result()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The same loss for Keras' own training step, `evaluate`, and other backends: y_pred are embeddings."""
+        """The same loss for Keras' own training step, `evaluate`, and other backends: y_pred are
+        embeddings.
+        """
         triplets = self.matching(y, self.seed_generator)
         return self.triplet_loss(y_pred, triplets)
 

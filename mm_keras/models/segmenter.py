@@ -6,31 +6,37 @@ from keras import ops
 from mm_keras import layers, losses
 from mm_keras.models import training
 
-# Labels within this share of the crop from its border are not sampled: 96 of 512 pixels in the released
-# VGG/*/finetune_seg.prototxt (points uniform in [96, 416)).
+# Labels within this share of the crop from its border are not sampled: 96 of 512 pixels in the
+# released VGG/*/finetune_seg.prototxt (points uniform in [96, 416)).
 POINT_BORDER = 3 / 16
 
-# Points of a dense map that are computed at a time: 8 MiB of 1024 float32 units, which fits a cache and keeps matrix
-# products efficient, while ten bands in flight (TensorFlow's default for loops) stay below 100 MiB.
+# Points of a dense map that are computed at a time: 8 MiB of 1024 float32 units, which fits a cache
+# and keeps matrix products efficient, while ten bands in flight (TensorFlow's default for loops)
+# stay below 100 MiB.
 POINTS_PER_BAND = 2048
 
 
 class HypercolumnSegmenter(keras.Model):
-    """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two blocks on its top.
+    """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two
+    blocks on its top.
 
-    Training reads `num_points` random pixels per image and never builds a dense hypercolumn. Inference gives dense logits
-    at `output_stride`, by projecting each tap at its own resolution, then interpolating and summing.
+    Training reads `num_points` random pixels per image and never builds a dense hypercolumn.
+    Inference gives dense logits at `output_stride`, by projecting each tap at its own resolution,
+    then interpolating and summing.
 
-    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8 [B, H, W]}, or images as
-    x and labels as y on any Keras backend.
+    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
+    [B, H, W]}, or images as x and labels as y on any Keras backend.
 
     Args:
         backbone: `mm_keras.backbones.Backbone`.
         num_classes: number of classes, void not counted.
-        num_points: sampled pixels per image and step; 256 in the released VGG/*/finetune_seg.prototxt.
-        output_stride: image pixels per cell of the dense result, 1 or 2; 2 in the paper's test protocol.
+        num_points: sampled pixels per image and step; 256 in the released
+            VGG/*/finetune_seg.prototxt.
+        output_stride: image pixels per cell of the dense result, 1 or 2; 2 in the paper's test
+            protocol.
         dropout: on fc6 and fc7.
-        stddev: of the initial kernels of the hidden layer over the hypercolumn (1e-4 in the released network).
+        stddev: of the initial kernels of the hidden layer over the hypercolumn (1e-4 in the
+            released network).
         seed: int, start of the sequence of sampled points.
 
     Raises:
@@ -74,8 +80,10 @@ class HypercolumnSegmenter(keras.Model):
         """Logits of images [B, H, W, 3] with RGB values 0..255.
 
         Returns:
-            Training: {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)}. Otherwise float32
-            [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on pixel (i * stride, j * stride).
+            Training: {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)}.
+                Otherwise float32
+            [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on pixel (i * stride,
+            j * stride).
         """
         maps = self.feature_maps(images, training)
         if not training:
@@ -91,7 +99,9 @@ class HypercolumnSegmenter(keras.Model):
         return maps
 
     def draw_points(self, images):
-        """Pixels uniform over the inner 5/8 of the image, row and column independent; int32 [B, P, 2]."""
+        """Pixels uniform over the inner 5/8 of the image, row and column independent; int32 [B, P,
+        2].
+        """
         batch, height, width, _ = ops.shape(images)
         place = keras.random.uniform((batch, self.num_points, 2), seed=self.seed_generator)
         size = ops.cast(ops.stack([height, width]), "float32")
@@ -103,7 +113,8 @@ class HypercolumnSegmenter(keras.Model):
         return ops.cast(self.score(hidden), "float32")
 
     def dense_logits(self, maps, size):
-        """Logits at every `output_stride`-th pixel, computed in bands of rows, so that memory stays small.
+        """Logits at every `output_stride`-th pixel, computed in bands of rows, so that memory stays
+        small.
 
         Args:
             maps: from `feature_maps`.
@@ -114,7 +125,7 @@ class HypercolumnSegmenter(keras.Model):
         """
         stride = self.output_stride
         height, width = (-(-length // stride) for length in size)
-        band = ops.maximum(POINTS_PER_BAND // width, 1)
+        band = POINTS_PER_BAND // width + 1  # rows
         num_bands = -(-height // band)
         prepared = self.hypercolumn.prepare(maps, (height, width), stride)
 
@@ -130,7 +141,9 @@ class HypercolumnSegmenter(keras.Model):
         return logits[:, :height]
 
     def train_step(self, *args):
-        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own step elsewhere."""
+        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own
+        step elsewhere.
+        """
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
         import tensorflow as tf
@@ -170,10 +183,12 @@ def labels_at(labels, points):
 
 
 def context_network(spec, dropout=0.5):
-    """fc6, fc7 and two blocks of convolution and pooling on the embedding map (released VGG/*/finetune_seg.prototxt).
+    """fc6, fc7 and two blocks of convolution and pooling on the embedding map (released
+    VGG/*/finetune_seg.prototxt).
 
     Args:
-        spec: `BackboneSpec`; its `context_units` are the channels of fc6, fc7, conv_add1 and conv_add2.
+        spec: `BackboneSpec`; its `context_units` are the channels of fc6, fc7, conv_add1 and
+            conv_add2.
         dropout: on fc6 and fc7.
 
     Returns:

@@ -7,8 +7,8 @@ from keras import ops
 class NonFinite(keras.metrics.Metric):
     """Counts the steps whose loss or gradients were not finite.
 
-    Max-pooling on TensorFlow's CPU swallows NaN, so a loss can stay finite after the weights are lost: the norm of the
-    gradients is watched too.
+    Max-pooling on TensorFlow's CPU swallows NaN, so a loss can stay finite after the weights are
+    lost: the norm of the gradients is watched too.
     """
 
     def __init__(self, name="non_finite", **kwargs):
@@ -40,7 +40,8 @@ def unpack(data, keys):
 def scaled(model, loss):
     """The loss whose gradients the optimizer wants; call it under the tape.
 
-    Optimizers sum gradients over replicas, so their number divides the loss; under mixed precision the loss is scaled up.
+    Optimizers sum gradients over replicas, so their number divides the loss; under mixed precision
+    the loss is scaled up.
     """
     import tensorflow as tf  # train steps run on TensorFlow; the library imports without it
 
@@ -51,8 +52,8 @@ def update_weights(model, tape, scaled_loss):
     """Applies the gradients of `scaled_loss`, which was computed under `tape`.
 
     Returns:
-        float32 scalar, the global norm of the unscaled gradients. With a `LossScaleOptimizer` it is not finite in a step
-        whose gradients overflowed; such a step leaves the weights alone.
+        float32 scalar, the global norm of the unscaled gradients. With a `LossScaleOptimizer` it is
+        not finite in a step whose gradients overflowed; such a step leaves the weights alone.
     """
     gradients = tape.gradient(scaled_loss, model.trainable_variables)
     squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]

@@ -1,4 +1,6 @@
-"""Distances and losses against golden values and plain loops. Runs on any backend but for the gradients."""
+"""Distances and losses against golden values and plain loops. Runs on any backend but for the
+gradients.
+"""
 
 import keras
 import numpy as np

@@ -60,7 +60,9 @@ def test_context_maps_have_caffe_sizes(golden):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(46, 41), (8, 64), (1, 1)])
 def test_dense_equals_gather_then_dense(stride, size, monkeypatch):
-    """Same taps, same points: project, interpolate and sum against gather, concatenate and multiply."""
+    """Same taps, same points: project, interpolate and sum against gather, concatenate and
+    multiply.
+    """
     monkeypatch.setattr(segmenter, "POINTS_PER_BAND", 100)  # several bands, the last one cut
     model = _with_random_head(_model(output_stride=stride))
     images = _images(*size)

@@ -1,0 +1,61 @@
+"""The library on KERAS_BACKEND=jax, where TensorFlow cannot be imported."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+_FIT = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np
+import keras
+import mm_keras
+
+rng = np.random.default_rng(0)
+keras.utils.set_random_seed(0)
+backbone = mm_keras.backbones.build("testing")
+labels = np.arange(24, dtype="int32") % 3
+patches = rng.integers(0, 60, (24, 16, 16, 3))
+patches[np.arange(24), :, :, labels] += 150
+model = mm_keras.MixAndMatch(backbone)
+model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+first, *_, last = model.fit(patches, labels, batch_size=24, epochs=15, verbose=0).history["loss"]
+assert last < 0.8 * first < 3.5, (first, last)
+before = backbone.get_layer("conv1_1").kernel.numpy()
+segmenter = mm_keras.HypercolumnSegmenter(backbone, 3)
+segmenter.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+images = rng.integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+maps = rng.integers(0, 3, (2, 32, 32)).astype("uint8")
+history = segmenter.fit(images, maps, verbose=0).history
+assert np.isfinite(history["loss"][0])
+assert np.any(before != backbone.get_layer("conv1_1").kernel.numpy())
+assert segmenter.predict(images, verbose=0).shape == (2, 16, 16, 3)
+"""
+
+
+def _run(*command):
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_both_models_fit_without_tensorflow():
+    _run("-c", _FIT)
+
+
+def test_matching_and_losses_hold_their_tests_on_jax():
+    """The same test modules; those that count samples are left to the other backend, for time."""
+    modules = ("tests/mm_keras/test_matching.py", "tests/mm_keras/test_losses.py")
+    slow = "not distribution and not uniform and not statistics and not component"
+    assert " passed" in _run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", slow, *modules)

@@ -71,15 +71,22 @@ def patches(
         ValueError: an argument is out of range, or the split is empty.
     """
     mix.check_sampling(
-        *(patches_per_image, min_size, max_size, rule, background_label, background_share)
+        patches_per_image, min_size, max_size, rule, background_label, background_share
     )
     _check_at_least_one(patch_size=patch_size)
     mix.check_pad_colour(pad_colour)
 
     def from_canvas(part, offset, label, seed):
         boxes, labels = mix.sample_boxes(
-            *(label, patches_per_image, min_size, max_size),
-            *(rule, background_label, seed, background_share, class_balanced),
+            label,
+            num_patches=patches_per_image,
+            min_size=min_size,
+            max_size=max_size,
+            rule=rule,
+            background_label=background_label,
+            seed=seed,
+            background_share=background_share,
+            class_balanced=class_balanced,
         )
         boxes -= tf.tile(offset, [2])
         return {"patches": mix.cut(part, boxes, patch_size, pad_colour), "labels": labels}
@@ -93,8 +100,16 @@ def patches(
         }
 
     steps = _steps(
-        *(split, from_canvas, num_images, crop, shorter_side, mirror),
-        *(seed, start_step, num_steps, num_parallel),
+        split,
+        from_canvas,
+        num_images=num_images,
+        crop=crop,
+        shorter_side=shorter_side,
+        mirror=mirror,
+        seed=seed,
+        start_step=start_step,
+        num_steps=num_steps,
+        num_parallel=num_parallel,
     )
     return steps.map(flatten).prefetch(tf.data.AUTOTUNE)
 
@@ -126,12 +141,20 @@ def crops(
     mix.check_pad_colour(pad_colour)
 
     def from_canvas(part, offset, label, _):
-        image = ops.place(part, offset, crop, pad_colour)
+        image = ops.pad(part, offset, crop - offset - tf.shape(part)[:2], pad_colour)
         return {"image": tf.ensure_shape(image, [crop, crop, 3]), "label": label}
 
     steps = _steps(
-        *(split, from_canvas, num_images, crop, shorter_side, mirror),
-        *(seed, start_step, num_steps, num_parallel),
+        split,
+        from_canvas,
+        num_images=num_images,
+        crop=crop,
+        shorter_side=shorter_side,
+        mirror=mirror,
+        seed=seed,
+        start_step=start_step,
+        num_steps=num_steps,
+        num_parallel=num_parallel,
     )
     return steps.prefetch(tf.data.AUTOTUNE)
 
@@ -139,6 +162,7 @@ def crops(
 def _steps(
     split,
     from_canvas: Callable,
+    *,
     num_images,
     crop,
     shorter_side,

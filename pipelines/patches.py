@@ -16,20 +16,17 @@ RULES = ("paper", "release")
 
 CANDIDATES_PER_PATCH = 5  # released code, sampling_layers.py
 
-# Released code, create_patch.py: more than 0.6 of the reference area covered already = rejected.
-RELEASE_OVERLAP = (3, 5)
-
-# Two patches of equal area a that share 0.6 a have the intersection over union 0.6 / (2 - 0.6).
-PAPER_OVERLAP = 3 / 7
+# Limits as fractions, to compare in whole numbers; what reaches a limit is kept.
+RELEASE_OVERLAP = (3, 5)  # of the reference area; released code, create_patch.py
+PAPER_OVERLAP = (3, 7)  # of the union: equal areas a that share 0.6 a have 0.6 / (2 - 0.6)
 
 
 class Chosen(NamedTuple):
-    """Patches of one image: boxes int32 [n, 4], labels int32 [n], refilled bool [n] (rejected, but
-    put back)."""
+    """Patches of one image."""
 
-    boxes: tf.Tensor
-    labels: tf.Tensor
-    refilled: tf.Tensor
+    boxes: tf.Tensor  # int32 [num, 4]
+    labels: tf.Tensor  # int32 [num]
+    refilled: tf.Tensor  # bool [num], rejected for their overlap but put back
 
 
 def sample_boxes(
@@ -88,8 +85,15 @@ def sample_boxes(
         tf.errors.InvalidArgumentError: no pixel is labelled, in graph mode.
     """
     chosen = _sample(
-        *(label, num_patches, min_size, max_size, rule, background_label),
-        *(seed, background_share, class_balanced),
+        label,
+        num_patches,
+        min_size,
+        max_size,
+        rule,
+        background_label,
+        seed,
+        background_share,
+        class_balanced,
     )
     return chosen.boxes, chosen.labels
 
@@ -119,13 +123,23 @@ def cut(
             f"boxes must be [num_patches, 4] with a static num_patches, got {boxes.shape}."
         )
 
-    def patch(box):
-        side = box[2] - box[0]
-        square = ops.place(image, -box[:2], side, pad_colour)
+    size_of_image = tf.shape(image)[:2]
+    start, shape = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    # A box that lies wholly outside may as well lie next to the image: the padding stays small.
+    start = tf.clip_by_value(start, -shape, size_of_image)
+    before = tf.maximum(-tf.reduce_min(start, axis=0), 0)
+    after = tf.maximum(tf.reduce_max(start + shape, axis=0) - size_of_image, 0)
+    padded = ops.pad(image, before, after, pad_colour)
+    corners = tf.pad(start + before, [[0, 0], [0, 1]])
+    shapes = tf.pad(shape, [[0, 0], [0, 1]], constant_values=3)
+
+    def patch(corner, shape):
+        square = tf.slice(padded, corner, shape)
         return ops.round_to_uint8(tf.image.resize(square[None], [size, size]))
 
-    # A Python loop: its slices and resizes run side by side, and cost half of what tf.map_fn does.
-    return tf.concat([patch(box) for box in tf.unstack(boxes)], axis=0)
+    # A Python loop costs less than tf.map_fn.
+    patches = map(patch, tf.unstack(corners), tf.unstack(shapes))
+    return tf.concat(list(patches), axis=0)
 
 
 def check_sampling(
@@ -182,13 +196,12 @@ def _sample(
     if background_share == 0:
         background_label = None  # without a share of its own, background is a class like any other
     quotas = _quotas(num_patches, background_label, background_share)
-    seeds = tf.random.split(ops.as_seed(seed), 2)
     label = tf.convert_to_tensor(label)
     if label.shape.rank != 2 or not label.dtype.is_integer:
         raise ValueError(f"label must be integer [height, width], got {label.dtype} {label.shape}.")
-    centres = _draw_centres(label, quotas, background_label, class_balanced, seeds[0])
-    boxes = _boxes(centres, min_size, max_size, seeds[1])
-    labels = tf.cast(tf.gather_nd(label, centres), tf.int32)
+    boxes, labels = _candidates(
+        label, quotas, min_size, max_size, background_label, ops.as_seed(seed), class_balanced
+    )
     if rule == "release":
         return _choose_release(boxes, labels, quotas, tf.shape(label), background_label)
     return _choose_paper(boxes, labels, quotas)
@@ -205,73 +218,83 @@ def _quotas(num_patches, background_label, background_share):
 # Drawing candidates
 
 
+def _candidates(label, quotas, min_size, max_size, background_label, seed, class_balanced):
+    """Draws boxes and their centres' labels, the foreground candidates first."""
+    centre_seed, size_seed = tf.unstack(tf.random.split(seed))
+    centres = _draw_centres(label, quotas, background_label, class_balanced, centre_seed)
+    shape = tf.shape(centres)[:1]
+    sides = tf.random.stateless_uniform(shape, size_seed, min_size, max_size + 1, tf.int32)
+    half = (sides // 2)[:, None]
+    boxes = tf.concat([centres - half, centres + half], axis=1)
+    return boxes, tf.cast(tf.gather_nd(label, centres), tf.int32)
+
+
 def _draw_centres(label, quotas, background_label, class_balanced, seed):
     """Draws the candidates' centre pixels, foreground first: int32 [5 * sum(quotas), 2]."""
     seeds = tf.random.split(seed, 3)
     num_foreground, num_background = (CANDIDATES_PER_PATCH * quota for quota in quotas)
     labelled = _check_labelled(_count_rows(label != datasets.VOID))
-    if background_label is None:
-        background = tf.zeros_like(labelled)
-    else:
-        background = _count_rows(label == background_label)
+    with tf.control_dependencies([labelled]):
+        label = tf.identity(label)  # nothing is drawn before the check
+    apart = datasets.VOID if background_label is None else background_label
     if class_balanced:
-        centres = _draw_by_class(label, background_label, num_foreground, seeds[0], seeds[2])
+        centres = _draw_by_class(label, apart, num_foreground, seeds[0], seeds[1])
     else:
         centres = _draw_uniform(
-            *(label, labelled - background, labelled, num_foreground, seeds[0]),
-            lambda pixels: (
-                pixels != (datasets.VOID if background_label is None else background_label)
-            ),
+            label,
+            labelled,
+            lambda labels: (labels != apart) & (labels != datasets.VOID),
+            num_foreground,
+            seeds[0],
         )
     if not num_background:
         return centres
     others = _draw_uniform(
-        *(label, background, labelled, num_background, seeds[1]),
-        lambda pixels: pixels == background_label,
+        label, labelled, lambda labels: labels == apart, num_background, seeds[2]
     )
     return tf.concat([centres, others], axis=0)
 
 
-def _draw_uniform(label, pool, labelled, num, seed, is_member):
+def _draw_uniform(label, labelled, is_member, num, seed):
     """Draws pixels uniformly from a pool, or, where it is empty, from all labelled pixels.
 
     Args:
         label: integer [height, width].
-        pool: int32 [height], the number of pool pixels in each row.
         labelled: int32 [height], the number of labelled pixels in each row.
+        is_member: function from labels to bool, whether such a pixel is in the pool.
         num: how many to draw.
         seed: int32 [2].
-        is_member: function from labels to bool, whether a labelled pixel is in the pool.
+
+    Returns:
+        int32 [num, 2], (row, column).
     """
-    empty = tf.reduce_sum(pool) == 0
-    rows = tf.where(empty, labelled, pool)
+    members = _count_rows(is_member(label))
+    empty = tf.reduce_sum(members) == 0
+    rows = tf.where(empty, labelled, members)
     rank = ops.uniform(tf.zeros([num], tf.int32), tf.reduce_sum(rows) - 1, seed)
     return _locate(
         label,
         rows[:, None],
         rank,
-        lambda pixels: (pixels != datasets.VOID) & (empty | is_member(pixels)),
+        lambda labels: tf.where(empty, labels != datasets.VOID, is_member(labels)),
     )
 
 
-def _draw_by_class(label, background_label, num, class_seed, seed):
+def _draw_by_class(label, apart, num, class_seed, pixel_seed):
     """Draws classes present, uniformly, then for each one of its pixels, uniformly.
 
-    Background is drawn only where there is nothing else.
+    The class set apart, the background, is drawn only where there is no other.
     """
     rows = tf.math.bincount(tf.cast(label, tf.int32), minlength=256, maxlength=256, axis=-1)
     classes = tf.range(256)
     present = (tf.reduce_sum(rows, axis=0) > 0) & (classes != datasets.VOID)
-    if background_label is not None:
-        foreground = present & (classes != background_label)
-        present = tf.where(tf.reduce_any(foreground), foreground, present)
-    present = tf.boolean_mask(classes, present)
-    drawn = tf.gather(
-        present, ops.uniform(tf.zeros([num], tf.int32), tf.size(present) - 1, class_seed)
-    )
+    others = present & (classes != apart)
+    present = tf.boolean_mask(classes, tf.where(tf.reduce_any(others), others, present))
+    index = ops.uniform(tf.zeros([num], tf.int32), tf.size(present) - 1, class_seed)
+    drawn = tf.gather(present, index)
     rows = tf.gather(rows, drawn, axis=1)
-    rank = ops.uniform(0, tf.reduce_sum(rows, axis=0) - 1, seed)
-    return _locate(label, rows, rank, lambda pixels: tf.cast(pixels, tf.int32) == drawn[:, None])
+    rank = ops.uniform(0, tf.reduce_sum(rows, axis=0) - 1, pixel_seed)
+    return _locate(label, rows, rank, lambda labels: tf.cast(labels, tf.int32) == drawn[:, None])
 
 
 def _locate(label, rows, rank, is_member):
@@ -315,19 +338,11 @@ def _check_labelled(rows):
         return tf.identity(rows)
 
 
-def _boxes(centres, min_size, max_size, seed):
-    """Gives each centre a box of random even side."""
-    sides = tf.random.stateless_uniform(
-        tf.shape(centres)[:1], seed, min_size, max_size + 1, tf.int32
-    )
-    half = (sides // 2)[:, None]
-    return tf.concat([centres - half, centres + half], axis=1)
-
-
 # Choosing among candidates
 
 
 def _choose_paper(boxes, labels, quotas):
+    """Foreground and background by greedy rejection; see `sample_boxes`."""
     num_foreground, num_background = quotas
     split = CANDIDATES_PER_PATCH * num_foreground
     survived = _survivors_paper(boxes[:split], num_foreground)
@@ -341,6 +356,7 @@ def _choose_paper(boxes, labels, quotas):
 
 
 def _choose_release(boxes, labels, quotas, size, background_label):
+    """Foreground by coverage, background as drawn; see `sample_boxes`."""
     num_foreground, num_background = quotas
     split = CANDIDATES_PER_PATCH * num_foreground
     survived = _survivors_release(boxes[:split], _areas(boxes)[0], size, num_foreground)
@@ -368,27 +384,36 @@ def _join(first, second):
 def _survivors_paper(boxes, limit, blocked=None):
     """Marks the first `limit` candidates that greedy rejection keeps: bool [num].
 
-    Non-maximum suppression with falling scores is exactly this, in one op. Areas are exact in
-    float32 up to sides of 4096, and a quotient of such areas never lies so near to 3/7 that its
-    rounding matters for sides up to 512.
+    Non-maximum suppression with falling scores is exactly this, in one op. It compares in float32,
+    which separates any other quotient of areas from 3/7 up to sides of 1500 pixels.
+
+    Args:
+        boxes: int32 [num, 4] in the order of judging.
+        limit: stop after so many survivors.
+        blocked: bool [num], candidates that are rejected beforehand; None for none.
     """
     num = boxes.shape[0]
     scores = tf.range(num, 0, -1, dtype=tf.float32)
     if blocked is not None:
         scores = tf.where(blocked, -1.0, scores)
     kept = tf.image.non_max_suppression(
-        tf.cast(boxes, tf.float32), scores, limit, iou_threshold=PAPER_OVERLAP, score_threshold=0.0
+        tf.cast(boxes, tf.float32),
+        scores,
+        max_output_size=limit,
+        iou_threshold=PAPER_OVERLAP[0] / PAPER_OVERLAP[1],
+        score_threshold=0.0,
     )
     return tf.reduce_any(kept[:, None] == tf.range(num), axis=0)
 
 
 def _overlap(boxes, others):
-    """Whether intersection over union exceeds 3/7, in integers: bool [num_boxes, num_others]."""
+    """Whether boxes share too much with others by rule "paper": bool [num_boxes, num_others]."""
     start = tf.maximum(boxes[:, None, :2], others[:, :2])
     end = tf.minimum(boxes[:, None, 2:], others[:, 2:])
     shared = tf.reduce_prod(tf.maximum(end - start, 0), axis=2)
     union = _areas(boxes)[:, None] + _areas(others) - shared
-    return 7 * shared > 3 * union
+    numerator, denominator = PAPER_OVERLAP
+    return denominator * shared > numerator * union
 
 
 def _areas(boxes):
@@ -412,7 +437,7 @@ def _survivors_release(boxes, reference_area, size, limit):
     inside_y, heights = _grid(boxes[:, 0], boxes[:, 2])
     inside_x, widths = _grid(boxes[:, 1], boxes[:, 3])
     areas = heights[:, None] * widths
-    times, threshold = RELEASE_OVERLAP[1], RELEASE_OVERLAP[0] * reference_area
+    numerator, denominator = RELEASE_OVERLAP
 
     def unfinished(i, survived, _):
         return (i < num) & (tf.reduce_sum(tf.cast(survived, tf.int32)) < limit)
@@ -420,7 +445,7 @@ def _survivors_release(boxes, reference_area, size, limit):
     def judge(i, survived, covered):
         box = inside_y[i][:, None] & inside_x[i]
         overlap = tf.reduce_sum(tf.where(box & covered, areas, 0))
-        keep = times * overlap <= threshold
+        keep = denominator * overlap <= numerator * reference_area
         return i + 1, survived | (keep & (tf.range(num) == i)), covered | (keep & box)
 
     nothing = (0, tf.zeros([num], tf.bool), tf.zeros_like(areas, tf.bool))

@@ -16,15 +16,20 @@ def run(experiment: config.Experiment, runtime: Runtime):
     with stage(runtime, "evaluate", experiment) as results:
         predictor = networks.predictor(experiment, runtime)
         confusion = metrics.ConfusionMatrix(dataset.spec.num_classes)
-        shown = []
-        for example in _progress(runtime, dataset.eval):
+        shown, numbers = [], _spread(dataset.eval.num_images, experiment.evaluate.num_pictures)
+        for number, example in enumerate(_progress(runtime, dataset.eval)):
             prediction = predictor.predict(example["image"][None]).class_ids[0].numpy()
             label = example["label"].numpy()
             confusion.update_state(label, prediction)
-            if len(shown) < experiment.evaluate.num_pictures:
+            if number in numbers:
                 shown.append((example["image"].numpy(), label, prediction))
         results |= metrics.summary(confusion.result(), dataset.spec.class_names)
         _write_logs(runtime, results, shown)
+
+
+def _spread(num_images, num_pictures) -> set[int]:
+    """Numbers of the images to show, evenly spread: neighbours may be frames of one film."""
+    return {k * num_images // num_pictures for k in range(num_pictures)}
 
 
 def _progress(runtime, split):

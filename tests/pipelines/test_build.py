@@ -1,0 +1,239 @@
+"""The pipelines: element k is a pure function of (seed, k), and exact to the pixel."""
+
+import itertools
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipelines import build, datasets
+
+VOID = datasets.VOID
+
+PATCHES = {
+    "num_images": 3,
+    "patches_per_image": 4,
+    "min_size": 8,
+    "max_size": 24,
+    "patch_size": 16,
+    "crop": 32,
+}
+CROPS = {"num_images": 3, "crop": 20}
+
+
+def write_split(folder, images, labels):
+    files = []
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        files.append((str(folder / f"image{i}.png"), str(folder / f"label{i}.png")))
+        Image.fromarray(image).save(files[-1][0])
+        Image.fromarray(label).save(files[-1][1])
+    image_files, label_files = zip(*files, strict=True)
+    return types.SimpleNamespace(image_files=image_files, label_files=label_files)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Seven noisy images of several sizes with random labels."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(20, 60, (7, 2))
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    labels = [rng.choice([0, 1, 2, VOID], size).astype(np.uint8) for size in sizes]
+    return write_split(tmp_path_factory.mktemp("noise"), images, labels)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Seven images of 24 x 24, image i of colour and label i throughout."""
+    images = [np.full((24, 24, 3), i, np.uint8) for i in range(7)]
+    return write_split(tmp_path_factory.mktemp("plain"), images, [x[..., 0] for x in images])
+
+
+def arrays(dataset, num=None):
+    return list(itertools.islice(dataset.as_numpy_iterator(), num))
+
+
+def assert_equal(steps, others):
+    assert len(steps) == len(others)
+    for step, other in zip(steps, others, strict=True):
+        assert step.keys() == other.keys()
+        for key in step:
+            np.testing.assert_array_equal(step[key], other[key])
+
+
+@pytest.mark.parametrize("pipeline, options", [(build.patches, PATCHES), (build.crops, CROPS)])
+@pytest.mark.parametrize("shorter_side", [None, 16])
+def test_resuming_continues_the_very_sequence(split, pipeline, options, shorter_side):
+    options = options | {"seed": 5, "shorter_side": shorter_side, "num_steps": 8}
+    whole = arrays(pipeline(split, num_parallel=1, **options))
+    assert len(whole) == 8
+    for start_step, num_parallel in [(1, 1), (5, 4), (8, 4)]:
+        resumed = pipeline(split, start_step=start_step, num_parallel=num_parallel, **options)
+        assert_equal(arrays(resumed), whole[start_step:])
+
+
+@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("class_balanced", [False, True])
+def test_options_are_pure_functions_of_the_step_too(split, rule, class_balanced):
+    options = PATCHES | {"rule": rule, "class_balanced": class_balanced, "background_label": 0}
+    whole = arrays(build.patches(split, num_parallel=4, num_steps=4, **options))
+    resumed = build.patches(split, start_step=2, num_steps=4, num_parallel=1, **options)
+    assert_equal(arrays(resumed), whole[2:])
+
+
+def test_without_num_steps_there_is_no_end(split):
+    endless = arrays(build.patches(split, start_step=4, **PATCHES), num=9)
+    assert_equal(endless, arrays(build.patches(split, start_step=4, num_steps=13, **PATCHES)))
+
+
+def test_seeds_and_steps_differ(split):
+    def all_patches(seed):
+        steps = arrays(build.patches(split, num_steps=6, seed=seed, **PATCHES))
+        return np.concatenate([step["patches"] for step in steps])
+
+    first, second = all_patches(0), all_patches(1)
+    assert (first != second).any(axis=(1, 2, 3)).all()
+    # An image comes back in the next epoch with other patches.
+    assert len(np.unique(first.reshape(len(first), -1), axis=0)) == len(first)
+    np.testing.assert_array_equal(first, all_patches(tf.constant([0, 0])))
+
+
+def test_shapes_are_static(split):
+    spec = build.patches(split, **PATCHES).element_spec
+    assert spec["patches"] == tf.TensorSpec([12, 16, 16, 3], tf.uint8)
+    assert spec["labels"] == tf.TensorSpec([12], tf.int32)
+    spec = build.crops(split, **CROPS).element_spec
+    assert spec["image"] == tf.TensorSpec([3, 20, 20, 3], tf.uint8)
+    assert spec["label"] == tf.TensorSpec([3, 20, 20], tf.uint8)
+
+
+def test_each_epoch_shows_each_image_once(plain):
+    # Seven steps of three images are three epochs of seven: epochs end within steps.
+    steps = arrays(build.crops(plain, num_images=3, crop=8, num_steps=21))
+    ids = np.concatenate([step["label"][:, 0, 0] for step in steps]).reshape(-1, 7)
+    assert (np.sort(ids, axis=1) == np.arange(7)).all()
+    assert len({tuple(epoch) for epoch in ids}) > 5
+
+
+def test_a_step_may_hold_more_images_than_the_split(plain):
+    (step,) = arrays(build.crops(plain, num_images=16, crop=8, num_steps=1))
+    assert (np.bincount(step["label"][:, 0, 0]) >= 2).all()
+
+
+def test_patches_of_an_image_stand_side_by_side(plain):
+    for step in arrays(build.patches(plain, num_steps=5, **PATCHES)):
+        ids = step["labels"].reshape(3, 4)
+        assert (ids == ids[:, :1]).all() and len(np.unique(ids)) == 3
+
+
+@pytest.mark.parametrize("crop", [20, 50])
+def test_crops_are_aligned_and_padded(tmp_path, crop):
+    rng = np.random.default_rng(1)
+    labels = [rng.choice([0, 1, 2, VOID], size).astype(np.uint8) for size in [(30, 41), (47, 22)]]
+    split = write_split(tmp_path, [np.stack([x, x + 1, 255 - x], -1) for x in labels], labels)
+    options = {"num_images": 2, "crop": crop, "pad_colour": (9, 8, 7), "num_steps": 20}
+    for step in arrays(build.crops(split, **options)):
+        x = step["label"]
+        shown = np.stack([x, x + 1, 255 - x], -1)
+        padded = (step["image"] == [9, 8, 7]).all(-1)
+        assert (x[padded] == VOID).all()
+        np.testing.assert_array_equal(step["image"][~padded], shown[~padded])
+        sizes = sorted(padded.sum((1, 2)))
+        assert sizes == sorted(
+            crop**2 - min(h, crop) * min(w, crop) for h, w in [(30, 41), (47, 22)]
+        )
+
+
+def test_mirror_can_be_switched_off(tmp_path):
+    ramp = np.tile(np.arange(12, dtype=np.uint8), (12, 1))
+    split = write_split(tmp_path, [np.stack([ramp] * 3, -1)], [ramp])
+    for mirror, slopes in [(False, {1}), (True, {1, -1})]:
+        steps = arrays(build.crops(split, num_images=8, crop=8, mirror=mirror, num_steps=2))
+        rows = np.concatenate([step["label"][:, 0].astype(int) for step in steps])
+        assert set(np.diff(rows).ravel()) == slopes
+
+
+def test_the_middle_pixel_of_a_patch_shows_its_label(tmp_path):
+    """Without resizing, pixel (side / 2, side / 2) is the sampled one, mirrored or not."""
+    rng = np.random.default_rng(2)
+    labels = [rng.choice([0, 1, 2, 3, VOID], (40, 33)).astype(np.uint8) for _ in range(3)]
+    images = [np.stack([x, x, x], -1) for x in labels]
+    split = write_split(tmp_path, images, labels)
+    options = PATCHES | {"min_size": 16, "max_size": 16, "patch_size": 16, "pad_colour": (9, 9, 9)}
+    for step in arrays(build.patches(split, num_steps=20, **options)):
+        np.testing.assert_array_equal(step["patches"][:, 8, 8, 0], step["labels"])
+        assert (step["labels"] != VOID).all()
+
+
+def test_patches_see_nothing_outside_of_the_canvas(plain):
+    # Canvas and patch are of one size: what a patch off the middle lacks is padding, although the
+    # image goes on there.
+    options = {"num_images": 7, "patches_per_image": 5, "crop": 16, "min_size": 16, "max_size": 16}
+    (step,) = arrays(
+        build.patches(plain, patch_size=16, pad_colour=(99, 98, 97), num_steps=1, **options)
+    )
+    padded = (step["patches"] == [99, 98, 97]).all(-1)
+    own = (step["patches"] == step["labels"][:, None, None, None]).all(-1)
+    assert (padded | own).all() and own.any((1, 2)).all()
+    # Padding is made of whole rows and columns, and the mean patch lacks about a quarter of both.
+    rows, columns = padded.all(2).sum(1), padded.all(1).sum(1)
+    np.testing.assert_array_equal(own.sum((1, 2)), (16 - rows) * (16 - columns))
+    assert 2 < rows.mean() < 6 and 2 < columns.mean() < 6
+
+
+def test_crops_hold_a_labelled_pixel(tmp_path):
+    label = np.full((64, 48), VOID, np.uint8)
+    label[5, 40] = 3
+    split = write_split(tmp_path, [np.zeros((64, 48, 3), np.uint8)], [label])
+    for step in arrays(build.crops(split, num_images=4, crop=8, num_steps=20)):
+        assert ((step["label"] == 3).sum((1, 2)) == 1).all()
+    options = {"num_images": 4, "patches_per_image": 2, "min_size": 4, "max_size": 4, "crop": 8}
+    for step in arrays(build.patches(split, num_steps=5, **options)):
+        assert (step["labels"] == 3).all()
+
+
+def test_all_void_names_the_file(tmp_path):
+    void = np.full((9, 9), VOID, np.uint8)
+    split = write_split(tmp_path, [np.zeros((9, 9, 3), np.uint8)], [void])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"label0\.png"):
+        arrays(build.crops(split, num_images=1, crop=4, num_steps=1))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"num_images": 0}, "num_images .* got 0"),
+        ({"crop": 0}, "crop .* got 0"),
+        ({"shorter_side": 0}, "shorter_side .* got 0"),
+        ({"pad_colour": (1, 2)}, "pad_colour"),
+        ({"start_step": -1}, "start_step .* -1 to"),
+        ({"start_step": 7, "num_steps": 6}, "7 to 6"),
+    ],
+)
+@pytest.mark.parametrize("pipeline, options", [(build.patches, PATCHES), (build.crops, CROPS)])
+def test_wrong_arguments_are_named_at_once(split, pipeline, options, change, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(split, **(options | change))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rule": "papr"}, "Did you mean 'paper'"),
+        ({"patches_per_image": 0}, "num_patches"),
+        ({"patch_size": 0}, "patch_size"),
+        ({"min_size": 26}, "26 > 24"),
+        ({"background_share": 2}, "background_share"),
+    ],
+)
+def test_wrong_patch_settings_are_named_at_once(split, change, message):
+    with pytest.raises(ValueError, match=message):
+        build.patches(split, **(PATCHES | change))
+
+
+def test_wrong_splits_are_named():
+    with pytest.raises(ValueError, match="no images"):
+        build.crops(types.SimpleNamespace(image_files=(), label_files=()), **CROPS)
+    with pytest.raises(ValueError, match="1 image files and 2 label files"):
+        build.crops(types.SimpleNamespace(image_files=("a",), label_files=("b", "c")), **CROPS)

@@ -1,0 +1,135 @@
+"""The whole chain from the command line: run, killed and continued, and given wrong flags."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = [
+    "--backbone=testing",
+    *("--set=network.width=1", "--set=data.shorter_side=64"),
+    *("--set=mm.steps=8", "--set=mm.drops=", "--set=mm.num_images=2"),
+    *("--set=mm.log_every=1", "--set=mm.checkpoint_every=3"),
+    *("--set=segment.steps=8", "--set=segment.drops=", "--set=segment.num_images=2"),
+    *("--set=segment.log_every=1", "--set=segment.checkpoint_every=3"),
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    records = tmp_path_factory.mktemp("records")
+    return {**os.environ, "TFDS_DATA_DIR": str(records), "PYTHONPATH": str(ROOT)}
+
+
+def _command(*arguments):
+    return [sys.executable, "-m", "trainers.mm", *arguments]
+
+
+def _run(environment, folder, *arguments, code=0):
+    done = subprocess.run(
+        _command(*arguments), capture_output=True, text=True, env=environment, cwd=folder
+    )
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def _losses(workdir, stage):
+    lines = (workdir / stage / "metrics.jsonl").read_text().splitlines()
+    return [(entry["step"], entry["loss"]) for entry in map(json.loads, lines)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(environment, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = _run(environment, folder, *SMALL, "--compare")
+    return folder / "runs" / "texture_scenes-testing-random-quick", done.stdout
+
+
+def test_all_stages_leave_their_files(unbroken):
+    workdir, output = unbroken
+    assert "quick" in output.splitlines()[0] and "--preset=paper" in output.splitlines()[0]
+    for path in (
+        "mm/backbone.weights.h5",
+        "segment/segmenter.weights.h5",
+        "export/saved_model/saved_model.pb",
+        "naive/segment/segmenter.weights.h5",
+    ):
+        assert (workdir / path).exists(), path
+    for stage in ("mm", "segment", "evaluate"):
+        assert list((workdir / stage / "logs").glob("events*")), stage
+    results = json.loads((workdir / "results.json").read_text())
+    for figures in (results, results["naive"]):
+        assert 0 <= figures["miou"] <= 1 and 0 < figures["pixel_accuracy"] <= 1
+        assert len(figures["per_class_iou"]) == len(figures["confusion_matrix"]) == 9
+    assert set(results["stages"]) == {"mm", "segment", "evaluate", "export"}
+    for cost in results["stages"].values():
+        assert cost["seconds"] > 0 and cost["peak_bytes"] > 2**20
+    assert "naive" in output and "saved_model" in output
+
+
+def _kill_at(environment, folder, workdir, stage, step):
+    process = subprocess.Popen(
+        _command(*SMALL, "--stage=mm,segment"),
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    metrics = workdir / stage / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= step):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_continues_bit_for_bit(environment, unbroken, tmp_path):
+    workdir = tmp_path / "runs" / "texture_scenes-testing-random-quick"
+    for stage in ("mm", "segment"):
+        _kill_at(environment, tmp_path, workdir, stage, 5)
+        assert not (workdir / stage / "results.json").exists()
+    output = _run(environment, tmp_path, *SMALL, "--stage=mm,segment").stdout
+    assert "mm: done already" in output and "segment: continuing at step" in output
+    for stage in ("mm", "segment"):
+        assert _losses(workdir, stage) == _losses(unbroken[0], stage), stage
+    assert len(_losses(workdir, "segment")) == 8
+
+
+def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
+    workdir = unbroken[0]
+    before = (workdir / "mm" / "config.json").read_bytes()
+    arguments = (*SMALL, "--set", "mm.margin=1.0", f"--workdir={workdir}")
+    message = _run(environment, workdir, *arguments, code=1).stderr
+    assert "mm.margin: 2.1 there, 1.0 asked for" in message and "--overwrite" in message
+    assert (workdir / "mm" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset=papr"], "Unknown preset 'papr'.*Did you mean paper"),
+        (["--init=imagenet"], "Unknown network.init 'imagenet'.*random"),
+        (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
+        (["--set", "mm.steps=many"], "mm.steps must be int. Received 'many'"),
+        (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
+        (["--precision=float8"], "Unknown precision 'float8'"),
+    ],
+)
+def test_wrong_flags_get_one_clear_line(environment, tmp_path, arguments, message):
+    stderr = _run(environment, tmp_path, *arguments, code=1).stderr
+    assert re.search(message, stderr) and "Traceback" not in stderr
+
+
+def test_stages_say_what_they_need(environment, tmp_path):
+    message = _run(environment, tmp_path, *SMALL, "--stage=evaluate", code=1).stderr
+    assert "segmenter.weights.h5 is missing: run --stage=segment" in message
+    message = _run(environment, tmp_path, *SMALL, "--init=colorization", code=1).stderr
+    assert "proxy stage does not exist yet" in message and "Traceback" not in message

@@ -91,14 +91,6 @@ def patches(
         boxes -= tf.tile(offset, [2])
         return {"patches": mix.cut(part, boxes, patch_size, pad_colour), "labels": labels}
 
-    num = num_images * patches_per_image
-
-    def flatten(step):
-        return {
-            "patches": tf.reshape(step["patches"], [num, patch_size, patch_size, 3]),
-            "labels": tf.reshape(step["labels"], [num]),
-        }
-
     steps = _steps(
         split,
         from_canvas,
@@ -111,7 +103,20 @@ def patches(
         num_steps=num_steps,
         num_parallel=num_parallel,
     )
-    return steps.map(flatten).prefetch(tf.data.AUTOTUNE)
+    joined = _side_by_side(steps, num_images * patches_per_image, patch_size)
+    return joined.prefetch(tf.data.AUTOTUNE)
+
+
+def _side_by_side(steps, num_patches, patch_size):
+    """Joins the images of a step and the patches of an image to one axis."""
+
+    def join(step):
+        return {
+            "patches": tf.reshape(step["patches"], [num_patches, patch_size, patch_size, 3]),
+            "labels": tf.reshape(step["labels"], [num_patches]),
+        }
+
+    return steps.map(join)
 
 
 def crops(

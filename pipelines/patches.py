@@ -209,8 +209,9 @@ def _sample(
 
 def _quotas(num_patches, background_label, background_share):
     """Numbers of foreground and background patches (released code, sampling_layers.py)."""
-    if background_label is None or num_patches == 1:
+    if background_label is None:
         return num_patches, 0
+    # At least one of each; of a single patch the released code makes two, here it is foreground.
     background = min(max(1, int(num_patches * background_share)), num_patches - 1)
     return num_patches - background, background
 
@@ -233,9 +234,7 @@ def _draw_centres(label, quotas, background_label, class_balanced, seed):
     """Draws the candidates' centre pixels, foreground first: int32 [5 * sum(quotas), 2]."""
     seeds = tf.random.split(seed, 3)
     num_foreground, num_background = (CANDIDATES_PER_PATCH * quota for quota in quotas)
-    labelled = _check_labelled(_count_rows(label != datasets.VOID))
-    with tf.control_dependencies([labelled]):
-        label = tf.identity(label)  # nothing is drawn before the check
+    label, labelled = _check_labelled(label)
     apart = datasets.VOID if background_label is None else background_label
     if class_balanced:
         centres = _draw_by_class(label, apart, num_foreground, seeds[0], seeds[1])
@@ -326,16 +325,22 @@ def _count_rows(mask):
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
 
 
-def _check_labelled(rows):
-    """Passes on the labelled pixels' number by row; raises if there are none."""
+def _check_labelled(label):
+    """Passes on the label map, with the number of labelled pixels in each row; raises if none is.
+
+    What is drawn must depend on the label map returned: without a labelled pixel the drawing fails
+    as well, and its message would be of no help.
+    """
+    labelled = _count_rows(label != datasets.VOID)
+    found = tf.reduce_any(labelled > 0)
     message = (
         "No pixel of the label map is labelled (all are 255, void), so no patch can be drawn. "
         "Leave such images out, for instance with Split.labelled()."
     )
-    if tf.executing_eagerly() and not tf.reduce_any(rows > 0):
+    if tf.executing_eagerly() and not found:
         raise ValueError(message)
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_any(rows > 0), [message])]):
-        return tf.identity(rows)
+    with tf.control_dependencies([tf.debugging.Assert(found, [message])]):
+        return tf.identity(label), labelled
 
 
 # Choosing among candidates

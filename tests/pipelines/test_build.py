@@ -237,3 +237,61 @@ def test_wrong_splits_are_named():
         build.crops(types.SimpleNamespace(image_files=(), label_files=()), **CROPS)
     with pytest.raises(ValueError, match="1 image files and 2 label files"):
         build.crops(types.SimpleNamespace(image_files=("a",), label_files=("b", "c")), **CROPS)
+
+
+def test_jpeg_images_are_read_as_well(tmp_path):
+    label = np.full((24, 30), 2, np.uint8)
+    Image.fromarray(np.full((24, 30, 3), 90, np.uint8)).save(tmp_path / "a.jpg")
+    Image.fromarray(label).save(tmp_path / "a.png")
+    split = types.SimpleNamespace(
+        image_files=(str(tmp_path / "a.jpg"),), label_files=(str(tmp_path / "a.png"),)
+    )
+    (step,) = arrays(build.crops(split, num_images=2, crop=20, num_steps=1))
+    assert abs(step["image"].astype(int) - 90).max() <= 2 and (step["label"] == 2).all()
+
+
+def op_names(dataset):
+    """Names of all ops in a dataset's graph and in the functions that it maps."""
+    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    return {node.op for node in nodes}
+
+
+@pytest.mark.parametrize("pipeline, options", [(build.patches, PATCHES), (build.crops, CROPS)])
+def test_no_python_runs_in_the_graph(split, pipeline, options):
+    names = op_names(pipeline(split, **options))
+    assert "ReadFile" in names  # the mapped functions were searched
+    assert not {name for name in names if "PyFunc" in name}
+
+
+@pytest.fixture(scope="module")
+def street_scenes(real_data):
+    """The first training images of CamVid, and the set of their class ids."""
+    folder = real_data / "camvid"
+    images = sorted((folder / "images" / "train").glob("*.jpg"))[:4]
+    masks = [folder / "masks" / "train" / f"{image.stem}.png" for image in images]
+    ids = set().union(*(np.unique(np.asarray(Image.open(mask))) for mask in masks))
+    files = types.SimpleNamespace(
+        image_files=[str(x) for x in images], label_files=[str(x) for x in masks]
+    )
+    return files, ids - {VOID}
+
+
+@pytest.mark.parametrize("rule", ["paper", "release"])
+def test_real_images_give_labels_of_their_classes(street_scenes, rule):
+    split, ids = street_scenes
+    options = {"num_images": 4, "patches_per_image": 10, "min_size": 64, "max_size": 256}
+    options |= {"crop": 512, "shorter_side": 512, "rule": rule, "num_steps": 2}
+    for step in arrays(build.patches(split, **options)):
+        assert step["patches"].shape == (40, 128, 128, 3)
+        assert set(step["labels"]) <= ids
+        assert step["patches"].std(axis=(1, 2, 3)).max() > 10
+
+
+def test_the_middle_pixel_shows_its_label_in_images_smaller_than_the_canvas(tmp_path):
+    rng = np.random.default_rng(3)
+    labels = [rng.choice([0, 1, 2, 3, VOID], (21, 33)).astype(np.uint8) for _ in range(3)]
+    split = write_split(tmp_path, [np.stack([x, x, x], -1) for x in labels], labels)
+    options = PATCHES | {"min_size": 16, "max_size": 16, "crop": 60, "pad_colour": (9, 9, 9)}
+    for step in arrays(build.patches(split, num_steps=10, **options)):
+        np.testing.assert_array_equal(step["patches"][:, 8, 8, 0], step["labels"])

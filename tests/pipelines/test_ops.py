@@ -173,7 +173,14 @@ def test_read_makes_colours_of_grey_images(tmp_path):
 
 def test_read_names_a_pair_of_different_sizes(tmp_path):
     image = encode(np.zeros((2, 3, 3), np.uint8), tmp_path / "a.png", format="PNG")
-    mask = encode(np.zeros((3, 2), np.uint8), tmp_path / "b.png", format="PNG")
+    mask = encode(np.zeros((2, 4), np.uint8), tmp_path / "b.png", format="PNG")
     dataset = tf.data.Dataset.from_tensors((image, mask)).map(ops.read)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a\.png[\s\S]*b\.png"):
+        list(dataset)
+
+
+def test_read_names_a_missing_file(tmp_path):
+    image = encode(np.zeros((2, 3, 3), np.uint8), tmp_path / "a.png", format="PNG")
+    dataset = tf.data.Dataset.from_tensors((image, str(tmp_path / "b.png"))).map(ops.read)
+    with pytest.raises(tf.errors.NotFoundError, match=r"b\.png"):
         list(dataset)

@@ -41,8 +41,8 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         (image uint8 [height, width, 3], label uint8 [height, width]).
 
     Raises:
-        tf.errors.InvalidArgumentError: a file cannot be decoded, or the sizes differ (both files
-        are named).
+        tf.errors.InvalidArgumentError: a file cannot be decoded, or the sizes differ (then both
+        files are named). The builders decode every file once, so this needs a file that changed.
     """
     image = tf.io.decode_image(tf.io.read_file(image_file), channels=3, expand_animations=False)
     label = tf.io.decode_png(tf.io.read_file(label_file), channels=1)[..., 0]

@@ -1,0 +1,117 @@
+"""Configuration: keys and values, sizes as shares, presets as claims."""
+
+import pytest
+
+from trainers import config, presets
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "expected"),
+    [
+        ("mm.margin", "1.5", 1.5),
+        ("mm.margin", 2, 2.0),
+        ("mm.steps", "7", 7),
+        ("mm.drops", "10,20", (10, 20)),
+        ("mm.drops", "", ()),
+        ("mm.mirror", "false", False),
+        ("mm.min_size", "64", 64),
+        ("mm.min_size", "0.25", 0.25),
+        ("data.shorter_side", "none", None),
+        ("data.shorter_side", "180", 180),
+        ("data.data_dir", "none", None),
+        ("data.data_dir", "a/b", "a/b"),
+        ("seed", 3, 3),
+    ],
+)
+def test_values_are_read_as_the_type_of_their_field(key, given, expected):
+    value = config.flatten(config.replace(config.Experiment(), key, given))[key]
+    expected = list(expected) if isinstance(expected, tuple) else expected
+    assert value == expected and type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mm.margn", "2", "Unknown config key 'mm.margn'. Did you mean mm.margin"),
+        ("mm", "2", "Unknown config key 'mm'"),
+        ("nothing", "2", "Unknown config key 'nothing'"),
+        ("mm.steps", "2.5", "mm.steps must be int. Received '2.5'"),
+        ("mm.mirror", "maybe", "mm.mirror must be bool"),
+        ("data.shorter_side", "small", "data.shorter_side must be none or int"),
+        ("mm.drops", "1,x", "mm.drops must be"),
+    ],
+)
+def test_wrong_keys_and_values(key, value, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.replace(config.Experiment(), key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mm.rule", "papr", "Unknown mm.rule 'papr'; known: paper, release. Did you mean paper"),
+        ("precision", "float16", "Unknown precision .float16.; known: float32, mixed_float16"),
+        ("evaluate.output_stride", 4, "Unknown evaluate.output_stride 4; known: 1, 2"),
+        ("segment.steps", 0, "segment.steps must be at least 1. Received 0"),
+        ("mm.learning_rate", -0.1, "mm.learning_rate must be at least 0"),
+        ("mm.drops", "20,10", "ascending"),
+    ],
+)
+def test_values_that_would_fail_later_are_refused(key, value, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.check(config.replace(config.Experiment(), key, value))
+
+
+def test_shares_become_even_pixels_of_the_shorter_side():
+    quick = presets.experiment("quick", "camvid")
+    resolved = config.resolve(quick, shorter_side=360)  # shrunk to 180
+    assert (resolved.mm.min_size, resolved.mm.max_size) == (30, 122)  # 64/375 and 256/375 of 180
+    assert resolved.mm.crop == resolved.segment.crop == 180
+    small = config.resolve(quick, shorter_side=3)
+    assert small.mm.min_size == 2 and small.mm.max_size == 2
+    paper = presets.experiment("paper", "camvid")
+    assert config.resolve(paper, shorter_side=360) == paper
+
+
+def test_preset_paper_has_the_published_numbers():
+    flat = config.flatten(presets.experiment("paper", "voc_sbd"))
+    published = {
+        "mm.steps": 8000,
+        "mm.drops": [6000],
+        "mm.num_images": 16,
+        "mm.patches_per_image": 10,
+        "mm.patch_size": 128,
+        "mm.margin": 2.1,
+        "mm.scale": "paper",
+        "mm.rule": "paper",
+        "segment.steps": 40000,
+        "segment.drops": [24000, 36000],
+        "network.width": 1.0,
+        "data.shorter_side": None,
+        "evaluate.protocol": "pascal",
+    }
+    assert {key: flat[key] for key in published} == published
+    for stage in ("mm", "segment"):
+        solver = [flat[f"{stage}.{key}"] for key in ("learning_rate", "momentum", "decay")]
+        assert solver == [0.01, 0.9, 5e-4]
+
+
+def test_preset_release_differs_from_paper_where_the_code_does():
+    paper, release = (
+        config.flatten(presets.experiment(name, "voc_sbd")) for name in ("paper", "release")
+    )
+    differing = {key: release[key] for key in paper if paper[key] != release[key]}
+    assert differing == {
+        "mm.patches_per_image": 9,
+        "mm.rule": "release",
+        "mm.scale": "release",
+        "mm.background": "class_zero",
+        "segment.steps": 42000,
+        "segment.drops": [24000, 36000, 40000],
+    }
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_preset_passes_the_check_and_has_a_summary(preset):
+    config.check(presets.experiment(preset, "folder"))
+    assert presets.SUMMARIES[preset]

@@ -121,6 +121,8 @@ def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
         (["--set", "mm.steps=many"], "mm.steps must be int. Received 'many'"),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
         (["--precision=float8"], "Unknown precision 'float8'"),
+        (["--backbone=vgg61"], "Unknown backbone 'vgg61'.*Did you mean vgg16"),
+        (["--dataset=camvids"], "no data set 'camvids'.*camvid"),
     ],
 )
 def test_wrong_flags_get_one_clear_line(environment, tmp_path, arguments, message):

@@ -84,15 +84,15 @@ def _stages(asked: list[str]) -> list[str]:
 def _run(experiment, stages, console):
     # TensorFlow is imported from here on: a wrong flag is told at once.
     runtime_module = importlib.import_module("trainers.runtime")
+    importlib.import_module("trainers.networks").check(experiment)
     dataset = _dataset(experiment, console)
     experiment = config.resolve(experiment, dataset.train.shorter_side)
     runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
-    arms = [runtime, *([runtime.naive()] if FLAGS.compare else [])]
-    for arm in arms:
+    for arm in (runtime, runtime.naive()):
         if FLAGS.overwrite:
             runtime_module.clear(arm, stages)
         runtime_module.check_workdir(arm, experiment)
-    for arm in arms:
+    for arm in (runtime, runtime.naive()) if FLAGS.compare else (runtime,):
         for stage in stages:
             if arm is runtime or stage in ("segment", "evaluate"):
                 _run_stage(stage, experiment, arm)

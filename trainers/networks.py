@@ -13,11 +13,12 @@ from trainers.runtime import Runtime
 PIXELS_OF_INIT = {"random": "bgr"}
 
 
-def backbone(experiment: config.Experiment) -> backbones.Backbone:
-    """The backbone with the weights that `network.init` names.
+def check(experiment: config.Experiment):
+    """Refuses a network that cannot be built, before anything is read or written.
 
     Raises:
-        config.ConfigError: an init that cannot be had yet.
+        config.ConfigError: an init that cannot be had yet, an unknown backbone or kind of pixels, a
+            width that is not positive.
     """
     network = experiment.network
     if network.init not in PIXELS_OF_INIT:
@@ -25,6 +26,17 @@ def backbone(experiment: config.Experiment) -> backbones.Backbone:
             f"--init={network.init} needs weights of its proxy task, and the proxy stage does not "
             "exist yet; --init=random works."
         )
+    if network.backbone not in backbones.BACKBONES:
+        raise config.ConfigError(config.unknown("backbone", network.backbone, backbones.BACKBONES))
+    if network.pixels is not None and network.pixels not in backbones.PIXELS:
+        raise config.ConfigError(config.unknown("pixels", network.pixels, backbones.PIXELS))
+    if not network.width > 0:
+        raise config.ConfigError(f"network.width must be positive. Received {network.width}.")
+
+
+def backbone(experiment: config.Experiment) -> backbones.Backbone:
+    """The backbone with the weights that `network.init` names; see `check`."""
+    network = experiment.network
     pixels = network.pixels or PIXELS_OF_INIT[network.init]
     # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.
     keras.utils.set_random_seed(experiment.seed)

@@ -165,8 +165,8 @@ class Hypercolumn(keras.layers.Layer):
     The hypercolumn of a pixel is the concatenation of all taps, sampled bilinearly at that pixel
     (14,467 channels for VGG-16). Sampling and a linear map commute, so nothing ever has to be
     concatenated: at sparse points each tap is gathered, then multiplied by its own kernel; densely,
-        coarse taps are multiplied at their own resolution and then
-    interpolated, taps of one stride together.
+    coarse taps are multiplied at their own resolution and then interpolated, taps of one stride
+    together.
 
     Args:
         taps: sequence of (name, stride, channels); stride in image pixels per cell.

@@ -61,7 +61,7 @@ def edge_distances(embeddings, triplets):
     Returns:
         Two float32 vectors [N]. A triplet that is not valid has the zero vector as its negative, as
         the released code has: its repulsive distance is the squared norm of the anchor, without any
-            gradient for unit vectors.
+        gradient for unit vectors.
     """
     embeddings = ops.cast(embeddings, "float32")
     anchor = ops.take(embeddings, triplets.anchor, axis=0)

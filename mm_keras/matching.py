@@ -49,11 +49,10 @@ def class_connected(labels, seed) -> Triplets:
 
     Nodes join the graph one by one in a uniform random order. A joining node draws its positive
     uniformly from the nodes of its class that joined before, and its negative uniformly from those
-    of other classes. What finds no
-    candidate is completed against all nodes: the first of each class draws from its whole class
-        (itself if it is
-    alone), the first nodes draw any node of another class. Marginally each edge is uniform, as with
-    independent triplets, but the positive edges of each class form one connected component.
+    of other classes. What finds no candidate is completed against all nodes: the first of each
+    class draws from its whole class (itself if it is alone), the first nodes draw any node of
+    another class. Marginally each edge is uniform, as with independent triplets, but the positive
+    edges of each class form one connected component.
 
     Args:
         labels: integer tensor [N], N >= 1. Every node counts: leave void patches out before.
@@ -175,10 +174,8 @@ def _earlier_or_any_stranger(classes, order, time, bits):
     is earlier.
 
     The j-th earlier stranger joined at time j + m, where m is the number of the node's class
-    members that joined
-    before that stranger: member k has (its time - k) strangers before it, and this grows with k, so
-        m is found by
-    bisection in the class segment.
+    members that joined before that stranger: member k has (its time - k) strangers before it, and
+    this grows with k, so m is found by bisection in the class segment.
     """
     num_earlier = time - classes.rank
     j = bits % ops.maximum(num_earlier, 1)

@@ -2,8 +2,7 @@
 check against files.
 
 Sizes in pixels may also be given as a float: a share of the images' shorter side, fixed to pixels
-    by `resolve` once the
-data set is known.
+by `resolve` once the data set is known.
 """
 
 import dataclasses

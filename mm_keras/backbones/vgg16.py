@@ -13,7 +13,7 @@ def vgg16(pixels: Pixels, width: float = 1.0) -> Backbone:
     pooling.
 
     Taps: the network's input and all 13 convolutions after their ReLU, strides 1 to 16. Embedding:
-        pool5, stride 32.
+    pool5, stride 32.
 
     Args:
         pixels: what the weights expect; sets the input's channels.

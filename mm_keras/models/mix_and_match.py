@@ -14,8 +14,7 @@ class MixAndMatch(keras.Model):
     """Tunes a backbone with triplets from a class-wise connected graph over each batch of patches.
 
     One training step: embed the patches (unit vectors of the backbone's embedding output), match
-        their labels into
-    triplets, take Eq. 1 over Eq. 2, update. The tuned weights stay in `backbone`.
+    their labels into triplets, take Eq. 1 over Eq. 2, update. The tuned weights stay in `backbone`.
 
     `fit` takes what `pipelines.build.patches` yields, {"patches": uint8 [N, S, S, 3], "labels":
     int32 [N]}, or patches as x and labels as y on any Keras backend. The batch is the graph: do not
@@ -30,10 +29,9 @@ class MixAndMatch(keras.Model):
         seed: int, start of the sequence of graphs.
 
     Metrics: loss; positive_distance and negative_distance, means over the edges of valid triplets,
-        in 0..4;
-    effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share of their
-    dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss or gradient was not
-    finite.
+    in 0..4; effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share
+    of their dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss or gradient
+    was not finite.
     """
 
     def __init__(

@@ -124,9 +124,10 @@ images, encoded = np.load(sys.argv[2]), tf.constant([open(sys.argv[3], "rb").rea
 out = model.signatures["serving_default"](images=tf.constant(images))
 coded = model.signatures["serve_encoded"](encoded=encoded)
 probabilities = model.signatures["serve_probabilities"](images=tf.constant(images))["probabilities"]
-np.savez(sys.argv[4], ids=out["class_ids"], p=out["probability"], coded=coded["class_ids"],
-all=probabilities) other = model.signatures["serving_default"](images=tf.zeros([3, 17, 90, 3],
-tf.uint8)) assert other["class_ids"].shape == (3, 17, 90)
+answers = {"ids": out["class_ids"], "p": out["probability"], "coded": coded["class_ids"]}
+np.savez(sys.argv[4], **answers, all=probabilities)
+other = model.signatures["serving_default"](images=tf.zeros([3, 17, 90, 3], tf.uint8))
+assert other["class_ids"].shape == (3, 17, 90)
 """
 
 

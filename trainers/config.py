@@ -21,24 +21,35 @@ class ConfigError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which images. `shorter_side`: larger images are shrunk to it, in training and in prediction;
-    None never.
+    """Which images.
+
+    shorter_side: larger images are shrunk to it, in training and in prediction; None never.
+    unlabelled_dir: images for the proxy task; None takes the data set's own training images.
     """
 
     dataset: str = "texture_scenes"
     data_dir: str | None = None
     train_split: str | None = None
     eval_split: str | None = None
+    unlabelled_dir: str | None = None
     shorter_side: int | None = None
     max_unreadable: int = 0  # images that may be broken before the data set is refused
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Which network. `pixels`: a key of mm_keras.backbones.PIXELS; None follows the init."""
+    """Which network, and where its weights come from.
+
+    init: "random", "imagenet" or a proxy task.
+    init_weights: file with the weights of the init; None makes or fetches them.
+    init_allow: names in that file, or of the network, which may stay unused or unset.
+    pixels: a key of mm_keras.backbones.PIXELS; None follows the init.
+    """
 
     backbone: str = "vgg16"
     init: str = "random"
+    init_weights: str | None = None
+    init_allow: tuple[str, ...] = ()
     pixels: str | None = None
     width: float = 1.0
 
@@ -56,6 +67,48 @@ class Optimization:
     decay: float = 5e-4
     log_every: int = 20
     checkpoint_every: int = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy(Optimization):
+    """Stage proxy: what all pretext tasks share. The schedule is ours: that of the 2017 models is
+    not published.
+    """
+
+    steps: int = 100000
+    drops: tuple[int, ...] = (70000, 90000)
+    num_images: int = 32
+    held_out: float = 0.1  # share of the images that the task is measured on
+    num_measured: int = 256  # at most, of the held-out images
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxyTask:
+    """Settings of one pretext task; the field of `Experiment` that holds them has the name of the
+    init.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Colorization(ProxyTask):
+    """Settings of pipelines.proxies.colorization and mm_keras.models.proxies.colorization."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Jigsaw(ProxyTask):
+    """Settings of pipelines.proxies.jigsaw and mm_keras.models.proxies.jigsaw; the paper's."""
+
+    num_permutations: int = 100
+    choice: str = "mean"
+    shorter_side: int | None = 256
+    cell: int = 75
+    tile: int = 64
+    placement: str = "random"
+    channel_jitter: int = 0
+    grey_share: float = 0.3
+    normalization: str = "mean_and_std"
+    spread: float = 50.0
+    dropout: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +166,9 @@ class Experiment:
 
     data: Data = Data()
     network: Network = Network()
+    proxy: Proxy = Proxy()
+    colorization: Colorization = Colorization()
+    jigsaw: Jigsaw = Jigsaw()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()
@@ -142,8 +198,23 @@ def replace(experiment: Experiment, path: str, value) -> Experiment:
     return dataclasses.replace(experiment, **{owner: changed}) if owner else changed
 
 
+PROXIES = tuple(
+    field.name
+    for field in dataclasses.fields(Experiment)
+    if isinstance(field.default, ProxyTask)
+)
+"""The inits that stage proxy makes."""
+
+
+def proxy_task(experiment: Experiment) -> str | None:
+    """The pretext task whose weights the run starts from; None where they come from elsewhere."""
+    network = experiment.network
+    is_needed = network.init in PROXIES and network.init_weights is None
+    return network.init if is_needed else None
+
+
 CHOICES = {
-    "network.init": ("random", "colorization"),
+    "network.init": ("random", "imagenet", *PROXIES),
     "mm.background": ("dataset", "class_zero"),
     "mm.rule": ("paper", "release"),
     "mm.matching": ("class_connected", "random_triplets"),

@@ -16,13 +16,15 @@ from trainers import config, presets
 FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
 flags.DEFINE_string("backbone", None, "vgg16 (default) or testing.")
-flags.DEFINE_string("init", None, "Where weights come from: random (default) or colorization.")
+flags.DEFINE_string("init", None, "random (default), imagenet, colorization or jigsaw.")
+flags.DEFINE_string("init_weights", None, "File with the weights of the init.")
 flags.DEFINE_string("dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd or folder.")
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
+flags.DEFINE_string("unlabelled_dir", None, "Images for the proxy task; default: the data set's.")
 flags.DEFINE_string("train_split", None, "Split to train on; each data set has its default.")
 flags.DEFINE_string("eval_split", None, "Split to evaluate on; each data set has its default.")
 flags.DEFINE_string("workdir", None, "Default: runs/DATASET-BACKBONE-INIT-PRESET.")
-flags.DEFINE_list("stage", ["all"], "all, or some of mm, segment, evaluate, export.")
+flags.DEFINE_list("stage", ["all"], "all, or some of proxy, mm, segment, evaluate, export.")
 flags.DEFINE_bool("compare", False, "Also fine-tune, evaluate without M&M ('naive').")
 flags.DEFINE_bool("overwrite", False, "Start the stages anew instead of continuing.")
 flags.DEFINE_string("precision", None, "float32 (default), mixed_float16 or mixed_bfloat16.")
@@ -32,7 +34,9 @@ flags.DEFINE_multi_string("set", [], "Any key of the configuration: --set mm.mar
 _KEYS_OF_FLAGS = {
     "backbone": "network.backbone",
     "init": "network.init",
+    "init_weights": "network.init_weights",
     "data_dir": "data.data_dir",
+    "unlabelled_dir": "data.unlabelled_dir",
     "train_split": "data.train_split",
     "eval_split": "data.eval_split",
     "precision": "precision",
@@ -46,7 +50,8 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     console = rich.console.Console(soft_wrap=True)
     try:
-        experiment, stages = experiment_of_flags(), _stages(FLAGS.stage)
+        experiment = experiment_of_flags()
+        stages = _stages(FLAGS.stage, config.proxy_task(experiment))
         console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
         _run(experiment, stages, console)
     except config.UserError as error:
@@ -72,13 +77,19 @@ def experiment_of_flags() -> config.Experiment:
     return experiment
 
 
-def _stages(asked: list[str]) -> list[str]:
-    """The stages to run, in their order."""
-    known = ("mm", "segment", "evaluate", "export")
+def _stages(asked: list[str], proxy_task: str | None) -> list[str]:
+    """The stages to run, in their order; stage proxy only where an init needs it."""
+    known = ("proxy", "mm", "segment", "evaluate", "export")
     for name in asked:
         if name not in (*known, "all"):
             raise config.ConfigError(config.unknown("stage", name, (*known, "all")))
-    return [name for name in known if name in asked or "all" in asked]
+    if proxy_task is None and "proxy" in asked:
+        raise config.ConfigError(
+            "--stage=proxy trains a pretext task: it needs --init="
+            f"{' or --init='.join(config.PROXIES)}, and no --init_weights."
+        )
+    usual = known if proxy_task else known[1:]
+    return [name for name in known if name in asked or ("all" in asked and name in usual)]
 
 
 def _run(experiment, stages, console):

@@ -18,20 +18,23 @@ import tensorflow as tf
 from pipelines import datasets
 from trainers import config
 
-STAGES = ("mm", "segment", "evaluate", "export")
+STAGES = ("proxy", "mm", "segment", "evaluate", "export")
 """In the order in which they need each other's files."""
 
 SECTIONS = {
-    "mm": ("data", "network", "mm"),
-    "segment": ("data", "network", "mm", "segment"),
-    "evaluate": ("data", "network", "mm", "segment", "evaluate"),
-    "export": ("data", "network", "mm", "segment", "evaluate"),
+    "proxy": (),
+    "mm": ("mm",),
+    "segment": ("mm", "segment"),
+    "evaluate": ("mm", "segment", "evaluate"),
+    "export": ("mm", "segment", "evaluate"),
 }
-"""The parts of the configuration that decide what a stage writes."""
+"""The parts of the configuration that decide what a stage writes, besides those of all stages."""
 
 # They change neither weights nor figures, or (data_dir) only say where the same files lie.
 _FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
-    f"{stage}.{key}" for stage in ("mm", "segment") for key in ("log_every", "checkpoint_every")
+    f"{stage}.{key}"
+    for stage in ("proxy", "mm", "segment")
+    for key in ("log_every", "checkpoint_every")
 }
 
 
@@ -117,7 +120,12 @@ def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) 
     """The configuration that stage `name` depends on, flat, and the facts of the data set that it
     was run on.
     """
-    sections = (*SECTIONS[name], "precision", "seed")
+    task = config.proxy_task(experiment)
+    sections = {"data", "network", *SECTIONS[name], "precision", "seed"}
+    if task:
+        sections |= {"proxy", task}
+    else:
+        experiment = config.replace(experiment, "data.unlabelled_dir", None)  # not used
     flat = {
         key: value
         for key, value in config.flatten(experiment).items()

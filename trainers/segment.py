@@ -1,7 +1,7 @@
 """Stage segment: fine-tunes the segmenter and leaves segment/segmenter.weights.h5."""
 
 from pipelines import build
-from trainers import config, networks
+from trainers import config, initialization, networks
 from trainers.loop import Loop
 from trainers.runtime import Runtime, save_weights, stage
 
@@ -15,7 +15,9 @@ def run(experiment: config.Experiment, runtime: Runtime):
     settings = experiment.segment
     with stage(runtime, "segment", experiment) as results:
         backbone = networks.backbone(experiment)
-        if runtime.arm != "naive":
+        if runtime.arm == "naive":
+            initialization.load(backbone, experiment, runtime)
+        else:
             backbone.load_weights(runtime.needed("mm", "backbone.weights.h5"))
         model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
         networks.compile_model(model, settings)

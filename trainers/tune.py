@@ -5,7 +5,7 @@ import tensorflow as tf
 import mm_keras
 from mm_keras import matching, visualize
 from pipelines import build
-from trainers import config, networks
+from trainers import config, initialization, networks
 from trainers.loop import Loop
 from trainers.runtime import Runtime, save_weights, stage
 
@@ -18,6 +18,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
     settings = experiment.mm
     with stage(runtime, "mm", experiment) as results:
         backbone = networks.backbone(experiment)
+        initialization.load(backbone, experiment, runtime)
         model = mm_keras.MixAndMatch(
             backbone,
             margin=settings.margin,

@@ -8,11 +8,13 @@ import importlib
 
 from mm_keras import backbones, layers, losses, matching, metrics, optimizers
 from mm_keras.losses import VOID
+from mm_keras.models.fcn import FcnSegmenter
 from mm_keras.models.mix_and_match import MixAndMatch
 from mm_keras.models.segmenter import HypercolumnSegmenter
 
 __all__ = [
     "VOID",
+    "FcnSegmenter",
     "HypercolumnSegmenter",
     "MixAndMatch",
     "Predictor",

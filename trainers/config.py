@@ -93,14 +93,16 @@ class Segment(Optimization):
     num_images: int = 48
     crop: int | float = 512
     mirror: bool = True
-    num_points: int = 256  # pixels per image and step
+    num_points: int = 256  # pixels per image and step of the hypercolumn segmenter
     dropout: float = 0.5
     stddev: float = 1e-4  # of the initial hidden layer over the hypercolumn
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Stages evaluate and export: how whole images are predicted."""
+    """Stages evaluate and export: how whole images are predicted. `output_stride`: pixels per cell
+    of the hypercolumn segmenter; the fully convolutional one always gives every pixel.
+    """
 
     protocol: str = "native"
     output_stride: int = 2

@@ -15,7 +15,7 @@ from trainers import config, presets
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
-flags.DEFINE_string("backbone", None, "vgg16 (default) or testing.")
+flags.DEFINE_string("backbone", None, "vgg16 (default), alexnet or testing.")
 flags.DEFINE_string("init", None, "Where weights come from: random (default) or colorization.")
 flags.DEFINE_string("dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd or folder.")
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")

@@ -4,6 +4,7 @@ import keras
 
 import mm_keras
 from mm_keras import backbones, inference
+from mm_keras.models.segmenter import Segmenter
 from pipelines import datasets
 from trainers import config
 from trainers.runtime import Runtime
@@ -45,10 +46,15 @@ def backbone(experiment: config.Experiment) -> backbones.Backbone:
 
 def segmenter(
     experiment: config.Experiment, num_classes: int, body: backbones.Backbone | None = None
-) -> mm_keras.HypercolumnSegmenter:
-    """The segmenter on `body`, or on a fresh backbone."""
+) -> Segmenter:
+    """The segmenter on `body`, or on a fresh backbone: the kind that its spec names."""
+    body = body or backbone(experiment)
+    return SEGMENTERS[body.spec.segmenter](experiment, body, num_classes)
+
+
+def _hypercolumn(experiment, body, num_classes):
     return mm_keras.HypercolumnSegmenter(
-        body or backbone(experiment),
+        body,
         num_classes,
         num_points=experiment.segment.num_points,
         output_stride=experiment.evaluate.output_stride,
@@ -56,6 +62,17 @@ def segmenter(
         stddev=experiment.segment.stddev,
         seed=experiment.seed,
     )
+
+
+def _fcn(experiment, body, num_classes):
+    # Its result is dense by itself: num_points, stddev and output_stride have no meaning for it.
+    return mm_keras.FcnSegmenter(
+        body, num_classes, dropout=experiment.segment.dropout, seed=experiment.seed
+    )
+
+
+SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
+"""Kind of segmenter, as a `BackboneSpec` names it -> function(experiment, body, num_classes)."""
 
 
 def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:

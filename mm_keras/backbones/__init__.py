@@ -8,12 +8,17 @@ of `vgg16.vgg16` and enter it in `BACKBONES`.
 
 import difflib
 
-from mm_keras.backbones import testing, vgg16
+from mm_keras.backbones import alexnet, testing, vgg16
 from mm_keras.backbones.spec import PIXELS, Backbone, BackboneSpec, Pixels, Tap
 
 __all__ = ["BACKBONES", "PIXELS", "Backbone", "BackboneSpec", "Pixels", "Tap", "build"]
 
-BACKBONES = {"vgg16": vgg16.vgg16, "testing": testing.testing}
+BACKBONES = {
+    "alexnet": alexnet.alexnet,
+    "alexnet_one_column": alexnet.alexnet_one_column,
+    "testing": testing.testing,
+    "vgg16": vgg16.vgg16,
+}
 """Name -> function(pixels: Pixels, width: float) -> Backbone."""
 
 
@@ -23,7 +28,7 @@ def build(name: str, pixels: str = "bgr", width: float = 1.0) -> Backbone:
     Args:
         name: a key of `BACKBONES`.
         pixels: what its weights expect, a key of `PIXELS`: "bgr" for random weights, "gray" for
-            colorization.
+            colorization, "jigsaw" for jigsaw, "torch" for torchvision's.
         width: factor on all channel counts, > 0. 1 is the published network.
 
     Raises:

@@ -17,17 +17,26 @@ class Pixels:
     """
 
     colour: str
-    scale: float
+    scale: float | tuple[float, float, float]
     mean: float | tuple[float, float, float]
     pad_colour: tuple[int, int, int]
 
 
 # Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
 # pad with black, the "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
-# uint8 as in resources/test_pascal.py.
+# uint8 as in resources/test_pascal.py, the "jigsaw" net takes BGR minus a rounded mean. "torch" is
+# how torchvision's ImageNet weights see RGB: (x / 255 - mean) / deviation.
+_TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXELS = {
     "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),
     "bgr": Pixels("bgr", 1.0, (104.00699, 116.66877, 122.67892), (122, 116, 104)),
+    "jigsaw": Pixels("bgr", 1.0, (104.0, 117.0, 123.0), (123, 117, 104)),
+    "torch": Pixels(
+        "rgb",
+        scale=tuple(1 / (255 * deviation) for deviation in _TORCH_DEVIATION),
+        mean=tuple(m / d for m, d in zip(_TORCH_MEAN, _TORCH_DEVIATION, strict=True)),
+        pad_colour=tuple(round(255 * mean) for mean in _TORCH_MEAN),
+    ),
 }
 
 
@@ -52,8 +61,10 @@ class BackboneSpec:
         layers.
     width: factor on the published channel counts.
     hypercolumn_units: width of the hidden layer over the hypercolumn.
-    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2; empty where a
-        network has none.
+    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2, or of its fc6 and
+        fc7; empty where a network has none.
+    segmenter: the kind that the paper puts on it: "hypercolumn" (`mm_keras.HypercolumnSegmenter`)
+        or "fcn" (`mm_keras.FcnSegmenter`).
     """
 
     name: str
@@ -63,6 +74,7 @@ class BackboneSpec:
     width: float = 1.0
     hypercolumn_units: int = 1024
     context_units: tuple[int, ...] = ()
+    segmenter: str = "hypercolumn"
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:

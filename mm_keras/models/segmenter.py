@@ -1,4 +1,6 @@
-"""Segmenters on top of a backbone: the hypercolumn network of the M&M paper."""
+"""Segmenters on top of a backbone: what all of them share, and the hypercolumn network of the M&M
+paper.
+"""
 
 import keras
 from keras import ops
@@ -16,16 +18,87 @@ POINT_BORDER = 3 / 16
 POINTS_PER_BAND = 2048
 
 
-class HypercolumnSegmenter(keras.Model):
+class Segmenter(keras.Model):
+    """What the segmenters share: the training step, the loss and its metrics.
+
+    A subclass implements `call(images, training)`: logits float32 [B, H / output_stride,
+    W / output_stride, num_classes], sizes rounded up, cell (i, j) on pixel (i * stride, j * stride).
+    In training it may give another form that its own `paired` understands.
+
+    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
+    [B, H, W]}, or images as x and labels as y on any Keras backend.
+
+    Args:
+        backbone: `mm_keras.backbones.Backbone`.
+        num_classes: number of classes, void not counted.
+        output_stride: image pixels per cell of the dense result.
+
+    Metrics: loss; pixel_accuracy, the share of the labelled pixels of the loss whose class has the
+    largest logit; gradient_norm; non_finite, the number of steps whose loss or gradient was not
+    finite.
+
+    Raises:
+        ValueError: num_classes below 1.
+    """
+
+    def __init__(self, backbone, num_classes, output_stride, name):
+        super().__init__(name=name)
+        _check_positive(num_classes=num_classes)
+        self.backbone, self.num_classes = backbone, num_classes
+        self.output_stride = output_stride
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("pixel_accuracy", "gradient_norm")
+        }
+        self.non_finite = training.NonFinite()
+
+    def train_step(self, *args):
+        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own
+        step elsewhere.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, labels = training.unpack(*args, keys=("image", "label"))
+        with tf.GradientTape() as tape:
+            outputs = self(images, training=True)
+            loss = self.compute_loss(images, labels, outputs)
+            scaled_loss = training.scaled(self, loss)
+        gradient_norm = training.update_weights(self, tape, scaled_loss)
+        training.track_step(self, loss, gradient_norm)
+        return self.get_metrics_result()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Cross-entropy over the pixels that `paired` gives; void left out."""
+        labels, logits = self.paired(ops.convert_to_tensor(y), y_pred)
+        self._track_accuracy(labels, logits)
+        return losses.pixel_cross_entropy(labels, logits)
+
+    def paired(self, labels, outputs):
+        """Labels [...] and logits [..., num_classes] of the same pixels.
+
+        Args:
+            labels: [B, H, W].
+            outputs: what `call` returned.
+        """
+        return labels[:, :: self.output_stride, :: self.output_stride], outputs
+
+    def _track_accuracy(self, labels, logits):
+        labels = ops.cast(labels, "int32")
+        hits = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+        weights = ops.cast(labels != losses.VOID, "float32")
+        self.trackers["pixel_accuracy"].update_state(
+            ops.cast(hits, "float32"), sample_weight=weights
+        )
+
+
+class HypercolumnSegmenter(Segmenter):
     """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two
     blocks on its top.
 
     Training reads `num_points` random pixels per image and never builds a dense hypercolumn.
     Inference gives dense logits at `output_stride`, by projecting each tap at its own resolution,
     then interpolating and summing.
-
-    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
-    [B, H, W]}, or images as x and labels as y on any Keras backend.
 
     Args:
         backbone: `mm_keras.backbones.Backbone`.
@@ -54,13 +127,11 @@ class HypercolumnSegmenter(keras.Model):
         seed=0,
         name="hypercolumn_segmenter",
     ):
-        super().__init__(name=name)
-        _check_positive(num_classes=num_classes, num_points=num_points)
+        super().__init__(backbone, num_classes, output_stride, name)
+        _check_positive(num_points=num_points)
         if output_stride not in (1, 2):
             raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
-        self.num_classes, self.num_points = num_classes, num_points
-        self.output_stride = output_stride
-        self.backbone = backbone
+        self.num_points = num_points
         spec = backbone.spec
         self.context = context_network(spec, dropout) if spec.context_units else None
         self.hypercolumn = layers.Hypercolumn(
@@ -71,9 +142,6 @@ class HypercolumnSegmenter(keras.Model):
         self.score = keras.layers.Dense(num_classes, kernel_initializer="zeros", name="score")
         self.score.build((None, spec.hypercolumn_units))
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("gradient_norm",)}
-        self.point_accuracy = keras.metrics.Mean(name="point_accuracy")
-        self.non_finite = training.NonFinite()
         self.built = True
 
     def call(self, images, training=False):
@@ -140,39 +208,11 @@ class HypercolumnSegmenter(keras.Model):
         logits = ops.reshape(stacked, (batch, -1, width, self.num_classes))
         return logits[:, :height]
 
-    def train_step(self, *args):
-        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own
-        step elsewhere.
-        """
-        if keras.backend.backend() != "tensorflow":
-            return super().train_step(*args)
-        import tensorflow as tf
-
-        images, labels = training.unpack(*args, keys=("image", "label"))
-        with tf.GradientTape() as tape:
-            outputs = self(images, training=True)
-            loss = self.compute_loss(images, labels, outputs)
-            scaled_loss = training.scaled(self, loss)
-        gradient_norm = training.update_weights(self, tape, scaled_loss)
-        training.track_step(self, loss, gradient_norm)
-        return self.get_metrics_result()
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Cross-entropy at the sampled points, or at all cells of a dense result; void left out."""
-        labels, logits = self._paired(ops.convert_to_tensor(y), y_pred)
-        self._track_accuracy(labels, logits)
-        return losses.pixel_cross_entropy(labels, logits)
-
-    def _paired(self, labels, outputs):
+    def paired(self, labels, outputs):
+        """In training the sampled points, otherwise the cells of the dense result."""
         if not isinstance(outputs, dict):
-            return labels[:, :: self.output_stride, :: self.output_stride], outputs
+            return super().paired(labels, outputs)
         return labels_at(labels, outputs["points"]), outputs["logits"]
-
-    def _track_accuracy(self, labels, logits):
-        labels = ops.cast(labels, "int32")
-        hits = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
-        weights = ops.cast(labels != losses.VOID, "float32")
-        self.point_accuracy.update_state(ops.cast(hits, "float32"), sample_weight=weights)
 
 
 def labels_at(labels, points):

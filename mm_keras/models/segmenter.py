@@ -21,9 +21,9 @@ POINTS_PER_BAND = 2048
 class Segmenter(keras.Model):
     """What the segmenters share: the training step, the loss and its metrics.
 
-    A subclass implements `call(images, training)`: logits float32 [B, H / output_stride,
-    W / output_stride, num_classes], sizes rounded up, cell (i, j) on pixel (i * stride, j * stride).
-    In training it may give another form that its own `paired` understands.
+    A subclass implements `call(images, training)`: logits float32 [B, ceil(H / output_stride),
+    ceil(W / output_stride), num_classes], cell (i, j) on pixel (i, j) * output_stride. In training
+    it may give another form that its own `paired` understands.
 
     `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
     [B, H, W]}, or images as x and labels as y on any Keras backend.

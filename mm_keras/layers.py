@@ -21,13 +21,13 @@ class InputAdapter(keras.layers.Layer):
 
     Args:
         colour: "gray" (one channel, the mean of the three), "bgr" or "rgb".
-        scale: factor on the pixels, applied first.
+        scale: factor on the pixels, applied first; one number, or three like `mean`.
         mean: subtracted after scaling; one number, or three in the channel order of `colour`.
 
     Call with uint8 or float [B, H, W, 3]; returns [B, H, W, 1 or 3] in the layer's compute dtype.
 
     Raises:
-        ValueError: unknown `colour`, or a `mean` that does not fit it.
+        ValueError: unknown `colour`, or a `scale` or `mean` that does not fit it.
     """
 
     # The released networks compute gray with this truncated third
@@ -38,10 +38,8 @@ class InputAdapter(keras.layers.Layer):
         super().__init__(**kwargs)
         if colour not in ("gray", "bgr", "rgb"):
             raise ValueError(f"colour must be 'gray', 'bgr' or 'rgb'. Received {colour!r}.")
-        mean = tuple(mean) if isinstance(mean, (list, tuple)) else (float(mean),) * 3
-        if len(mean) != 3:
-            raise ValueError(f"mean must be one number or three. Received {mean}.")
-        self.colour, self.scale, self.mean = colour, scale, mean
+        self.colour = colour
+        self.scale, self.mean = _per_channel("scale", scale), _per_channel("mean", mean)
 
     @property
     def num_channels(self) -> int:
@@ -51,7 +49,8 @@ class InputAdapter(keras.layers.Layer):
         pixels = ops.cast(images, "float32")
         if self.colour == "bgr":
             pixels = ops.flip(pixels, axis=-1)
-        pixels = pixels * self.scale - ops.convert_to_tensor(self.mean, dtype="float32")
+        pixels = pixels * ops.convert_to_tensor(self.scale, dtype="float32")
+        pixels = pixels - ops.convert_to_tensor(self.mean, dtype="float32")
         if self.colour == "gray":
             pixels = self.GRAY_WEIGHT * ops.sum(pixels, axis=-1, keepdims=True)
         return ops.cast(pixels, self.compute_dtype)
@@ -66,6 +65,13 @@ class InputAdapter(keras.layers.Layer):
             "scale": self.scale,
             "mean": self.mean,
         }
+
+
+def _per_channel(name, value):
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * 3
+    if len(values) != 3:
+        raise ValueError(f"{name} must be one number or three. Received {value}.")
+    return tuple(float(number) for number in values)
 
 
 @keras.saving.register_keras_serializable("mm_keras")
@@ -221,9 +227,9 @@ class Hypercolumn(keras.layers.Layer):
             output_stride: image pixels per output cell.
 
         Returns:
-            (fine, coarse). fine: [B, h', w', sum of C], the taps that are at least as dense as the
-            output, read at the output's cells. coarse: {stride: [B, h, w, units]}, the projected
-            sum of the taps of each larger stride.
+            (fine, coarse, size). fine: [B, h', w', sum of C], the taps that are at least as dense
+            as the output, read at the output's cells; None where there is no such tap. coarse:
+            {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
         """
         fine, coarse = [], {}
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
@@ -234,7 +240,7 @@ class Hypercolumn(keras.layers.Layer):
             else:
                 response = ops.matmul(maps[name], self.kernels[name])
                 coarse[stride] = coarse[stride] + response if stride in coarse else response
-        return ops.concatenate(fine, axis=-1), coarse
+        return ops.concatenate(fine, axis=-1) if fine else None, coarse, size
 
     def rows(self, prepared, rows, output_stride):
         """Linear responses of some output rows.
@@ -247,14 +253,14 @@ class Hypercolumn(keras.layers.Layer):
         Returns:
             [B, R, w', units], before any activation.
         """
-        fine, coarse = prepared
-        _, num_rows, num_columns, _ = ops.shape(fine)
+        fine, coarse, (num_rows, num_columns) = prepared
         rows = ops.minimum(rows, num_rows - 1)
         columns = ops.arange(num_columns, dtype="int32")
-        kernel = ops.concatenate(
-            [self.kernels[name] for name, stride, _ in self.taps if stride <= output_stride], axis=0
-        )
-        total = ops.matmul(ops.take(fine, rows, axis=1), kernel) + self.bias
+        total = self.bias
+        if fine is not None:
+            names = [name for name, stride, _ in self.taps if stride <= output_stride]
+            kernel = ops.concatenate([self.kernels[name] for name in names], axis=0)
+            total = total + ops.matmul(ops.take(fine, rows, axis=1), kernel)
         for stride, response in coarse.items():
             band = interpolate(response, rows * output_stride, stride, axis=1)
             total = total + interpolate(band, columns * output_stride, stride, axis=2)

@@ -12,12 +12,12 @@ class Pixels:
     """What pixels a network's weights expect (`mm_keras.layers.InputAdapter`).
 
     colour, scale, mean: see InputAdapter.
-    pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted,
-        else black.
+    pad_colour: uint8 RGB of what lies outside an image: the colour that becomes zero where a mean is
+        subtracted, else black; mid-grey for networks that scale pixels by themselves.
     """
 
     colour: str
-    scale: float
+    scale: float | tuple[float, float, float]
     mean: float | tuple[float, float, float]
     pad_colour: tuple[int, int, int]
 
@@ -54,6 +54,7 @@ class BackboneSpec:
     hypercolumn_units: width of the hidden layer over the hypercolumn.
     context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2; empty where a
         network has none.
+    min_size: smallest side of an image in pixels that the network takes.
     """
 
     name: str
@@ -63,6 +64,7 @@ class BackboneSpec:
     width: float = 1.0
     hypercolumn_units: int = 1024
     context_units: tuple[int, ...] = ()
+    min_size: int = 1
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
@@ -84,8 +86,24 @@ class Backbone(keras.Model):
 
     def __init__(self, inputs, outputs, spec: BackboneSpec, **kwargs):
         _check_outputs(outputs, spec)
-        super().__init__(inputs=inputs, outputs=outputs, name=spec.name, **kwargs)
+        # Keras keeps slashes for paths.
+        name = spec.name.replace("/", "_")
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
+
+    def call(self, inputs, training=None, mask=None):
+        """All outputs of pixels [B, H, W, 3].
+
+        Raises:
+            ValueError: H or W is known and below `spec.min_size`.
+        """
+        sides = [side for side in inputs.shape[1:3] if side is not None]
+        if sides and min(sides) < self.spec.min_size:
+            raise ValueError(
+                f"{self.spec.name} takes images of at least {self.spec.min_size} pixels a side. "
+                f"Received {tuple(inputs.shape)}."
+            )
+        return super().call(inputs, training=training, mask=mask)
 
 
 def _check_outputs(outputs, spec: BackboneSpec):

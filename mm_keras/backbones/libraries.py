@@ -78,7 +78,7 @@ def network(name: str, weights: str | None = None) -> tuple[keras.Model, Pixels]
 
 
 def closest(name: str, known) -> str:
-    """" Did you mean 'X'?" with the names that are most like `name`, or nothing."""
+    """ " Did you mean 'X'?" with the names that are most like `name`, or nothing."""
     lower = {item.rpartition("/")[2].lower(): item for item in known}
     close = difflib.get_close_matches(name.rpartition("/")[2].lower(), lower, n=2)
     return f" Did you mean {' or '.join(repr(lower[item]) for item in close)}?" if close else ""
@@ -100,29 +100,25 @@ class Applications:
                 "any size. Choose another network."
             )
         if name not in self.names():
-            raise _unknown(name, "keras.applications", self.names())
+            known = ", ".join(self.names())
+            hint = closest(name, self.names())
+            raise ValueError(
+                f"Unknown network {name!r} of keras.applications; known: {known}.{hint}"
+            )
 
     def build(self, name, weights):
-        module = self._module(name)
+        function = getattr(keras.applications, name)
         with warnings.catch_warnings():
             # MobileNets warn that weights of 224 x 224 are taken for images of any size.
             warnings.simplefilter("ignore", UserWarning)
             try:
-                model = getattr(module, name)(
-                    include_top=False, weights=weights, input_shape=(None, None, 3)
-                )
+                model = function(include_top=False, weights=weights, input_shape=(None, None, 3))
             except Exception as error:  # get_file raises no narrower class
                 if failure := _download_failure(f"applications/{name}", str(error)):
                     raise ValueError(failure) from error
                 raise
-        return model, pixels_of(module.preprocess_input)
-
-    def _module(self, name):
-        """The public module of a family, which has its functions and its preprocess_input."""
-        for _, module in inspect.getmembers(keras.applications, inspect.ismodule):
-            if hasattr(module, name) and hasattr(module, "preprocess_input"):
-                return module
-        raise ValueError(f"keras.applications has no preprocess_input for {name}.")
+        # Each family is a module with its own preprocess_input.
+        return model, pixels_of(inspect.getmodule(function).preprocess_input)
 
 
 def _download_failure(name, message):
@@ -174,7 +170,7 @@ def pixels_of(preprocess) -> Pixels:
         raise ValueError(f"{preprocess} is no scale and shift of each channel.")
     zero = (-black / scale)[::flip] if np.any(black) else RAW.pad_colour
     pad_colour = tuple(int(value) for value in np.clip(zero, 0, 255))
-    return Pixels(order, _floats(scale), _floats(-black), pad_colour)
+    return Pixels(order, _floats(scale), _floats(0.0 - black), pad_colour)
 
 
 def _floats(values):
@@ -205,9 +201,12 @@ class Package:
         if importlib.util.find_spec(self.module) is None:
             raise ValueError(f"{self.title} is not installed: {self.install}.")
         if name not in self.settings:
-            known = sorted({*self.settings, *self.hub_names(self._imported())})
+            known = {*self.settings, *self.hub_names(self._imported())}
             if name not in known:
-                raise _unknown(name, self.title, known)
+                raise ValueError(
+                    f"Unknown network {name!r} of {self.title}; known without a network "
+                    f"connection: {', '.join(self.settings)}.{closest(name, sorted(known))}"
+                )
 
     def build(self, name, weights):
         del weights  # `check` lets none through
@@ -234,12 +233,6 @@ class Package:
                 f"({type(error).__name__}: {error}). These need no network: "
                 f"{', '.join(self.settings)}."
             ) from error
-
-
-def _unknown(name, title, known):
-    return ValueError(
-        f"Unknown network {name!r} of {title}; known: {', '.join(known)}.{closest(name, known)}"
-    )
 
 
 # He et al. 2016, table 1; Huang et al. 2017, table 1; Simonyan and Zisserman 2015, table 1. A test

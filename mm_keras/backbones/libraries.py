@@ -155,19 +155,16 @@ def pixels_of(preprocess) -> Pixels:
         by themselves.
 
     Raises:
-        ValueError: the function mixes channels or is not affine.
+        ValueError: the function mixes channels or is not affine in them.
     """
     probes = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3), [[10.0, 200.0, 77.0]]])
     black, *primaries, colour = np.array(preprocess(probes[:, None, None].copy()))[:, 0, 0]
     gains = (np.array(primaries) - black) / 255  # [input channel, output channel]
-    for order, flip in (("rgb", 1), ("bgr", -1)):
-        scale = gains[::flip].diagonal()
-        if np.allclose(gains[::flip], np.diag(scale)) and np.all(scale):
-            break
-    else:
-        raise ValueError(f"{preprocess} mixes the channels of an image.")
-    if not np.allclose(probes[-1, ::flip] * scale + black, colour):
-        raise ValueError(f"{preprocess} is no scale and shift of each channel.")
+    order, flip = ("rgb", 1) if gains[0, 0] else ("bgr", -1)
+    scale = gains[::flip].diagonal()
+    expected = np.vstack([255 * np.diag(scale)[::flip], scale * probes[-1, ::flip]]) + black
+    if not np.all(scale) or not np.allclose([*primaries, colour], expected):
+        raise ValueError(f"{preprocess} is not a scale and a shift of each channel.")
     zero = (-black / scale)[::flip] if np.any(black) else RAW.pad_colour
     pad_colour = tuple(int(value) for value in np.clip(zero, 0, 255))
     return Pixels(order, _floats(scale), _floats(0.0 - black), pad_colour)

@@ -12,8 +12,8 @@ class Pixels:
     """What pixels a network's weights expect (`mm_keras.layers.InputAdapter`).
 
     colour, scale, mean: see InputAdapter.
-    pad_colour: uint8 RGB of what lies outside an image: the colour that becomes zero where a mean is
-        subtracted, else black; mid-grey for networks that scale pixels by themselves.
+    pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted,
+        else black; mid-grey for networks that scale pixels by themselves.
     """
 
     colour: str

@@ -19,6 +19,9 @@ PROBE_SIZE = 512
 def build(name: str, weights: str | None = None) -> Backbone:
     """A network of another library as a backbone.
 
+    With random weights its batch norm forgets as fast as VGG-16's here, momentum 0.9: at the 0.999
+    of MobileNets 60 % of the meaningless start would be left after 500 steps.
+
     Args:
         name: "applications/ResNet50" and the like, see `mm_keras.backbones.libraries`.
         weights: None, or "imagenet" for those that Keras publishes (applications only).
@@ -27,7 +30,17 @@ def build(name: str, weights: str | None = None) -> Backbone:
         ValueError: as `libraries.network` and `wrap`.
     """
     network, pixels = libraries.network(name, weights)
+    if weights is None:
+        _forget_faster(network)
     return wrap(name, network, pixels)
+
+
+def _forget_faster(network):
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            _forget_faster(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, 0.9)
 
 
 def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:

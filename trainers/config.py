@@ -35,7 +35,9 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Which network. `pixels`: a key of mm_keras.backbones.PIXELS; None follows the init."""
+    """Which network. `backbone`, `pixels` and `width` as for mm_keras.backbones.build; no `pixels`
+    follows the init.
+    """
 
     backbone: str = "vgg16"
     init: str = "random"
@@ -145,7 +147,7 @@ def replace(experiment: Experiment, path: str, value) -> Experiment:
 
 
 CHOICES = {
-    "network.init": ("random", "colorization"),
+    "network.init": ("random", "colorization", "imagenet"),
     "mm.background": ("dataset", "class_zero"),
     "mm.rule": ("paper", "release"),
     "mm.matching": ("class_connected", "random_triplets"),

@@ -13,7 +13,7 @@ class Pixels:
 
     colour, scale, mean: see InputAdapter.
     pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted,
-        else black.
+        else black; mid-grey for networks that scale pixels by themselves.
     """
 
     colour: str
@@ -65,6 +65,7 @@ class BackboneSpec:
         fc7; empty where a network has none.
     segmenter: the kind that the paper puts on it: "hypercolumn" (`mm_keras.HypercolumnSegmenter`)
         or "fcn" (`mm_keras.FcnSegmenter`).
+    min_size: smallest side of an image in pixels that the network takes.
     """
 
     name: str
@@ -75,6 +76,7 @@ class BackboneSpec:
     hypercolumn_units: int = 1024
     context_units: tuple[int, ...] = ()
     segmenter: str = "hypercolumn"
+    min_size: int = 1
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
@@ -96,8 +98,24 @@ class Backbone(keras.Model):
 
     def __init__(self, inputs, outputs, spec: BackboneSpec, **kwargs):
         _check_outputs(outputs, spec)
-        super().__init__(inputs=inputs, outputs=outputs, name=spec.name, **kwargs)
+        # Keras keeps slashes for paths.
+        name = spec.name.replace("/", "_")
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
+
+    def call(self, inputs, training=None, mask=None):
+        """All outputs of pixels [B, H, W, 3].
+
+        Raises:
+            ValueError: H or W is known and below `spec.min_size`.
+        """
+        sides = [side for side in inputs.shape[1:3] if side is not None]
+        if sides and min(sides) < self.spec.min_size:
+            raise ValueError(
+                f"{self.spec.name} takes images of at least {self.spec.min_size} pixels a side. "
+                f"Received {tuple(inputs.shape)}."
+            )
+        return super().call(inputs, training=training, mask=mask)
 
 
 def _check_outputs(outputs, spec: BackboneSpec):

@@ -166,9 +166,9 @@ class Hypercolumn(keras.layers.Layer):
             output_stride: image pixels per output cell.
 
         Returns:
-            (fine, coarse). fine: [B, h', w', sum of C], the taps that are at least as dense as the
-            output, read at the output's cells. coarse: {stride: [B, h, w, units]}, the projected
-            sum of the taps of each larger stride.
+            (fine, coarse, size). fine: [B, h', w', sum of C], the taps that are at least as dense
+            as the output, read at the output's cells; None where there is no such tap. coarse:
+            {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
         """
         fine, coarse = [], {}
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
@@ -179,7 +179,7 @@ class Hypercolumn(keras.layers.Layer):
             else:
                 response = ops.matmul(maps[name], self.kernels[name])
                 coarse[stride] = coarse[stride] + response if stride in coarse else response
-        return ops.concatenate(fine, axis=-1), coarse
+        return ops.concatenate(fine, axis=-1) if fine else None, coarse, size
 
     def rows(self, prepared, rows, output_stride):
         """Linear responses of some output rows.
@@ -192,14 +192,14 @@ class Hypercolumn(keras.layers.Layer):
         Returns:
             [B, R, w', units], before any activation.
         """
-        fine, coarse = prepared
-        _, num_rows, num_columns, _ = ops.shape(fine)
+        fine, coarse, (num_rows, num_columns) = prepared
         rows = ops.minimum(rows, num_rows - 1)
         columns = ops.arange(num_columns, dtype="int32")
-        kernel = ops.concatenate(
-            [self.kernels[name] for name, stride, _ in self.taps if stride <= output_stride], axis=0
-        )
-        total = ops.matmul(ops.take(fine, rows, axis=1), kernel) + self.bias
+        total = self.bias
+        if fine is not None:
+            names = [name for name, stride, _ in self.taps if stride <= output_stride]
+            kernel = ops.concatenate([self.kernels[name] for name in names], axis=0)
+            total = total + ops.matmul(ops.take(fine, rows, axis=1), kernel)
         for stride, response in coarse.items():
             band = interpolate(response, rows * output_stride, stride, axis=1)
             total = total + interpolate(band, columns * output_stride, stride, axis=2)

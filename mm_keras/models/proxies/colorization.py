@@ -16,9 +16,10 @@ KEYS = ("image", "points", "hue", "chroma", "chroma_value", "lightness")
 
 HUE_WEIGHT = 5.0  # times chroma: the hue of a colour close to grey is noise (both releases)
 
-# Hues that disagree, whose mean over the bins of p * exp(2 pi i hue) is shorter than this, are
-# painted in less chroma (autocolorize/extraction.py, "expectation-cf").
-FADING = 0.03
+# Where the mean of exp(2 pi i hue) under the distribution of hue is shorter than this, the hues
+# disagree, and less chroma is painted: 0.03 of the sum over 32 bins in autocolorize/extraction.py
+# ("expectation-cf").
+FADING = 32 * 0.03
 
 
 class Colorization(keras.Model):
@@ -324,8 +325,8 @@ def decode(hue, chroma):
     """A colour from distributions over hue and chroma.
 
     Chroma is the middle of the bin that holds the median, hue the circular mean. Where the hues
-    disagree chroma fades: it is multiplied by min(1, m / 0.03), m being the length of the mean of p
-    exp(2 pi i hue) over the bins (autocolorize/extraction.py).
+    disagree chroma fades: it is multiplied by min(1, m / 0.96), m being the length of the mean of
+    exp(2 pi i hue), 1 for a single hue (autocolorize/extraction.py).
 
     Args:
         hue, chroma: float [..., bins], probabilities.
@@ -341,7 +342,7 @@ def decode(hue, chroma):
     length = ops.sqrt(ops.sum(ops.square(mean), axis=-1))
     below = ops.sum(ops.cast(ops.cumsum(chroma, axis=-1) < 0.5, "float32"), axis=-1)
     median = (below + 0.5) / chroma.shape[-1]
-    faded = median * ops.minimum(1.0, length / num_bins / FADING)
+    faded = median * ops.minimum(1.0, length / FADING)
     return mean * (faded / ops.maximum(length, keras.config.epsilon()))[..., None]
 
 

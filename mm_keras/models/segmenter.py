@@ -184,8 +184,7 @@ class HypercolumnSegmenter(Segmenter):
         return ops.cast(self.score(hidden), "float32")
 
     def dense_logits(self, maps, size):
-        """Logits at every `output_stride`-th pixel, computed in bands of rows, so that memory stays
-        small.
+        """Logits at every `output_stride`-th pixel, see `dense_map`.
 
         Args:
             maps: from `feature_maps`.
@@ -194,22 +193,11 @@ class HypercolumnSegmenter(Segmenter):
         Returns:
             float32 [B, ceil(height / stride), ceil(width / stride), classes].
         """
-        stride = self.output_stride
-        height, width = (-(-length // stride) for length in size)
-        band = POINTS_PER_BAND // width + 1  # rows
-        num_bands = -(-height // band)
-        prepared = self.hypercolumn.prepare(maps, (height, width), stride)
 
-        def band_logits(k):
-            rows = k * band + ops.arange(band, dtype="int32")
-            hidden = ops.relu(self.hypercolumn.rows(prepared, rows, stride))
-            return ops.cast(self.score(hidden), "float32")
+        def classify(responses):
+            return ops.cast(self.score(ops.relu(responses)), "float32")
 
-        bands = ops.map(band_logits, ops.arange(num_bands, dtype="int32"))
-        stacked = ops.transpose(bands, (1, 0, 2, 3, 4))
-        batch = ops.shape(stacked)[0]
-        logits = ops.reshape(stacked, (batch, -1, width, self.num_classes))
-        return logits[:, :height]
+        return dense_map(self.hypercolumn, maps, size, self.output_stride, classify)
 
     def paired(self, labels, outputs):
         """In training the sampled points, otherwise the cells of the dense result."""
@@ -225,7 +213,39 @@ def labels_at(labels, points):
     return ops.take(ops.reshape(labels, (-1,)), first + points[..., 0] * width + points[..., 1])
 
 
-def context_network(spec, dropout=0.5):
+def dense_map(hypercolumn, maps, size, stride, head):
+    """What a network makes of the hypercolumn at every stride-th pixel.
+
+    It is computed in bands of rows, so that the hidden layer never exists for a whole image.
+
+    Args:
+        hypercolumn: `layers.Hypercolumn`; one of its taps at least is as dense as the result.
+        maps: {tap name: [B, h, w, C]}.
+        size: (height, width) of the images.
+        stride: image pixels per cell of the result.
+        head: function from the hypercolumn's linear responses [B, R, w, units] at R rows of cells
+            to [B, R, w, channels].
+
+    Returns:
+        [B, ceil(height / stride), ceil(width / stride), channels] in the dtype of `head`'s result;
+        cell (i, j) lies on pixel (i * stride, j * stride).
+    """
+    height, width = (-(-length // stride) for length in size)
+    band = POINTS_PER_BAND // width + 1  # rows
+    num_bands = -(-height // band)
+    prepared = hypercolumn.prepare(maps, (height, width), stride)
+
+    def band_result(k):
+        rows = k * band + ops.arange(band, dtype="int32")
+        return head(hypercolumn.rows(prepared, rows, stride))
+
+    bands = ops.map(band_result, ops.arange(num_bands, dtype="int32"))
+    stacked = ops.transpose(bands, (1, 0, 2, 3, 4))
+    batch, *_, channels = ops.shape(stacked)
+    return ops.reshape(stacked, (batch, -1, width, channels))[:, :height]
+
+
+def context_network(spec, dropout=0.5, added=True, fc6_size=7, batch_norm=False):
     """fc6, fc7 and two blocks of convolution and pooling on the embedding map (released
     VGG/*/finetune_seg.prototxt).
 
@@ -233,43 +253,43 @@ def context_network(spec, dropout=0.5):
         spec: `BackboneSpec`; its `context_units` are the channels of fc6, fc7, conv_add1 and
             conv_add2.
         dropout: on fc6 and fc7.
+        added: whether to build the two blocks after fc7.
+        fc6_size: side of fc6's kernel.
+        batch_norm: normalise fc6 and fc7 before their ReLU, without scale and shift.
 
     Returns:
-        A functional `keras.Model` from [B, h, w, C] to {"fc6", "fc7", "pool_add1", "pool_add2"}.
+        A functional `keras.Model` from [B, h, w, C] to {"fc6", "fc7", "pool_add1", "pool_add2"},
+        or to the first two.
     """
     fc6_units, fc7_units, *added_units = spec.context_units
     features = inputs = keras.Input((None, None, spec.embedding.channels), name="embedding")
     outputs = {}
-    for name, units, size in (("fc6", fc6_units, 7), ("fc7", fc7_units, 1)):
-        features = _convolution(units, size, name)(features)
+    for name, units, size in (("fc6", fc6_units, fc6_size), ("fc7", fc7_units, 1)):
+        features = _convolution(features, units, size, name, batch_norm)
         features = outputs[name] = keras.layers.Dropout(dropout, name=f"drop_{name}")(features)
-    for k, units in enumerate(added_units, start=1):
-        features = _convolution(units, 3, f"conv_add{k}")(features)
+    for k, units in enumerate(added_units if added else (), start=1):
+        features = _convolution(features, units, 3, f"conv_add{k}")
         features = outputs[f"pool_add{k}"] = layers.CeilMaxPooling(name=f"pool_add{k}")(features)
     return keras.Model(inputs, outputs, name="context")
 
 
-def context_taps(spec):
+def context_taps(spec, added=True):
     """(name, stride, channels) of what `context_network` puts out."""
-    if not spec.context_units:
-        return []
     stride = spec.embedding.stride
     strides = {"fc6": stride, "fc7": stride, "pool_add1": 2 * stride, "pool_add2": 4 * stride}
-    return [
-        (name, strides[name], units)
-        for name, units in zip(strides, spec.context_units, strict=True)
-    ]
+    units = spec.context_units if added else spec.context_units[:2]
+    return [(name, strides[name], k) for name, k in zip(strides, units, strict=False)]
 
 
-def _convolution(units, size, name):
-    return keras.layers.Conv2D(
-        units,
-        size,
-        padding="same",
-        activation="relu",
-        kernel_initializer=layers.xavier(),
-        name=name,
-    )
+def _convolution(features, units, size, name, batch_norm=False):
+    features = keras.layers.Conv2D(
+        units, size, padding="same", kernel_initializer=layers.xavier(), name=name
+    )(features)
+    if batch_norm:
+        features = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, center=False, scale=False, name=f"batch_{name}"
+        )(features)
+    return keras.layers.ReLU(name=f"relu_{name}")(features)
 
 
 def _as_tuples(taps):

@@ -46,16 +46,17 @@ def batches(
 ) -> tf.data.Dataset:
     """Builds the data of the jigsaw proxy: each step, the shuffled tiles of some images.
 
-    An image is scaled, up or down, to the shorter side, a crop of 3 x cell pixels is taken from it,
-    and from each cell of the crop a tile at a uniform place. Slot i receives the tile of grid cell
-    perm[i], cells counted row by row, for a uniform permutation of the set.
+    An image is scaled down to the shorter side if it is larger, a crop of 3 x cell pixels is taken
+    from it, and from each cell of the crop a tile at a uniform place. Images that are too small for
+    the crop are enlarged to just fit. Slot i receives the tile of grid cell perm[i], cells counted
+    row by row, for a uniform permutation of the set.
 
     Args:
-        files: paths of JPEG, PNG or BMP images.
-        num_images: puzzles of a step, each of another image.
+        files: paths of JPEG, PNG or BMP images, `unlabelled.find` has them.
+        num_images: puzzles of a step, one of each image.
         permutations: integer [P, 9] of 0..8, see `permutations.permutation_set`.
-        shorter_side: of the scaled image in pixels, at least 3 x cell; None leaves images as they
-            are, and enlarges those whose shorter side is below 3 x cell to just that.
+        shorter_side: images whose shorter side is larger are scaled down to it, at least 3 x cell;
+            None for the images as they are.
         cell: side of a grid cell in pixels.
         tile: side of a tile in pixels. Tiles of neighbouring cells are up to 2 (cell - tile) pixels
             apart, cell - tile on average.
@@ -84,7 +85,7 @@ def batches(
 
     def example(image_id, seed):
         seeds = tf.random.split(seed, 4)
-        image = read_image(paths[image_id])
+        image = ops.read_image(paths[image_id])
         square = crop(image, GRID * cell, shorter_side, placement, seeds[0])
         permutation = ops.uniform(0, orders.shape[0] - 1, seeds[1])
         offsets = draw_offsets(cell - tile, channel_jitter, seeds[2])
@@ -105,12 +106,6 @@ def batches(
     return elements.prefetch(tf.data.AUTOTUNE)
 
 
-def read_image(file: tf.Tensor) -> tf.Tensor:
-    """Reads and decodes one JPEG, PNG or BMP file; uint8 [height, width, 3]."""
-    image = tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
 def crop(
     image: tf.Tensor,
     side: int,
@@ -123,8 +118,8 @@ def crop(
     Args:
         image: uint8 [height, width, 3].
         side: of the square in pixels.
-        shorter_side: to which the image's shorter side is scaled, up or down; None leaves it as it
-            is. It becomes at least `side`: images that are too small are enlarged.
+        shorter_side: images whose shorter side is larger are scaled down to it; None leaves all as
+            they are. Images whose shorter side is below `side` are scaled up to just that.
         placement: "random", uniform, or "centre".
         seed: int or int32 [2].
 
@@ -132,13 +127,10 @@ def crop(
         uint8 [side, side, 3]. Scaling is bilinear with antialiasing.
     """
     size = tf.shape(image)[:2]
-    shorter = tf.reduce_min(size)
-    target = tf.maximum(shorter if shorter_side is None else shorter_side, side)
-    size = (2 * size * target + shorter) // (2 * shorter)
-    room = size - side
-    is_random = placement == "random"
-    origin = ops.uniform(tf.zeros_like(room), room, ops.as_seed(seed)) if is_random else room // 2
-    part, _ = ops.view_image(image, ops.View(size, tf.constant(False), origin, side))
+    view = ops.draw_unlabelled_view(size, side, shorter_side, False, seed, enlarge=True)
+    if placement == "centre":
+        view = view._replace(origin=(view.size - side) // 2)
+    part, _ = ops.view_image(image, view)
     return tf.ensure_shape(part, [side, side, 3])
 
 

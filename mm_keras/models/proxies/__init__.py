@@ -1,1 +1,1 @@
-"""Models of the proxies: one module per pretext task, each with a `backbone` that M&M takes over."""
+"""Models of the proxies: one module per pretext task; M&M takes over their `backbone`."""

@@ -1,6 +1,7 @@
-"""The jigsaw proxy (Noroozi & Favaro, ECCV 2016): which permutation shuffled the tiles of an image?"""
+"""The jigsaw proxy (Noroozi & Favaro, ECCV 2016): tell which permutation shuffled an image's tiles."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from mm_keras.backbones.spec import Backbone, Pixels, scaled
@@ -183,10 +184,9 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
 
 
 def mean_colour(pixels: Pixels) -> tuple[float, float, float]:
-    """The RGB colour, 0..255, that these pixels' `InputAdapter` turns into zeros."""
-    mean = pixels.mean if isinstance(pixels.mean, (list, tuple)) else (pixels.mean,) * 3
-    red, green, blue = (value / pixels.scale for value in mean)
-    return (blue, green, red) if pixels.colour == "bgr" else (red, green, blue)
+    """The RGB colour, 0..255, that the `InputAdapter` of these pixels turns into zeros."""
+    colour = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
+    return tuple(float(value) for value in (colour[::-1] if pixels.colour == "bgr" else colour))
 
 
 def _gray(tiles):

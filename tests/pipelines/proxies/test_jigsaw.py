@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from pipelines import ops
 from pipelines.proxies import jigsaw, permutations
 
 SMALL = {"num_images": 3, "shorter_side": 48, "cell": 16, "tile": 12}
@@ -94,11 +95,11 @@ def test_channel_jitter_moves_channels_apart_but_no_tile_out_of_its_cell():
     assert whole.max() <= 2
 
 
-@pytest.mark.parametrize("shorter_side", [48, None, 70])
+@pytest.mark.parametrize("shorter_side", [48, None, 50])
 def test_without_jitter_the_ordered_tiles_are_the_crop_again(files, orders, shorter_side):
     options = {"tile": 16, "grey_share": 0, "placement": "centre", "shorter_side": shorter_side}
     steps = arrays(files, orders, num_steps=7, **options)
-    crops = [jigsaw.crop(jigsaw.read_image(f), 48, shorter_side, "centre").numpy() for f in files]
+    crops = [jigsaw.crop(ops.read_image(f), 48, shorter_side, "centre").numpy() for f in files]
     seen = set()
     for tiles, label in zip(joined(steps, "tiles"), joined(steps, "permutation"), strict=True):
         picture = assembled(tiles, orders[label])
@@ -141,9 +142,8 @@ def test_random_crops_reach_every_place():
     assert int(jigsaw.crop(image, 48, None, "centre")[0, 0, 0]) == 2
 
 
-@pytest.mark.parametrize("channel_jitter", [0, 2])
-def test_resuming_continues_the_very_sequence(files, orders, channel_jitter):
-    options = {"seed": 5, "channel_jitter": channel_jitter, "num_steps": 8}
+def test_resuming_continues_the_very_sequence(files, orders):
+    options = {"seed": 5, "channel_jitter": 2, "num_steps": 8}
     whole = arrays(files, orders, num_parallel=1, **options)
     assert len(whole) == 8
     for start_step in (1, 5, 8):

@@ -6,13 +6,15 @@ is imported when it is first asked for.
 
 import importlib
 
-from mm_keras import backbones, layers, losses, matching, metrics, optimizers
+from mm_keras import backbones, layers, losses, matching, metrics, optimizers, weights
 from mm_keras.losses import VOID
+from mm_keras.models.fcn import FcnSegmenter
 from mm_keras.models.mix_and_match import MixAndMatch
 from mm_keras.models.segmenter import HypercolumnSegmenter
 
 __all__ = [
     "VOID",
+    "FcnSegmenter",
     "HypercolumnSegmenter",
     "MixAndMatch",
     "Predictor",
@@ -24,6 +26,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "visualize",
+    "weights",
 ]
 
 

@@ -194,7 +194,9 @@ class Predictor:
         size = tf.shape(images)[1:3]
         total = 0.0
         for model, protocol in zip(self.models, self._protocols, strict=True):
-            logits = model(protocol.enter(images), training=False)
+            seen = protocol.enter(images)
+            _check_size(seen, model.backbone.spec)
+            logits = model(seen, training=False)
             probabilities = keras.ops.softmax(tf.cast(logits, tf.float32))
             total += protocol.leave(probabilities, self.output_stride, size)
         return total / len(self.models)
@@ -221,6 +223,16 @@ def _most_probable(probabilities) -> Prediction:
         tf.argmax(probabilities, axis=-1, output_type=tf.int32),
         tf.reduce_max(probabilities, axis=-1),
     )
+
+
+def _check_size(images, spec):
+    """Fails at run time too, also in the SavedModel, where sizes are not known before."""
+    if spec.min_size > 1:
+        tf.debugging.assert_greater_equal(
+            tf.reduce_min(tf.shape(images)[1:3]),
+            spec.min_size,
+            f"{spec.name} takes images of at least {spec.min_size} pixels a side.",
+        )
 
 
 def _check_models(models):

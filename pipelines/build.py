@@ -1,15 +1,12 @@
-"""tf.data pipelines: element k is the data of training step k, a pure function of (seed, k).
-
-Nothing is shuffled through a buffer and no random op holds state: step k names its images, and each
-image of a step has a seed of its own. A run that starts at step k therefore continues the very
-sequence of an unbroken run, whatever the number of workers.
+"""tf.data pipelines of labelled images: element k is the data of training step k, a pure function
+of (seed, k); see `pipelines.steps`.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from pipelines import datasets, ops
+from pipelines import datasets, ops, steps
 from pipelines import patches as mix
 
 
@@ -73,7 +70,7 @@ def patches(
     mix.check_sampling(
         patches_per_image, min_size, max_size, rule, background_label, background_share
     )
-    _check_at_least_one(patch_size=patch_size)
+    steps.check_at_least_one(patch_size=patch_size)
     mix.check_pad_colour(pad_colour)
 
     def from_canvas(part, offset, label, seed):
@@ -91,7 +88,7 @@ def patches(
         boxes -= tf.tile(offset, [2])
         return {"patches": mix.cut(part, boxes, patch_size, pad_colour), "labels": labels}
 
-    steps = _steps(
+    batches = _batches(
         split,
         from_canvas,
         num_images=num_images,
@@ -103,11 +100,11 @@ def patches(
         num_steps=num_steps,
         num_parallel=num_parallel,
     )
-    joined = _side_by_side(steps, num_images * patches_per_image, patch_size)
+    joined = _side_by_side(batches, num_images * patches_per_image, patch_size)
     return joined.prefetch(tf.data.AUTOTUNE)
 
 
-def _side_by_side(steps, num_patches, patch_size):
+def _side_by_side(batches, num_patches, patch_size):
     """Joins the images of a step and the patches of an image to one axis."""
 
     def join(step):
@@ -116,7 +113,7 @@ def _side_by_side(steps, num_patches, patch_size):
             "labels": tf.reshape(step["labels"], [num_patches]),
         }
 
-    return steps.map(join)
+    return batches.map(join)
 
 
 def crops(
@@ -149,7 +146,7 @@ def crops(
         image = ops.pad(part, offset, crop - offset - tf.shape(part)[:2], pad_colour)
         return {"image": tf.ensure_shape(image, [crop, crop, 3]), "label": label}
 
-    steps = _steps(
+    batches = _batches(
         split,
         from_canvas,
         num_images=num_images,
@@ -161,10 +158,10 @@ def crops(
         num_steps=num_steps,
         num_parallel=num_parallel,
     )
-    return steps.prefetch(tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _steps(
+def _batches(
     split,
     from_canvas: Callable,
     *,
@@ -182,49 +179,32 @@ def _steps(
     Its arguments are the part of the image in the canvas, its offset there, the label map of the
     canvas, and a seed.
     """
-    _check_steps(split, num_images, crop, shorter_side, start_step, num_steps)
-    order_seed, data_seed = tf.unstack(tf.random.split(ops.as_seed(seed)))
+    _check_split(split)
+    steps.check_at_least_one(crop=crop)
+    if shorter_side is not None:
+        steps.check_at_least_one(shorter_side=shorter_side)
     image_files, label_files = tf.constant(split.image_files), tf.constant(split.label_files)
 
-    def example(position, image_id):
-        step, element = position // num_images, position % num_images
-        seeds = tf.random.split(_fold_in(_fold_in(data_seed, step), element))
+    def example(image_id, seed):
+        seeds = tf.random.split(seed)
         label_file = label_files[image_id]
         image, label = ops.read(image_files[image_id], label_file)
         view, label = ops.draw_view(label, crop, shorter_side, mirror, seeds[0], name=label_file)
         part, offset = ops.view_image(image, view)
         return from_canvas(part, offset, label, seeds[1])
 
-    start = start_step * num_images
-    end = tf.int64.max if num_steps is None else num_steps * num_images
-    positions = tf.data.Dataset.range(start, end)
-    return (
-        tf.data.Dataset.zip(positions, _image_ids(len(split.image_files), order_seed, start))
-        .map(example, num_parallel_calls=num_parallel, deterministic=True)
-        .batch(num_images, drop_remainder=True)
+    return steps.batches(
+        len(split.image_files),
+        example,
+        num_images=num_images,
+        seed=seed,
+        start_step=start_step,
+        num_steps=num_steps,
+        num_parallel=num_parallel,
     )
 
 
-def _image_ids(num_images, seed, start):
-    """The endless sequence of image ids from position `start` on, a permutation for each epoch.
-
-    Of the epochs before, none is drawn; of the first, ids are skipped, not images.
-    """
-
-    def epoch_ids(epoch):
-        ids = tf.range(num_images, dtype=tf.int64)
-        shuffled = tf.random.experimental.stateless_shuffle(ids, _fold_in(seed, epoch))
-        return tf.data.Dataset.from_tensor_slices(shuffled)
-
-    epochs = tf.data.Dataset.range(start // num_images, tf.int64.max)
-    return epochs.flat_map(epoch_ids).skip(start % num_images)
-
-
-def _fold_in(seed, number):
-    return tf.random.fold_in(seed, tf.cast(number, tf.int32))
-
-
-def _check_steps(split, num_images, crop, shorter_side, start_step, num_steps):
+def _check_split(split):
     if not len(split.image_files):
         raise ValueError(
             "The split holds no images: check its name, and that some pixel of it is labelled."
@@ -234,17 +214,3 @@ def _check_steps(split, num_images, crop, shorter_side, start_step, num_steps):
             f"A split needs one label file for each image file, got {len(split.image_files)} image "
             f"files and {len(split.label_files)} label files."
         )
-    _check_at_least_one(num_images=num_images, crop=crop)
-    if shorter_side is not None:
-        _check_at_least_one(shorter_side=shorter_side)
-    if start_step < 0 or (num_steps is not None and num_steps < start_step):
-        raise ValueError(
-            f"Steps run from start_step to num_steps, got {start_step} to {num_steps}: expected "
-            "0 <= start_step <= num_steps."
-        )
-
-
-def _check_at_least_one(**sizes):
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")

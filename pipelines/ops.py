@@ -1,8 +1,9 @@
 """Joint geometry of an image and its label map: read, scale, mirror, place in a square canvas.
 
-All random parameters of an image are drawn once, as a `View`; the image and the label map are then
-shown through that one view, so that they cannot come apart. Images are uint8 [height, width, 3],
-label maps uint8 [height, width] with 255 = void; everything runs in graph mode inside tf.data.
+All random parameters of an image are drawn once, as a `View`; the image and the label map, if it
+has one, are then shown through that one view, so that they cannot come apart. Images are uint8
+[height, width, 3], label maps uint8 [height, width] with 255 = void; everything runs in graph mode
+inside tf.data.
 """
 
 import numbers
@@ -30,6 +31,16 @@ class View(NamedTuple):
     crop: int
 
 
+def read_image(file: str | tf.Tensor) -> tf.Tensor:
+    """Reads and decodes one JPEG, PNG or BMP file; uint8 [height, width, 3].
+
+    Raises:
+        tf.errors.OpError: the file cannot be read or decoded.
+    """
+    image = tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
 def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads and decodes one image and its label map.
 
@@ -44,7 +55,7 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         tf.errors.InvalidArgumentError: a file cannot be decoded, or the sizes differ (then both
         files are named). The builders decode every file once, so this needs a file that changed.
     """
-    image = tf.io.decode_image(tf.io.read_file(image_file), channels=3, expand_animations=False)
+    image = read_image(image_file)
     label = tf.io.decode_png(tf.io.read_file(label_file), channels=1)[..., 0]
     same_size = tf.debugging.Assert(
         tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)),
@@ -55,7 +66,35 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         ],
     )
     with tf.control_dependencies([same_size]):
-        return tf.ensure_shape(image, [None, None, 3]), tf.identity(label)
+        return tf.identity(image), tf.identity(label)
+
+
+def draw_unlabelled_view(
+    size: tf.Tensor,
+    crop: int,
+    shorter_side: int | None = None,
+    mirror: bool = True,
+    seed: int | tf.Tensor = 0,
+    enlarge: bool = False,
+) -> View:
+    """Draws the view of an image that has no label map (scaled, mirrored, placed).
+
+    Along each axis an image of at least `crop` pixels is cut at a uniform offset, a shorter one is
+    placed at a uniform offset in the canvas, both ends included.
+
+    Args:
+        size: int32 [2], (height, width) of the image in pixels.
+        crop: side of the canvas in pixels.
+        shorter_side: images whose shorter side is larger are scaled down to it; None leaves all as
+            they are.
+        mirror: whether to mirror with probability 1/2.
+        seed: int or int32 [2].
+        enlarge: whether images whose shorter side is below `crop`, by themselves or after scaling
+            down, are scaled so that it is `crop`; without it they are placed in the canvas.
+    """
+    seeds = tf.random.split(as_seed(seed))
+    size = _scaled_size(size, shorter_side, smallest=crop if enlarge else 1)
+    return _draw_place(size, crop, mirror, seeds[0], seeds[1])
 
 
 def draw_view(
@@ -91,13 +130,12 @@ def draw_view(
     """
     seeds = tf.random.split(as_seed(seed), 4)
     size = _scaled_size(tf.shape(label), shorter_side)
-    flip = mirror & (tf.random.stateless_uniform([], seeds[0]) < 0.5)
-    lowest, highest = tf.minimum(size - crop, 0), tf.maximum(size - crop, 0)
-    view = View(size, flip, uniform(lowest, highest, seeds[1]), crop)
+    view = _draw_place(size, crop, mirror, seeds[0], seeds[1])
 
     def another():
         whole = _seen_label(label, view._replace(origin=tf.zeros_like(size), crop=size))
         pixel = _draw_labelled(whole, name, seeds[2])
+        lowest, highest = _origins(size, crop)
         origin = uniform(tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel), seeds[3])
         return origin, _seen_label(label, view._replace(origin=origin))
 
@@ -184,12 +222,21 @@ def uniform(lowest: tf.Tensor, highest: tf.Tensor, seed: tf.Tensor) -> tf.Tensor
     return lowest + tf.cast(draw % span, tf.int32)
 
 
-def _scaled_size(size, shorter_side):
-    """The (height, width) with the shorter side scaled down to `shorter_side`, never up."""
-    if shorter_side is None:
-        return size
+def _draw_place(size, crop, mirror, mirror_seed, origin_seed):
+    flip = mirror & (tf.random.stateless_uniform([], mirror_seed) < 0.5)
+    return View(size, flip, uniform(*_origins(size, crop), origin_seed), crop)
+
+
+def _origins(size, crop):
+    """The lowest and the highest (y, x) of a canvas that cuts an image, or that holds it."""
+    return tf.minimum(size - crop, 0), tf.maximum(size - crop, 0)
+
+
+def _scaled_size(size, shorter_side, smallest=1):
+    """The (height, width) with the shorter side scaled down to `shorter_side`, up to `smallest`."""
     shorter = tf.reduce_min(size)
-    target = tf.minimum(shorter, shorter_side)
+    target = shorter if shorter_side is None else tf.minimum(shorter, shorter_side)
+    target = tf.maximum(target, smallest)
     return tf.maximum((2 * size * target + shorter) // (2 * shorter), 1)
 
 

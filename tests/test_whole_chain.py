@@ -116,12 +116,12 @@ def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
     ("arguments", "message"),
     [
         (["--preset=papr"], "Unknown preset 'papr'.*Did you mean paper"),
-        (["--init=imagenet"], "Unknown network.init 'imagenet'.*random"),
+        (["--init=imagnet"], "Unknown network.init 'imagnet'.*Did you mean imagenet"),
         (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         (["--set", "mm.steps=many"], "mm.steps must be int. Received 'many'"),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
         (["--precision=float8"], "Unknown precision 'float8'"),
-        (["--backbone=vgg61"], "Unknown backbone 'vgg61'.*Did you mean vgg16"),
+        (["--backbone=vgg61"], "Unknown backbone 'vgg61'.*Did you mean 'vgg16'"),
         (["--dataset=camvids"], "no data set 'camvids'.*camvid"),
     ],
 )

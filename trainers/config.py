@@ -40,10 +40,10 @@ class Data:
 class Network:
     """Which network, and where its weights come from.
 
+    backbone, pixels, width: as for mm_keras.backbones.build; None of `pixels` follows the init.
     init: "random", "imagenet" or a proxy task.
     init_weights: file with the weights of the init; None makes or fetches them.
-    init_allow: names in that file, or of the network, which may stay unused or unset.
-    pixels: a key of mm_keras.backbones.PIXELS; None follows the init.
+    init_allow: layers of that file or of the network that may stay unused or unset, as patterns.
     """
 
     backbone: str = "vgg16"
@@ -146,14 +146,16 @@ class Segment(Optimization):
     num_images: int = 48
     crop: int | float = 512
     mirror: bool = True
-    num_points: int = 256  # pixels per image and step
+    num_points: int = 256  # pixels per image and step of the hypercolumn segmenter
     dropout: float = 0.5
     stddev: float = 1e-4  # of the initial hidden layer over the hypercolumn
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Stages evaluate and export: how whole images are predicted."""
+    """Stages evaluate and export: how whole images are predicted. `output_stride`: pixels per cell
+    of the hypercolumn segmenter; the fully convolutional one always gives every pixel.
+    """
 
     protocol: str = "native"
     output_stride: int = 2

@@ -15,7 +15,11 @@ from trainers import config, presets
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
-flags.DEFINE_string("backbone", None, "vgg16 (default) or testing.")
+flags.DEFINE_string(
+    "backbone",
+    None,
+    "vgg16 (default), alexnet, applications/NAME, kerascv/NAME, kerashub/NAME; see the README.",
+)
 flags.DEFINE_string("init", None, "random (default), imagenet, colorization or jigsaw.")
 flags.DEFINE_string("init_weights", None, "File with the weights of the init.")
 flags.DEFINE_string("dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd or folder.")
@@ -95,6 +99,7 @@ def _stages(asked: list[str], proxy_task: str | None) -> list[str]:
 def _run(experiment, stages, console):
     # TensorFlow is imported from here on: a wrong flag is told at once.
     runtime_module = importlib.import_module("trainers.runtime")
+    experiment = _with_possible_width(experiment, console)
     importlib.import_module("trainers.networks").check(experiment)
     dataset = _dataset(experiment, console)
     experiment = config.resolve(experiment, dataset.train.shorter_side)
@@ -108,6 +113,17 @@ def _run(experiment, stages, console):
             if arm is runtime or stage in ("segment", "evaluate"):
                 _run_stage(stage, experiment, arm)
     _report(runtime_module.gather(runtime), runtime)
+
+
+def _with_possible_width(experiment, console):
+    """Leaves out the preset's `network.width` where a network has one width only."""
+    width, name = experiment.network.width, experiment.network.backbone
+    is_asked_for = any(item.partition("=")[0] == "network.width" for item in FLAGS["set"].value)
+    backbones = importlib.import_module("mm_keras.backbones")
+    if width == 1 or is_asked_for or backbones.has_width(name):
+        return experiment
+    console.print(f"{name} comes in one width: network.width={width} is left out", highlight=False)
+    return config.replace(experiment, "network.width", 1.0)
 
 
 def _run_stage(name, experiment, runtime):

@@ -4,21 +4,21 @@ import keras
 
 import mm_keras
 from mm_keras import backbones, inference
+from mm_keras.models.segmenter import Segmenter
 from pipelines import datasets
 from trainers import config
 from trainers.runtime import Runtime
 
 # Which pixels the weights of each init expect (released train_graph.prototxt files of the
-# variants).
-PIXELS_OF_INIT = {"random": "bgr"}
+# variants); None: those of the backbone.
+PIXELS_OF_INIT = {"random": None, "imagenet": None}
 
 
 def check(experiment: config.Experiment):
     """Refuses a network that cannot be built, before anything is read or written.
 
     Raises:
-        config.ConfigError: an init that cannot be had yet, an unknown backbone or kind of pixels, a
-            width that is not positive.
+        config.ConfigError: an init that cannot be had yet, or what `backbones.check` refuses.
     """
     network = experiment.network
     if network.init not in PIXELS_OF_INIT:
@@ -26,29 +26,59 @@ def check(experiment: config.Experiment):
             f"--init={network.init} needs weights of its proxy task, and the proxy stage does not "
             "exist yet; --init=random works."
         )
-    if network.backbone not in backbones.BACKBONES:
-        raise config.ConfigError(config.unknown("backbone", network.backbone, backbones.BACKBONES))
-    if network.pixels is not None and network.pixels not in backbones.PIXELS:
-        raise config.ConfigError(config.unknown("pixels", network.pixels, backbones.PIXELS))
-    if not network.width > 0:
-        raise config.ConfigError(f"network.width must be positive. Received {network.width}.")
+    try:
+        backbones.check(network.backbone, **_arguments(network, _published_weights(network)))
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from error
 
 
 def backbone(experiment: config.Experiment) -> backbones.Backbone:
-    """The backbone with the weights that `network.init` names; see `check`."""
-    network = experiment.network
-    pixels = network.pixels or PIXELS_OF_INIT[network.init]
+    """The backbone with the weights that `network.init` names; see `check`.
+
+    Raises:
+        config.ConfigError: a download that failed, or images below the network's smallest size.
+    """
+    return _built(experiment, _published_weights(experiment.network))
+
+
+def _built(experiment, weights):
     # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.
     keras.utils.set_random_seed(experiment.seed)
-    return backbones.build(network.backbone, pixels=pixels, width=network.width)
+    network = experiment.network
+    try:
+        result = backbones.build(network.backbone, **_arguments(network, weights))
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from error
+    sides = {"mm.patch_size": experiment.mm.patch_size, "segment.crop": experiment.segment.crop}
+    for key, side in sides.items():
+        if side < result.spec.min_size:
+            raise config.ConfigError(
+                f"{key} must be at least {result.spec.min_size} for {network.backbone}. "
+                f"Received {side}."
+            )
+    return result
+
+
+def _arguments(network, weights):
+    pixels = network.pixels or PIXELS_OF_INIT[network.init]
+    return {"pixels": pixels, "width": network.width, "weights": weights}
+
+
+def _published_weights(network):
+    return "imagenet" if network.init == "imagenet" else None
 
 
 def segmenter(
     experiment: config.Experiment, num_classes: int, body: backbones.Backbone | None = None
-) -> mm_keras.HypercolumnSegmenter:
-    """The segmenter on `body`, or on a fresh backbone."""
+) -> Segmenter:
+    """The segmenter on `body`, or on a fresh backbone: the kind that its spec names."""
+    body = body or backbone(experiment)
+    return SEGMENTERS[body.spec.segmenter](experiment, body, num_classes)
+
+
+def _hypercolumn(experiment, body, num_classes):
     return mm_keras.HypercolumnSegmenter(
-        body or backbone(experiment),
+        body,
         num_classes,
         num_points=experiment.segment.num_points,
         output_stride=experiment.evaluate.output_stride,
@@ -58,10 +88,22 @@ def segmenter(
     )
 
 
+def _fcn(experiment, body, num_classes):
+    # Its result is dense by itself: num_points, stddev and output_stride have no meaning for it.
+    return mm_keras.FcnSegmenter(
+        body, num_classes, dropout=experiment.segment.dropout, seed=experiment.seed
+    )
+
+
+SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
+"""Kind of segmenter, as a `BackboneSpec` names it -> function(experiment, body, num_classes)."""
+
+
 def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
     """The predictor with the weights that stage segment left."""
     weights = runtime.needed("segment", "segmenter.weights.h5")
-    model = segmenter(experiment, runtime.dataset.spec.num_classes)
+    body = _built(experiment, weights=None)  # the file holds the backbone's weights, too
+    model = segmenter(experiment, runtime.dataset.spec.num_classes, body)
     model.load_weights(weights)
     return inference.Predictor(
         model, experiment.evaluate.protocol, shorter_side=experiment.data.shorter_side

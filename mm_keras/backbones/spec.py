@@ -13,21 +13,30 @@ class Pixels:
 
     colour, scale, mean: see InputAdapter.
     pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted,
-        else black.
+        else black; mid-grey for networks that scale pixels by themselves.
     """
 
     colour: str
-    scale: float
+    scale: float | tuple[float, float, float]
     mean: float | tuple[float, float, float]
     pad_colour: tuple[int, int, int]
 
 
 # Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
 # pad with black, the "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
-# uint8 as in resources/test_pascal.py.
+# uint8 as in resources/test_pascal.py, the "jigsaw" net takes BGR minus a rounded mean. "torch" is
+# how torchvision's ImageNet weights see RGB: (x / 255 - mean) / deviation.
+_TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXELS = {
     "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),
     "bgr": Pixels("bgr", 1.0, (104.00699, 116.66877, 122.67892), (122, 116, 104)),
+    "jigsaw": Pixels("bgr", 1.0, (104.0, 117.0, 123.0), (123, 117, 104)),
+    "torch": Pixels(
+        "rgb",
+        scale=tuple(1 / (255 * deviation) for deviation in _TORCH_DEVIATION),
+        mean=tuple(m / d for m, d in zip(_TORCH_MEAN, _TORCH_DEVIATION, strict=True)),
+        pad_colour=tuple(round(255 * mean) for mean in _TORCH_MEAN),
+    ),
 }
 
 
@@ -52,8 +61,11 @@ class BackboneSpec:
         layers.
     width: factor on the published channel counts.
     hypercolumn_units: width of the hidden layer over the hypercolumn.
-    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2; empty where a
-        network has none.
+    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2, or of its fc6 and
+        fc7; empty where a network has none.
+    segmenter: the kind that the paper puts on it: "hypercolumn" (`mm_keras.HypercolumnSegmenter`)
+        or "fcn" (`mm_keras.FcnSegmenter`).
+    min_size: smallest side of an image in pixels that the network takes.
     """
 
     name: str
@@ -63,6 +75,8 @@ class BackboneSpec:
     width: float = 1.0
     hypercolumn_units: int = 1024
     context_units: tuple[int, ...] = ()
+    segmenter: str = "hypercolumn"
+    min_size: int = 1
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
@@ -84,8 +98,24 @@ class Backbone(keras.Model):
 
     def __init__(self, inputs, outputs, spec: BackboneSpec, **kwargs):
         _check_outputs(outputs, spec)
-        super().__init__(inputs=inputs, outputs=outputs, name=spec.name, **kwargs)
+        # Keras keeps slashes for paths.
+        name = spec.name.replace("/", "_")
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
+
+    def call(self, inputs, training=None, mask=None):
+        """All outputs of pixels [B, H, W, 3].
+
+        Raises:
+            ValueError: H or W is known and below `spec.min_size`.
+        """
+        sides = [side for side in inputs.shape[1:3] if side is not None]
+        if sides and min(sides) < self.spec.min_size:
+            raise ValueError(
+                f"{self.spec.name} takes images of at least {self.spec.min_size} pixels a side. "
+                f"Received {tuple(inputs.shape)}."
+            )
+        return super().call(inputs, training=training, mask=mask)
 
 
 def _check_outputs(outputs, spec: BackboneSpec):

@@ -1,4 +1,6 @@
-"""Segmenters on top of a backbone: the hypercolumn network of the M&M paper."""
+"""Segmenters on top of a backbone: what all of them share, and the hypercolumn network of the M&M
+paper.
+"""
 
 import keras
 from keras import ops
@@ -16,16 +18,87 @@ POINT_BORDER = 3 / 16
 POINTS_PER_BAND = 2048
 
 
-class HypercolumnSegmenter(keras.Model):
+class Segmenter(keras.Model):
+    """What the segmenters share: the training step, the loss and its metrics.
+
+    A subclass implements `call(images, training)`: logits float32 [B, ceil(H / output_stride),
+    ceil(W / output_stride), num_classes], cell (i, j) on pixel (i, j) * output_stride. In training
+    it may give another form that its own `paired` understands.
+
+    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
+    [B, H, W]}, or images as x and labels as y on any Keras backend.
+
+    Args:
+        backbone: `mm_keras.backbones.Backbone`.
+        num_classes: number of classes, void not counted.
+        output_stride: image pixels per cell of the dense result.
+
+    Metrics: loss; pixel_accuracy, the share of the labelled pixels of the loss whose class has the
+    largest logit; gradient_norm; non_finite, the number of steps whose loss or gradient was not
+    finite.
+
+    Raises:
+        ValueError: num_classes below 1.
+    """
+
+    def __init__(self, backbone, num_classes, output_stride, name):
+        super().__init__(name=name)
+        _check_positive(num_classes=num_classes)
+        self.backbone, self.num_classes = backbone, num_classes
+        self.output_stride = output_stride
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("pixel_accuracy", "gradient_norm")
+        }
+        self.non_finite = training.NonFinite()
+
+    def train_step(self, *args):
+        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own
+        step elsewhere.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, labels = training.unpack(*args, keys=("image", "label"))
+        with tf.GradientTape() as tape:
+            outputs = self(images, training=True)
+            loss = self.compute_loss(images, labels, outputs)
+            scaled_loss = training.scaled(self, loss)
+        gradient_norm = training.update_weights(self, tape, scaled_loss)
+        training.track_step(self, loss, gradient_norm)
+        return self.get_metrics_result()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Cross-entropy over the pixels that `paired` gives; void left out."""
+        labels, logits = self.paired(ops.convert_to_tensor(y), y_pred)
+        self._track_accuracy(labels, logits)
+        return losses.pixel_cross_entropy(labels, logits)
+
+    def paired(self, labels, outputs):
+        """Labels [...] and logits [..., num_classes] of the same pixels.
+
+        Args:
+            labels: [B, H, W].
+            outputs: what `call` returned.
+        """
+        return labels[:, :: self.output_stride, :: self.output_stride], outputs
+
+    def _track_accuracy(self, labels, logits):
+        labels = ops.cast(labels, "int32")
+        hits = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+        weights = ops.cast(labels != losses.VOID, "float32")
+        self.trackers["pixel_accuracy"].update_state(
+            ops.cast(hits, "float32"), sample_weight=weights
+        )
+
+
+class HypercolumnSegmenter(Segmenter):
     """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two
     blocks on its top.
 
     Training reads `num_points` random pixels per image and never builds a dense hypercolumn.
     Inference gives dense logits at `output_stride`, by projecting each tap at its own resolution,
     then interpolating and summing.
-
-    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
-    [B, H, W]}, or images as x and labels as y on any Keras backend.
 
     Args:
         backbone: `mm_keras.backbones.Backbone`.
@@ -54,26 +127,24 @@ class HypercolumnSegmenter(keras.Model):
         seed=0,
         name="hypercolumn_segmenter",
     ):
-        super().__init__(name=name)
-        _check_positive(num_classes=num_classes, num_points=num_points)
+        super().__init__(backbone, num_classes, output_stride, name)
+        _check_positive(num_points=num_points)
         if output_stride not in (1, 2):
             raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
-        self.num_classes, self.num_points = num_classes, num_points
-        self.output_stride = output_stride
-        self.backbone = backbone
+        self.num_points = num_points
         spec = backbone.spec
         self.context = context_network(spec, dropout) if spec.context_units else None
         self.hypercolumn = layers.Hypercolumn(
-            [*_as_tuples(spec.taps), *context_taps(spec)], spec.hypercolumn_units, stddev
+            [*_as_tuples(spec.taps), *context_taps(spec)],
+            spec.hypercolumn_units,
+            stddev,
+            name="hypercolumn",
         )
         self.hypercolumn.build()
         # The released score_column layer names no filler, so its weights start at zero.
         self.score = keras.layers.Dense(num_classes, kernel_initializer="zeros", name="score")
         self.score.build((None, spec.hypercolumn_units))
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("gradient_norm",)}
-        self.point_accuracy = keras.metrics.Mean(name="point_accuracy")
-        self.non_finite = training.NonFinite()
         self.built = True
 
     def call(self, images, training=False):
@@ -113,8 +184,7 @@ class HypercolumnSegmenter(keras.Model):
         return ops.cast(self.score(hidden), "float32")
 
     def dense_logits(self, maps, size):
-        """Logits at every `output_stride`-th pixel, computed in bands of rows, so that memory stays
-        small.
+        """Logits at every `output_stride`-th pixel, see `dense_map`.
 
         Args:
             maps: from `feature_maps`.
@@ -123,56 +193,17 @@ class HypercolumnSegmenter(keras.Model):
         Returns:
             float32 [B, ceil(height / stride), ceil(width / stride), classes].
         """
-        stride = self.output_stride
-        height, width = (-(-length // stride) for length in size)
-        band = POINTS_PER_BAND // width + 1  # rows
-        num_bands = -(-height // band)
-        prepared = self.hypercolumn.prepare(maps, (height, width), stride)
 
-        def band_logits(k):
-            rows = k * band + ops.arange(band, dtype="int32")
-            hidden = ops.relu(self.hypercolumn.rows(prepared, rows, stride))
-            return ops.cast(self.score(hidden), "float32")
+        def classify(responses):
+            return ops.cast(self.score(ops.relu(responses)), "float32")
 
-        bands = ops.map(band_logits, ops.arange(num_bands, dtype="int32"))
-        stacked = ops.transpose(bands, (1, 0, 2, 3, 4))
-        batch = ops.shape(stacked)[0]
-        logits = ops.reshape(stacked, (batch, -1, width, self.num_classes))
-        return logits[:, :height]
+        return dense_map(self.hypercolumn, maps, size, self.output_stride, classify)
 
-    def train_step(self, *args):
-        """One step on {"image", "label"} or (images, labels) in TensorFlow's graph mode; Keras' own
-        step elsewhere.
-        """
-        if keras.backend.backend() != "tensorflow":
-            return super().train_step(*args)
-        import tensorflow as tf
-
-        images, labels = training.unpack(*args, keys=("image", "label"))
-        with tf.GradientTape() as tape:
-            outputs = self(images, training=True)
-            loss = self.compute_loss(images, labels, outputs)
-            scaled_loss = training.scaled(self, loss)
-        gradient_norm = training.update_weights(self, tape, scaled_loss)
-        training.track_step(self, loss, gradient_norm)
-        return self.get_metrics_result()
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Cross-entropy at the sampled points, or at all cells of a dense result; void left out."""
-        labels, logits = self._paired(ops.convert_to_tensor(y), y_pred)
-        self._track_accuracy(labels, logits)
-        return losses.pixel_cross_entropy(labels, logits)
-
-    def _paired(self, labels, outputs):
+    def paired(self, labels, outputs):
+        """In training the sampled points, otherwise the cells of the dense result."""
         if not isinstance(outputs, dict):
-            return labels[:, :: self.output_stride, :: self.output_stride], outputs
+            return super().paired(labels, outputs)
         return labels_at(labels, outputs["points"]), outputs["logits"]
-
-    def _track_accuracy(self, labels, logits):
-        labels = ops.cast(labels, "int32")
-        hits = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
-        weights = ops.cast(labels != losses.VOID, "float32")
-        self.point_accuracy.update_state(ops.cast(hits, "float32"), sample_weight=weights)
 
 
 def labels_at(labels, points):
@@ -182,7 +213,39 @@ def labels_at(labels, points):
     return ops.take(ops.reshape(labels, (-1,)), first + points[..., 0] * width + points[..., 1])
 
 
-def context_network(spec, dropout=0.5):
+def dense_map(hypercolumn, maps, size, stride, head):
+    """What a network makes of the hypercolumn at every stride-th pixel.
+
+    It is computed in bands of rows, so that the hidden layer never exists for a whole image.
+
+    Args:
+        hypercolumn: `layers.Hypercolumn`; one of its taps at least is as dense as the result.
+        maps: {tap name: [B, h, w, C]}.
+        size: (height, width) of the images.
+        stride: image pixels per cell of the result.
+        head: function from the hypercolumn's linear responses [B, R, w, units] at R rows of cells
+            to [B, R, w, channels].
+
+    Returns:
+        [B, ceil(height / stride), ceil(width / stride), channels] in the dtype of `head`'s result;
+        cell (i, j) lies on pixel (i * stride, j * stride).
+    """
+    height, width = (-(-length // stride) for length in size)
+    band = POINTS_PER_BAND // width + 1  # rows
+    num_bands = -(-height // band)
+    prepared = hypercolumn.prepare(maps, (height, width), stride)
+
+    def band_result(k):
+        rows = k * band + ops.arange(band, dtype="int32")
+        return head(hypercolumn.rows(prepared, rows, stride))
+
+    bands = ops.map(band_result, ops.arange(num_bands, dtype="int32"))
+    stacked = ops.transpose(bands, (1, 0, 2, 3, 4))
+    batch, *_, channels = ops.shape(stacked)
+    return ops.reshape(stacked, (batch, -1, width, channels))[:, :height]
+
+
+def context_network(spec, dropout=0.5, added=True, fc6_size=7, batch_norm=False):
     """fc6, fc7 and two blocks of convolution and pooling on the embedding map (released
     VGG/*/finetune_seg.prototxt).
 
@@ -190,43 +253,43 @@ def context_network(spec, dropout=0.5):
         spec: `BackboneSpec`; its `context_units` are the channels of fc6, fc7, conv_add1 and
             conv_add2.
         dropout: on fc6 and fc7.
+        added: whether to build the two blocks after fc7.
+        fc6_size: side of fc6's kernel.
+        batch_norm: normalise fc6 and fc7 before their ReLU, without scale and shift.
 
     Returns:
-        A functional `keras.Model` from [B, h, w, C] to {"fc6", "fc7", "pool_add1", "pool_add2"}.
+        A functional `keras.Model` from [B, h, w, C] to {"fc6", "fc7", "pool_add1", "pool_add2"},
+        or to the first two.
     """
     fc6_units, fc7_units, *added_units = spec.context_units
     features = inputs = keras.Input((None, None, spec.embedding.channels), name="embedding")
     outputs = {}
-    for name, units, size in (("fc6", fc6_units, 7), ("fc7", fc7_units, 1)):
-        features = _convolution(units, size, name)(features)
+    for name, units, size in (("fc6", fc6_units, fc6_size), ("fc7", fc7_units, 1)):
+        features = _convolution(features, units, size, name, batch_norm)
         features = outputs[name] = keras.layers.Dropout(dropout, name=f"drop_{name}")(features)
-    for k, units in enumerate(added_units, start=1):
-        features = _convolution(units, 3, f"conv_add{k}")(features)
+    for k, units in enumerate(added_units if added else (), start=1):
+        features = _convolution(features, units, 3, f"conv_add{k}")
         features = outputs[f"pool_add{k}"] = layers.CeilMaxPooling(name=f"pool_add{k}")(features)
     return keras.Model(inputs, outputs, name="context")
 
 
-def context_taps(spec):
+def context_taps(spec, added=True):
     """(name, stride, channels) of what `context_network` puts out."""
-    if not spec.context_units:
-        return []
     stride = spec.embedding.stride
     strides = {"fc6": stride, "fc7": stride, "pool_add1": 2 * stride, "pool_add2": 4 * stride}
-    return [
-        (name, strides[name], units)
-        for name, units in zip(strides, spec.context_units, strict=True)
-    ]
+    units = spec.context_units if added else spec.context_units[:2]
+    return [(name, strides[name], k) for name, k in zip(strides, units, strict=False)]
 
 
-def _convolution(units, size, name):
-    return keras.layers.Conv2D(
-        units,
-        size,
-        padding="same",
-        activation="relu",
-        kernel_initializer=layers.xavier(),
-        name=name,
-    )
+def _convolution(features, units, size, name, batch_norm=False):
+    features = keras.layers.Conv2D(
+        units, size, padding="same", kernel_initializer=layers.xavier(), name=name
+    )(features)
+    if batch_norm:
+        features = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, center=False, scale=False, name=f"batch_{name}"
+        )(features)
+    return keras.layers.ReLU(name=f"relu_{name}")(features)
 
 
 def _as_tuples(taps):

@@ -136,7 +136,7 @@ def test_fit_and_evaluate():
     model, images = _model(), _images(32, 32)
     labels = np.random.default_rng(0).integers(0, 5, (2, 32, 32)).astype("uint8")
     dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels})
-    assert {"loss", "point_accuracy", "gradient_norm"} <= set(model.fit(dataset, verbose=0).history)
+    assert {"loss", "pixel_accuracy", "gradient_norm"} <= set(model.fit(dataset, verbose=0).history)
     figures = model.evaluate(images, labels, verbose=0, return_dict=True)
     np.testing.assert_allclose(figures["loss"], np.log(5), atol=0.1)
 

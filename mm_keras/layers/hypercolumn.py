@@ -1,93 +1,7 @@
-"""Layers that the networks share: input pixels, Caffe-style pooling, hypercolumns and their
-interpolation.
-"""
+"""Hypercolumns, sparse and dense, and the interpolation of feature maps."""
 
 import keras
 from keras import ops
-
-
-def xavier():
-    """Caffe's "xavier" filler, uniform in +-sqrt(3 / fan_in) (caffe/include/caffe/filler.hpp).
-
-    A new object at each call: a Keras initialiser that is used twice gives the same values twice.
-    """
-    return keras.initializers.VarianceScaling(scale=1.0, mode="fan_in", distribution="uniform")
-
-
-@keras.saving.register_keras_serializable("mm_keras")
-class InputAdapter(keras.layers.Layer):
-    """Turns RGB pixels 0..255 into what a network's weights expect. The one place that scales
-    pixels.
-
-    Args:
-        colour: "gray" (one channel, the mean of the three), "bgr" or "rgb".
-        scale: factor on the pixels, applied first.
-        mean: subtracted after scaling; one number, or three in the channel order of `colour`.
-
-    Call with uint8 or float [B, H, W, 3]; returns [B, H, W, 1 or 3] in the layer's compute dtype.
-
-    Raises:
-        ValueError: unknown `colour`, or a `mean` that does not fit it.
-    """
-
-    # The released networks compute gray with this truncated third
-    # (Alexnet/colorize_pascal/train_graph.prototxt).
-    GRAY_WEIGHT = 0.33333
-
-    def __init__(self, colour="rgb", scale=1.0, mean=0.0, **kwargs):
-        super().__init__(**kwargs)
-        if colour not in ("gray", "bgr", "rgb"):
-            raise ValueError(f"colour must be 'gray', 'bgr' or 'rgb'. Received {colour!r}.")
-        mean = tuple(mean) if isinstance(mean, (list, tuple)) else (float(mean),) * 3
-        if len(mean) != 3:
-            raise ValueError(f"mean must be one number or three. Received {mean}.")
-        self.colour, self.scale, self.mean = colour, scale, mean
-
-    @property
-    def num_channels(self) -> int:
-        return 1 if self.colour == "gray" else 3
-
-    def call(self, images):
-        pixels = ops.cast(images, "float32")
-        if self.colour == "bgr":
-            pixels = ops.flip(pixels, axis=-1)
-        pixels = pixels * self.scale - ops.convert_to_tensor(self.mean, dtype="float32")
-        if self.colour == "gray":
-            pixels = self.GRAY_WEIGHT * ops.sum(pixels, axis=-1, keepdims=True)
-        return ops.cast(pixels, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.num_channels)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "colour": self.colour,
-            "scale": self.scale,
-            "mean": self.mean,
-        }
-
-
-@keras.saving.register_keras_serializable("mm_keras")
-class CeilMaxPooling(keras.layers.Layer):
-    """2 x 2 max pooling at stride 2 whose last window may hang over the border, as in Caffe, which
-    rounds sizes up.
-
-    For one axis of length L the output has ceil(L / 2) cells (Caffe pooling_layer.cpp, kernel 2,
-    stride 2, pad 0). Cells outside of the map are ignored, as TensorFlow's "same" padding ignores
-    them: with this kernel the two agree.
-    """
-
-    def call(self, features):
-        return ops.max_pool(features, pool_size=2, strides=2, padding="same")
-
-    def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        return (batch, _half(height), _half(width), channels)
-
-
-def _half(length):
-    return None if length is None else -(-length // 2)
 
 
 def cell_weights(positions, stride, length):
@@ -158,6 +72,37 @@ def upsample(features, stride, size):
     return interpolate(rows, ops.arange(size[1]), stride, axis=2)
 
 
+def resize_aligned(features, size):
+    """Bilinear interpolation with aligned corners: the corner cells lie on the corner pixels.
+
+    Output row y reads the map at y * (h - 1) / (height - 1), a single row at 0; columns likewise
+    (caffe/src/caffe/util/interp.cpp of the released code). Two small matrix products, so that its
+    gradient is two products as well.
+
+    Args:
+        features: float tensor [B, h, w, C].
+        size: (height, width) of the result, integers or integer tensors.
+
+    Returns:
+        [B, height, width, C] in the dtype of `features`.
+    """
+    _, height, width, channels = ops.shape(features)
+    rows, columns = (
+        ops.cast(_aligned_weights(cells, pixels), features.dtype)
+        for cells, pixels in ((height, size[0]), (width, size[1]))
+    )
+    tall = ops.matmul(rows, ops.reshape(features, (-1, height, width * channels)))
+    return ops.matmul(columns, ops.reshape(tall, (-1, size[0], width, channels)))
+
+
+def _aligned_weights(num_cells, num_pixels):
+    """Weight of each cell at each pixel of one axis, float32 [num_pixels, num_cells]."""
+    last_cell, last_pixel = (ops.cast(number - 1, "float32") for number in (num_cells, num_pixels))
+    pixels, cells = (ops.arange(n, dtype="float32") for n in (num_pixels, num_cells))
+    places = pixels * last_cell / ops.maximum(last_pixel, 1.0)
+    return ops.relu(1 - ops.abs(places[:, None] - cells))
+
+
 @keras.saving.register_keras_serializable("mm_keras")
 class Hypercolumn(keras.layers.Layer):
     """One linear map over the hypercolumn of a pixel, kept as one kernel per tap.
@@ -221,9 +166,9 @@ class Hypercolumn(keras.layers.Layer):
             output_stride: image pixels per output cell.
 
         Returns:
-            (fine, coarse). fine: [B, h', w', sum of C], the taps that are at least as dense as the
-            output, read at the output's cells. coarse: {stride: [B, h, w, units]}, the projected
-            sum of the taps of each larger stride.
+            (fine, coarse, size). fine: [B, h', w', sum of C], the taps that are at least as dense
+            as the output, read at the output's cells; None where there is no such tap. coarse:
+            {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
         """
         fine, coarse = [], {}
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
@@ -234,7 +179,7 @@ class Hypercolumn(keras.layers.Layer):
             else:
                 response = ops.matmul(maps[name], self.kernels[name])
                 coarse[stride] = coarse[stride] + response if stride in coarse else response
-        return ops.concatenate(fine, axis=-1), coarse
+        return ops.concatenate(fine, axis=-1) if fine else None, coarse, size
 
     def rows(self, prepared, rows, output_stride):
         """Linear responses of some output rows.
@@ -247,14 +192,14 @@ class Hypercolumn(keras.layers.Layer):
         Returns:
             [B, R, w', units], before any activation.
         """
-        fine, coarse = prepared
-        _, num_rows, num_columns, _ = ops.shape(fine)
+        fine, coarse, (num_rows, num_columns) = prepared
         rows = ops.minimum(rows, num_rows - 1)
         columns = ops.arange(num_columns, dtype="int32")
-        kernel = ops.concatenate(
-            [self.kernels[name] for name, stride, _ in self.taps if stride <= output_stride], axis=0
-        )
-        total = ops.matmul(ops.take(fine, rows, axis=1), kernel) + self.bias
+        total = self.bias
+        if fine is not None:
+            names = [name for name, stride, _ in self.taps if stride <= output_stride]
+            kernel = ops.concatenate([self.kernels[name] for name in names], axis=0)
+            total = total + ops.matmul(ops.take(fine, rows, axis=1), kernel)
         for stride, response in coarse.items():
             band = interpolate(response, rows * output_stride, stride, axis=1)
             total = total + interpolate(band, columns * output_stride, stride, axis=2)

@@ -1,0 +1,131 @@
+"""AlexNet with batch normalisation, as in the released Alexnet/*/train_graph.prototxt, and the
+one-column AlexNet of torchvision.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+
+from mm_keras import layers
+from mm_keras.backbones.spec import PIXELS, Backbone, BackboneSpec, Pixels, Tap, scaled
+
+
+class Layout(NamedTuple):
+    """What tells one AlexNet from another.
+
+    channels, groups, biases: of conv1 to conv5; biases are initial values.
+    first_padding: zeros around the input of conv1.
+    narrow: function(features, k) that pools the output of block k, 1, 2 or 5.
+    """
+
+    channels: tuple[int, ...]
+    groups: tuple[int, ...]
+    biases: tuple[float, ...]
+    first_padding: int
+    narrow: Callable
+
+
+def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
+    """Five convolutions, each followed by batch norm and ReLU, blocks 1, 2 and 5 by 3 x 3 max
+    pooling.
+
+    conv2, conv4 and conv5 have two groups. `PIXELS["jigsaw"]` gives the variant of
+    Alexnet/jigsaw_pascal, which pads its pooling, normalises responses after it and starts three
+    biases at 1; all other pixels that of Alexnet/colorize_pascal and Alexnet/random_pascal.
+
+    Taps: the network's input and the five convolutions after their ReLU, strides 1, 4, 8 and 16.
+    Embedding: pool5, stride 32.
+
+    Args:
+        pixels: what the weights expect; sets the input's channels and the variant.
+        width: factor on the channel counts, made even for the groups' sake, on those of the
+            segmenter's fc6 and fc7 (4096), and on 1024 hypercolumn units.
+    """
+    return _backbone("alexnet", JIGSAW if pixels == PIXELS["jigsaw"] else COLORIZE, pixels, width)
+
+
+def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
+    """The AlexNet of "One weird trick for parallelizing convolutional neural networks" (Krizhevsky,
+    2014) as torchvision ships it: other channels, no groups, no response normalisation, pooling
+    that rounds down.
+
+    The original has no batch norm. Here each convolution is followed by the batch norm of the other
+    variants, which without statistics leaves values as they are: with torchvision's weights and
+    `PIXELS["torch"]` inference gives torchvision's features, and tuning normalises by the batch, as
+    M&M does everywhere. Images must have at least 63 pixels a side, as in torchvision.
+
+    Taps, embedding and arguments as for `alexnet`.
+    """
+    return _backbone("alexnet_one_column", ONE_COLUMN, pixels, width)
+
+
+def _backbone(name, layout, pixels, width):
+    images = keras.Input((None, None, 3), name="pixels")
+    features = layers.InputAdapter(pixels.colour, pixels.scale, pixels.mean, name="input_adapter")(
+        images
+    )
+    outputs = {"input": features}
+    taps = [Tap("input", 1, features.shape[-1])]
+    for k, stride in enumerate((4, 8, 16, 16, 16), start=1):
+        features = outputs[f"conv{k}"] = _block(features, k, layout, width)
+        taps.append(Tap(f"conv{k}", stride, features.shape[-1]))
+        if k in (1, 2, 5):
+            features = layout.narrow(features, k)
+    outputs["pool5"] = features
+    spec = BackboneSpec(
+        name,
+        pixels,
+        tuple(taps),
+        embedding=Tap("pool5", 32, features.shape[-1]),
+        width=width,
+        hypercolumn_units=scaled(1024, width),
+        context_units=(scaled(4096, width),) * 2,
+        segmenter="fcn",
+    )
+    return Backbone(images, outputs, spec)
+
+
+def _block(features, k, layout, width):
+    """Convolution, batch norm and ReLU; names follow the released prototxt files."""
+    if k == 1:
+        # Caffe pads all sides alike; Keras' "same" pads as little as it can, mostly behind.
+        features = keras.layers.ZeroPadding2D(layout.first_padding, name="pad_conv1")(features)
+    features = layers.GroupedConv2D(
+        2 * scaled(layout.channels[k - 1] // 2, width),
+        kernel_size=(11, 5, 3, 3, 3)[k - 1],
+        strides=4 if k == 1 else 1,
+        padding="valid" if k == 1 else "same",
+        groups=layout.groups[k - 1],
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=keras.initializers.Constant(layout.biases[k - 1]),
+        name=f"conv{k}",
+    )(features)
+    features = layers.AccumulatedBatchNormalization(name=f"batch_conv{k}")(features)
+    return keras.layers.ReLU(name=f"relu_conv{k}")(features)
+
+
+def _normalise_then_pool(features, k):
+    if k < 5:
+        features = layers.LocalResponseNormalization(name=f"norm{k}")(features)
+    return layers.CeilMaxPooling(3, 2, name=f"pool{k}")(features)
+
+
+def _pool_then_normalise(features, k):
+    features = layers.CeilMaxPooling(3, 2, padding=1, name=f"pool{k}")(features)
+    if k < 5:
+        features = layers.LocalResponseNormalization(name=f"norm{k}")(features)
+    return features
+
+
+def _pool(features, k):
+    return keras.layers.MaxPooling2D(3, 2, name=f"pool{k}")(features)
+
+
+# Biases: Caffe's reference network starts conv2, conv4 and conv5 at 1; the released colorize and
+# random variants at 0.1.
+COLORIZE = Layout(
+    (96, 256, 384, 384, 256), (1, 2, 1, 2, 2), (0.0, 0.1, 0.0, 0.1, 0.1), 5, _normalise_then_pool
+)
+JIGSAW = COLORIZE._replace(biases=(0.0, 1.0, 0.0, 1.0, 1.0), narrow=_pool_then_normalise)
+ONE_COLUMN = Layout((64, 192, 384, 256, 256), (1,) * 5, COLORIZE.biases, 2, _pool)

@@ -1,0 +1,336 @@
+"""Networks of other libraries, by name: `applications/NAME`, `kerascv/NAME` and `kerashub/NAME`.
+
+* applications: every function of keras.applications but NASNet's, whose padding is fixed to one
+  size of image.
+* kerascv: the class names of KerasCV's sized backbones. Those classes fetch their settings from a
+  hub. The ResNet, DenseNet and VGG-16 ones need none here: their settings stand below, and they are
+  built from the generic classes, offline.
+* kerashub (extra `hub`): the preset names of KerasHub's image backbones; ResNet, DenseNet and VGG
+  are built offline in the same way.
+
+Another library is imported when one of its networks is asked for.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import pathlib
+import re
+import warnings
+
+import keras
+import numpy as np
+
+from mm_keras.backbones.spec import Pixels
+
+# The middle of the range stands outside of an image for networks that scale pixels by themselves.
+RAW = Pixels("rgb", 1.0, 0.0, (127, 127, 127))
+SYMMETRIC = Pixels("rgb", 1 / 127.5, 1.0, (127, 127, 127))
+
+
+def is_wrapped(name: str) -> bool:
+    """Whether a backbone's name is one of another library: PREFIX/NAME."""
+    return "/" in name
+
+
+def check(name: str, weights: str | None = None):
+    """Refuses a network that cannot be had; imports no other library for the names it knows.
+
+    Args:
+        name: "applications/ResNet50" and the like.
+        weights: as for `network`.
+
+    Raises:
+        ValueError: unknown library or network (with the closest known ones), a library that is not
+            installed, weights that the library does not have.
+    """
+    prefix, _, own_name = name.partition("/")
+    if prefix not in LIBRARIES:
+        raise ValueError(
+            f"Unknown library {prefix!r} in backbone {name!r}; known: {', '.join(LIBRARIES)}."
+        )
+    LIBRARIES[prefix].check(own_name)
+    if weights not in LIBRARIES[prefix].weights:
+        raise ValueError(
+            f"weights must be {' or '.join(map(repr, LIBRARIES[prefix].weights))} for {name}. "
+            f"Received {weights!r}. ImageNet weights come with applications/NAME."
+        )
+
+
+def network(name: str, weights: str | None = None) -> tuple[keras.Model, Pixels]:
+    """A functional model from prepared images of any size to its last feature map.
+
+    Args:
+        name: see `check`.
+        weights: None for random ones, "imagenet" for those that Keras publishes.
+
+    Returns:
+        The model, without classifier and global pooling, and the pixels that it expects.
+
+    Raises:
+        ValueError: as `check`; a download that failed, naming file and place.
+    """
+    check(name, weights)
+    prefix, _, own_name = name.partition("/")
+    return LIBRARIES[prefix].build(own_name, weights)
+
+
+def closest(name: str, known) -> str:
+    """ " Did you mean 'X'?" with the names that are most like `name`, or nothing."""
+    lower = {item.rpartition("/")[2].lower(): item for item in known}
+    close = difflib.get_close_matches(name.rpartition("/")[2].lower(), lower, n=2)
+    return f" Did you mean {' or '.join(repr(lower[item]) for item in close)}?" if close else ""
+
+
+class Applications:
+    """keras.applications, with ImageNet weights."""
+
+    weights = (None, "imagenet")
+
+    def names(self) -> list[str]:
+        functions = inspect.getmembers(keras.applications, inspect.isfunction)
+        return [name for name, _ in functions if not name.startswith("NASNet")]
+
+    def check(self, name):
+        if name.startswith("NASNet"):
+            raise ValueError(
+                f"applications/{name} pads its maps for images of one fixed size; a backbone takes "
+                "any size. Choose another network."
+            )
+        if name not in self.names():
+            known = ", ".join(self.names())
+            hint = closest(name, self.names())
+            raise ValueError(
+                f"Unknown network {name!r} of keras.applications; known: {known}.{hint}"
+            )
+
+    def build(self, name, weights):
+        function = getattr(keras.applications, name)
+        with warnings.catch_warnings():
+            # MobileNets warn that weights of 224 x 224 are taken for images of any size.
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                model = function(include_top=False, weights=weights, input_shape=(None, None, 3))
+            except Exception as error:  # get_file raises no narrower class
+                if failure := _download_failure(f"applications/{name}", str(error)):
+                    raise ValueError(failure) from error
+                raise
+        # Each family is a module with its own preprocess_input.
+        return model, pixels_of(inspect.getmodule(function).preprocess_input)
+
+
+def _download_failure(name, message):
+    """What to fetch and where to put it, if a failed download is what `message` tells of."""
+    found = re.search(r"URL fetch failure on (\S+): (.*)", message)  # keras.utils.get_file's words
+    if found is None:
+        return None
+    url, reason = found.groups()
+    # The local name is the source's, NASNet excepted.
+    path = _keras_home() / "models" / url.rpartition("/")[2]
+    return (
+        f"ImageNet weights for {name} could not be downloaded ({reason}). Fetch {url} on another "
+        f"machine and put it at {path}."
+    )
+
+
+def _keras_home() -> pathlib.Path:
+    """Where `keras.utils.get_file` keeps files: its documented default and KERAS_HOME."""
+    return pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+
+
+def pixels_of(preprocess) -> Pixels:
+    """What a `preprocess_input` function does, found by trying it: order, scale and mean.
+
+    It is affine in each channel (caffe, tf, torch and identity modes): black gives the means, one
+    colour per channel the scales and the order.
+
+    Args:
+        preprocess: function from float RGB 0..255 [B, H, W, 3] to the pixels that weights expect.
+
+    Returns:
+        `Pixels`. pad_colour is the colour that becomes zero, cut to whole numbers: the mean, and
+        (127, 127, 127) for -1..1; also the latter where nothing is done, since such networks scale
+        by themselves.
+
+    Raises:
+        ValueError: the function mixes channels or is not affine in them.
+    """
+    probes = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3), [[10.0, 200.0, 77.0]]])
+    black, *primaries, colour = np.array(preprocess(probes[:, None, None].copy()))[:, 0, 0]
+    gains = (np.array(primaries) - black) / 255  # [input channel, output channel]
+    order, flip = ("rgb", 1) if gains[0, 0] else ("bgr", -1)
+    scale = gains[::flip].diagonal()
+    expected = np.vstack([255 * np.diag(scale)[::flip], scale * probes[-1, ::flip]]) + black
+    if not np.all(scale) or not np.allclose([*primaries, colour], expected):
+        raise ValueError(f"{preprocess} is not a scale and a shift of each channel.")
+    zero = (-black / scale)[::flip] if np.any(black) else RAW.pad_colour
+    pad_colour = tuple(int(value) for value in np.clip(zero, 0, 255))
+    return Pixels(order, _floats(scale), _floats(0.0 - black), pad_colour)
+
+
+def _floats(values):
+    return tuple(float(value) for value in values)
+
+
+class Package:
+    """KerasCV or KerasHub: networks whose settings are known here, and those that a hub has.
+
+    Args:
+        title: for messages.
+        module: to import.
+        install: command that installs it.
+        pixels: what the networks expect, with their own rescaling in place.
+        settings: {name: (generic class, its arguments)}: these build offline.
+        hub_names: function(module) -> all names that the hub has.
+        from_hub: function(module, name) -> model without weights.
+    """
+
+    weights = (None,)
+
+    def __init__(self, title, module, install, pixels, settings, hub_names, from_hub):
+        self.title, self.module, self.install = title, module, install
+        self.pixels, self.settings = pixels, settings
+        self.hub_names, self.from_hub = hub_names, from_hub
+
+    def check(self, name):
+        if importlib.util.find_spec(self.module) is None:
+            raise ValueError(f"{self.title} is not installed: {self.install}.")
+        if name not in self.settings:
+            known = {*self.settings, *self.hub_names(self._imported())}
+            if name not in known:
+                raise ValueError(
+                    f"Unknown network {name!r} of {self.title}; known without a network "
+                    f"connection: {', '.join(self.settings)}.{closest(name, sorted(known))}"
+                )
+
+    def build(self, name, weights):
+        del weights  # `check` lets none through
+        module = self._imported()
+        if name not in self.settings:
+            return self._from_hub(module, name), self.pixels
+        generic, arguments = self.settings[name]
+        return getattr(module.models, generic)(**arguments), self.pixels
+
+    def _imported(self):
+        try:
+            return importlib.import_module(self.module)
+        except ImportError as error:
+            raise ValueError(
+                f"{self.title} cannot be imported ({error}): {self.install}."
+            ) from error
+
+    def _from_hub(self, module, name):
+        try:
+            return self.from_hub(module, name)
+        except Exception as error:  # requests', kagglehub's and Keras' own, a plain Exception
+            raise ValueError(
+                f"{self.title} fetches the settings of {name} from a hub, which failed "
+                f"({type(error).__name__}: {error}). These need no network: "
+                f"{', '.join(self.settings)}."
+            ) from error
+
+
+# He et al. 2016, table 1; Huang et al. 2017, table 1; Simonyan and Zisserman 2015, table 1. A test
+# holds the resulting numbers of weights against those that the two libraries publish.
+RESNET_BLOCKS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
+RESNET_BLOCKS |= {152: [3, 8, 36, 3]}
+DENSENET_BLOCKS = {121: [6, 12, 24, 16], 169: [6, 12, 32, 32], 201: [6, 12, 48, 32]}
+VGG_BLOCKS = {11: [1, 1, 2, 2, 2], 13: [2, 2, 2, 2, 2], 16: [2, 2, 3, 3, 3], 19: [2, 2, 4, 4, 4]}
+
+
+def _kerascv_settings():
+    settings = {}
+    for depth, blocks in RESNET_BLOCKS.items():
+        arguments = {
+            "stackwise_filters": [64, 128, 256, 512],
+            "stackwise_blocks": blocks,
+            "stackwise_strides": [1, 2, 2, 2],
+            "block_type": "basic_block" if depth < 50 else "block",
+            "include_rescaling": True,
+        }
+        settings[f"ResNet{depth}Backbone"] = ("ResNetBackbone", arguments)
+        settings[f"ResNet{depth}V2Backbone"] = ("ResNetV2Backbone", arguments)
+    for depth, blocks in DENSENET_BLOCKS.items():
+        arguments = {"stackwise_num_repeats": blocks, "include_rescaling": True}
+        settings[f"DenseNet{depth}Backbone"] = ("DenseNetBackbone", arguments)
+    arguments = {
+        "include_rescaling": True,
+        "include_top": False,
+        "input_shape": (None, None, 3),
+    }
+    return settings | {"VGG16Backbone": ("VGG16Backbone", arguments)}
+
+
+def _kerashub_settings():
+    settings = {}
+    # KerasHub has no preset of ResNet-34, nor of the second version but these.
+    for family, depths in (("resnet", (18, 50, 101, 152)), ("resnet_v2", (50, 101))):
+        for depth in depths:
+            arguments = {
+                "input_conv_filters": [64],
+                "input_conv_kernel_sizes": [7],
+                "stackwise_num_filters": [64, 128, 256, 512],
+                "stackwise_num_blocks": RESNET_BLOCKS[depth],
+                "stackwise_num_strides": [1, 2, 2, 2],
+                "block_type": "basic_block" if depth < 50 else "bottleneck_block",
+                "use_pre_activation": family == "resnet_v2",
+            }
+            settings[f"{family}_{depth}_imagenet"] = ("ResNetBackbone", arguments)
+    for depth, blocks in DENSENET_BLOCKS.items():
+        settings[f"densenet_{depth}_imagenet"] = (
+            "DenseNetBackbone",
+            {"stackwise_num_repeats": blocks},
+        )
+    for depth, blocks in VGG_BLOCKS.items():
+        arguments = {
+            "stackwise_num_repeats": blocks,
+            "stackwise_num_filters": [64, 128, 256, 512, 512],
+        }
+        settings[f"vgg_{depth}_imagenet"] = ("VGGBackbone", arguments)
+    return settings
+
+
+def _backbone_classes(module):
+    base = module.models.Backbone
+    members = inspect.getmembers(module.models, inspect.isclass)
+    return {name: kind for name, kind in members if issubclass(kind, base)}
+
+
+def _kerascv_names(module):
+    # The sized classes construct their generic class in __new__, with settings from the hub.
+    return [name for name, kind in _backbone_classes(module).items() if "__new__" in vars(kind)]
+
+
+def _kerashub_names(module):
+    return [
+        preset
+        for kind in _backbone_classes(module).values()
+        if "image_shape" in inspect.signature(kind).parameters
+        for preset in kind.presets
+    ]
+
+
+LIBRARIES = {
+    "applications": Applications(),
+    "kerascv": Package(
+        "KerasCV",
+        "keras_cv",
+        "pip install keras-cv",
+        RAW,
+        _kerascv_settings(),
+        _kerascv_names,
+        lambda module, name: getattr(module.models, name)(),
+    ),
+    "kerashub": Package(
+        "KerasHub",
+        "keras_hub",
+        "pip install 'mm-keras[hub]'",
+        SYMMETRIC,
+        _kerashub_settings(),
+        _kerashub_names,
+        lambda module, name: module.models.Backbone.from_preset(name, load_weights=False),
+    ),
+}
+"""Prefix of a name -> where its networks come from."""

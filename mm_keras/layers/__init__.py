@@ -1,0 +1,33 @@
+"""Layers that the networks share: input pixels, Caffe's layers, hypercolumns and interpolation."""
+
+from mm_keras.layers.caffe import (
+    AccumulatedBatchNormalization,
+    CeilMaxPooling,
+    GroupedConv2D,
+    LocalResponseNormalization,
+    xavier,
+)
+from mm_keras.layers.hypercolumn import (
+    Hypercolumn,
+    cell_weights,
+    gather_points,
+    interpolate,
+    resize_aligned,
+    upsample,
+)
+from mm_keras.layers.pixels import InputAdapter
+
+__all__ = [
+    "AccumulatedBatchNormalization",
+    "CeilMaxPooling",
+    "GroupedConv2D",
+    "Hypercolumn",
+    "InputAdapter",
+    "LocalResponseNormalization",
+    "cell_weights",
+    "gather_points",
+    "interpolate",
+    "resize_aligned",
+    "upsample",
+    "xavier",
+]

@@ -201,9 +201,7 @@ def replace(experiment: Experiment, path: str, value) -> Experiment:
 
 
 PROXIES = tuple(
-    field.name
-    for field in dataclasses.fields(Experiment)
-    if isinstance(field.default, ProxyTask)
+    field.name for field in dataclasses.fields(Experiment) if isinstance(field.default, ProxyTask)
 )
 """The inits that stage proxy makes."""
 

@@ -116,13 +116,16 @@ def _run(experiment, stages, console):
 
 
 def _with_possible_width(experiment, console):
-    """Leaves out the preset's `network.width` where a network has one width only."""
-    width, name = experiment.network.width, experiment.network.backbone
+    """Leaves out the preset's `network.width` where a network, or its weights, have one width."""
+    network = experiment.network
     is_asked_for = any(item.partition("=")[0] == "network.width" for item in FLAGS["set"].value)
+    is_published = network.init == "imagenet" and network.init_weights is None
     backbones = importlib.import_module("mm_keras.backbones")
-    if width == 1 or is_asked_for or backbones.has_width(name):
+    has_width = backbones.has_width(network.backbone) and not is_published
+    if network.width == 1 or is_asked_for or has_width:
         return experiment
-    console.print(f"{name} comes in one width: network.width={width} is left out", highlight=False)
+    what = f"{network.backbone} with {network.init} weights comes in one width"
+    console.print(f"{what}: network.width={network.width} is left out", highlight=False)
     return config.replace(experiment, "network.width", 1.0)
 
 

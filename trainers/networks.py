@@ -1,9 +1,12 @@
 """From a configuration to networks: the one place where stages build, load and compile them."""
 
+import pathlib
+
 import keras
 
 import mm_keras
-from mm_keras import backbones, inference
+from mm_keras import backbones, imagenet, inference
+from mm_keras.backbones import libraries
 from mm_keras.models.segmenter import Segmenter
 from pipelines import datasets
 from trainers import config
@@ -11,37 +14,38 @@ from trainers.runtime import Runtime
 
 # Which pixels the weights of each init expect (released train_graph.prototxt files of the
 # variants); None: those of the backbone.
-PIXELS_OF_INIT = {"random": None, "imagenet": None}
+PIXELS_OF_INIT = {"random": None, "imagenet": None, "colorization": "gray", "jigsaw": "jigsaw"}
 
 
 def check(experiment: config.Experiment):
     """Refuses a network that cannot be built, before anything is read or written.
 
     Raises:
-        config.ConfigError: an init that cannot be had yet, or what `backbones.check` refuses.
+        config.ConfigError: what `backbones.check` refuses, or an init without weights.
     """
     network = experiment.network
-    if network.init not in PIXELS_OF_INIT:
-        raise config.ConfigError(
-            f"--init={network.init} needs weights of its proxy task, and the proxy stage does not "
-            "exist yet; --init=random works."
-        )
+    needs_download = network.init == "imagenet" and network.init_weights is None
+    is_wrapped = libraries.is_wrapped(network.backbone)
     try:
-        backbones.check(network.backbone, **_arguments(network, _published_weights(network)))
+        backbones.check(
+            network.backbone,
+            **_arguments(network, "imagenet" if needs_download and is_wrapped else None),
+        )
+        if needs_download and not is_wrapped:
+            imagenet.check(network.backbone, network.width)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
+    if network.init_weights is not None and not pathlib.Path(network.init_weights).is_file():
+        raise config.ConfigError(f"--init_weights={network.init_weights}: there is no such file.")
 
 
-def backbone(experiment: config.Experiment) -> backbones.Backbone:
-    """The backbone with the weights that `network.init` names; see `check`.
+def backbone(experiment: config.Experiment, weights: str | None = None) -> backbones.Backbone:
+    """The backbone with random weights, or with `weights` as `backbones.build` takes them.
 
     Raises:
-        config.ConfigError: a download that failed, or images below the network's smallest size.
+        config.ConfigError: as `check`; a download that failed, or images below the network's
+            smallest size.
     """
-    return _built(experiment, _published_weights(experiment.network))
-
-
-def _built(experiment, weights):
     # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.
     keras.utils.set_random_seed(experiment.seed)
     network = experiment.network
@@ -60,12 +64,10 @@ def _built(experiment, weights):
 
 
 def _arguments(network, weights):
-    pixels = network.pixels or PIXELS_OF_INIT[network.init]
+    pixels = network.pixels
+    if pixels is None and not libraries.is_wrapped(network.backbone):
+        pixels = PIXELS_OF_INIT[network.init]
     return {"pixels": pixels, "width": network.width, "weights": weights}
-
-
-def _published_weights(network):
-    return "imagenet" if network.init == "imagenet" else None
 
 
 def segmenter(
@@ -102,8 +104,7 @@ SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
 def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
     """The predictor with the weights that stage segment left."""
     weights = runtime.needed("segment", "segmenter.weights.h5")
-    body = _built(experiment, weights=None)  # the file holds the backbone's weights, too
-    model = segmenter(experiment, runtime.dataset.spec.num_classes, body)
+    model = segmenter(experiment, runtime.dataset.spec.num_classes)
     model.load_weights(weights)
     return inference.Predictor(
         model, experiment.evaluate.protocol, shorter_side=experiment.data.shorter_side

@@ -14,11 +14,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
     """
     settings = experiment.segment
     with stage(runtime, "segment", experiment) as results:
-        backbone = networks.backbone(experiment)
-        if runtime.arm == "naive":
-            initialization.load(backbone, experiment, runtime)
-        else:
-            backbone.load_weights(runtime.needed("mm", "backbone.weights.h5"))
+        backbone = _starting_point(experiment, runtime)
         model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
         networks.compile_model(model, settings)
 
@@ -37,3 +33,11 @@ def run(experiment: config.Experiment, runtime: Runtime):
 
         results["seconds"] = Loop(runtime, "segment", model, settings, data).run()
         save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")
+
+
+def _starting_point(experiment, runtime):
+    if runtime.arm == "naive":
+        return initialization.backbone(experiment, runtime)
+    backbone = networks.backbone(experiment)
+    backbone.load_weights(runtime.needed("mm", "backbone.weights.h5"))
+    return backbone

@@ -17,8 +17,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
     """Tunes for `mm.steps` steps, continuing an interrupted run."""
     settings = experiment.mm
     with stage(runtime, "mm", experiment) as results:
-        backbone = networks.backbone(experiment)
-        initialization.load(backbone, experiment, runtime)
+        backbone = initialization.backbone(experiment, runtime)
         model = mm_keras.MixAndMatch(
             backbone,
             margin=settings.margin,

@@ -19,8 +19,8 @@ PROBE_SIZE = 512
 def build(name: str, weights: str | None = None) -> Backbone:
     """A network of another library as a backbone.
 
-    With random weights its batch norm forgets as fast as VGG-16's here, momentum 0.9: at the 0.999
-    of MobileNets 60 % of the meaningless start would be left after 500 steps.
+    Its batch norm forgets as fast as VGG-16's here, momentum 0.9: at the 0.999 of MobileNets 60 %
+    of a random network's meaningless start would be left after 500 steps.
 
     Args:
         name: "applications/ResNet50" and the like, see `mm_keras.backbones.libraries`.
@@ -30,8 +30,7 @@ def build(name: str, weights: str | None = None) -> Backbone:
         ValueError: as `libraries.network` and `wrap`.
     """
     network, pixels = libraries.network(name, weights)
-    if weights is None:
-        _forget_faster(network)
+    _forget_faster(network)
     return wrap(name, network, pixels)
 
 

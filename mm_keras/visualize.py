@@ -1,4 +1,4 @@
-"""Pictures of what the method sees and says: patches, triplets, segmentations.
+"""Pictures of what the method sees and says: patches, triplets, segmentations, colours.
 
 Arrays in, one uint8 RGB array [height, width, 3] out, ready for TensorBoard or a PNG file. Needs
 numpy and Pillow only. Class ids without a colour (VOID, say) are drawn as a grey and black hatch.
@@ -143,6 +143,32 @@ def segmentation_gallery(
     return _on_page(_below([table, legend]))
 
 
+def colorization_gallery(images, colourised, panel_size=320) -> np.ndarray:
+    """One image per row: original, its grey value, which is what the network saw, and the colours
+    that the network gave it.
+
+    Args:
+        images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
+        colourised: uint8 [H, W, 3] each, RGB.
+        panel_size: longer side in pixels to which each picture is scaled (bilinear).
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: the arguments do not fit each other, or there is no image.
+    """
+    if not len(images) == len(colourised) >= 1:
+        raise ValueError(
+            "Expected as many images as colourised ones, and at least one. "
+            f"Received {len(images)} and {len(colourised)}."
+        )
+    rows = [
+        _colorization_row(*panels, panel_size) for panels in zip(images, colourised, strict=True)
+    ]
+    return _on_page(_table(["original", "grey", "colourised"], rows))
+
+
 def _checked_colours(colours, class_names=None):
     colours = np.asarray(colours)
     if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
@@ -201,9 +227,8 @@ def _segmentation_row(image, truth, prediction, colours, panel_size):
             "An image, its truth and its prediction must have one size. "
             f"Received {image.shape[:2]}, {np.shape(truth)} and {np.shape(prediction)}."
         )
-    factor = panel_size / max(image.shape[:2])
-    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    picture = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    picture = _scaled_picture(image, panel_size)
+    height, width = picture.shape[:2]
     # Class ids are picked before they are painted, so that the hatch keeps its scale.
     rows = (np.arange(height) * image.shape[0]) // height
     columns = (np.arange(width) * image.shape[1]) // width
@@ -211,6 +236,24 @@ def _segmentation_row(image, truth, prediction, colours, panel_size):
         colour_map(np.asarray(labels)[rows][:, columns], colours) for labels in (truth, prediction)
     ]
     return [picture, *maps]
+
+
+def _colorization_row(image, colourised, panel_size):
+    image, colourised = _checked_image(image), _checked_image(colourised)
+    if image.shape != colourised.shape:
+        raise ValueError(
+            "An image and its colourised version must have one size. "
+            f"Received {image.shape[:2]} and {colourised.shape[:2]}."
+        )
+    grey = np.round(image.mean(-1, keepdims=True)).astype(np.uint8).repeat(3, axis=-1)
+    return [_scaled_picture(picture, panel_size) for picture in (image, grey, colourised)]
+
+
+def _scaled_picture(image, panel_size):
+    """The picture with its longer side scaled to `panel_size`, bilinear."""
+    factor = panel_size / max(image.shape[:2])
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _hatch(height, width):

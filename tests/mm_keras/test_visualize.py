@@ -178,6 +178,21 @@ def test_segmentation_gallery_scales_to_the_panel_and_never_mixes_class_ids():
         assert seen == {tuple(COLOURS[0]), tuple(COLOURS[2]), (255, 255, 255)}
 
 
+def test_colorization_gallery_shows_original_grey_and_colourised():
+    rng = np.random.default_rng(4)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 60), (60, 30)]]
+    colourised = [255 - image for image in images]
+    picture = visualize.colorization_gallery(images, colourised, panel_size=60)
+    assert has_margin(picture) and picture.shape[1] == 3 * 60 + 4 * 6
+    for image, other in zip(images, colourised, strict=True):
+        ((y, x),) = find(picture, image)  # the longer side is 60 already: not resampled
+        assert find(picture, other) == [(y, x + 132)]
+        height, width = image.shape[:2]
+        grey = picture[y : y + height, x + 66 : x + 66 + width]
+        assert (grey == grey[..., :1]).all()
+        assert np.abs(grey[..., 0] - image.mean(-1)).max() <= 0.5
+
+
 def test_bad_input_is_named(patches):
     with pytest.raises(ValueError, match="uint8 RGB.*float64"):
         visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLOURS)
@@ -192,6 +207,10 @@ def test_bad_input_is_named(patches):
         visualize.segmentation_gallery([image], [], [labels], COLOURS, NAMES)
     with pytest.raises(ValueError, match=r"one size.*\(100, 100\), \(100, 99\)"):
         visualize.segmentation_gallery([image], [labels[:, 1:]], [labels], COLOURS, NAMES)
+    with pytest.raises(ValueError, match="Received 1 and 0"):
+        visualize.colorization_gallery([image], [])
+    with pytest.raises(ValueError, match=r"one size.*\(100, 100\) and \(99, 100\)"):
+        visualize.colorization_gallery([image], [image[1:]])
 
 
 def test_real_images():

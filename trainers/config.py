@@ -77,7 +77,7 @@ class Proxy(Optimization):
 
     steps: int = 100000
     drops: tuple[int, ...] = (70000, 90000)
-    num_images: int = 32
+    num_images: int = 16
     held_out: float = 0.1  # share of the images that the task is measured on
     num_measured: int = 256  # at most, of the held-out images
 
@@ -91,7 +91,23 @@ class ProxyTask:
 
 @dataclasses.dataclass(frozen=True)
 class Colorization(ProxyTask):
-    """Settings of pipelines.proxies.colorization and mm_keras.models.proxies.colorization."""
+    """Settings of pipelines.proxies.colorization and mm_keras.models.proxies.colorization, Larsson
+    et al. 2017 for VGG-16.
+    """
+
+    formulation: str = "2017"  # of the loss; or "2016"
+    targets: str = "pixel"  # 2017; or "histogram", 2016
+    num_bins: int = 32
+    crop: int = 224
+    num_points: int = 256
+    shorter_side: int | None = None  # larger images are scaled down to it
+    enlarge: bool = False  # smaller images are scaled up to the crop, not padded
+    mirror: bool = True
+    dropout: float = 0.5
+    stddev: float = 1e-4  # of the initial hidden layer
+    head_decay: float = 1e-6
+    input_tap: bool = False
+    fc6_size: int = 7  # 6 for AlexNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +115,7 @@ class Jigsaw(ProxyTask):
     """Settings of pipelines.proxies.jigsaw and mm_keras.models.proxies.jigsaw; the paper's."""
 
     num_permutations: int = 100
-    choice: str = "mean"
+    rule: str = "mean"  # how the set of permutations is chosen; or "minimum"
     shorter_side: int | None = 256
     cell: int = 75
     tile: int = 64

@@ -97,6 +97,19 @@ def test_batch_norm_has_its_own_layer_after_each_convolution():
         assert layer.input is backbone.get_layer(f"conv{k}").output
 
 
+@pytest.mark.parametrize(
+    ("pixels", "first", "second"), [("bgr", "norm", "pool"), ("jigsaw", "pool", "norm")]
+)
+def test_order_of_pooling_and_response_normalisation(pixels, first, second):
+    """After batch norm the responses change by 1e-4, too little to see the order in features."""
+    backbone = _tiny(pixels)
+    for k in (1, 2):
+        outputs = [backbone.get_layer(f"{name}{k}").output for name in (first, second)]
+        assert backbone.get_layer(f"{first}{k}").input is backbone.get_layer(f"relu_conv{k}").output
+        assert backbone.get_layer(f"{second}{k}").input is outputs[0]
+        assert backbone.get_layer(f"conv{k + 1}").input is outputs[1]
+
+
 def _normalise_responses(features):
     return tf.nn.local_response_normalization(features, 2, 1.0, 2e-5, 0.75)
 

@@ -45,7 +45,7 @@ differs.
 """
 
 SUMMARIES = {
-    "quick": "slim VGG-16 (width 0.25) and a short schedule, minutes on a 2-core CPU; "
+    "quick": "a slim network (width 0.25) and a short schedule, minutes on a 2-core CPU; "
     "--preset=paper has the published settings",
     "paper": "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
     "release": "the settings of the authors' released code where it differs from the paper; "

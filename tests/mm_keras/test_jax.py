@@ -5,6 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
+
+import mm_keras
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 _FIT = """
@@ -35,6 +39,39 @@ assert np.any(before != backbone.get_layer("conv1_1").kernel.numpy())
 assert segmenter.predict(images, verbose=0).shape == (2, 16, 16, 3)
 """
 
+_FIT_ALEXNET = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np
+import keras
+import mm_keras
+
+rng = np.random.default_rng(0)
+keras.utils.set_random_seed(0)
+backbone = mm_keras.backbones.build("alexnet", "jigsaw", width=0.04)
+segmenter = mm_keras.FcnSegmenter(backbone, 3)
+segmenter.load_weights(sys.argv[1])
+theirs = np.load(sys.argv[2])
+np.testing.assert_allclose(segmenter(theirs["images"]), theirs["logits"], atol=1e-3)
+labels = np.arange(12, dtype="int32") % 3
+patches = rng.integers(0, 60, (12, 64, 64, 3))
+patches[np.arange(12), :, :, labels] += 150
+model = mm_keras.MixAndMatch(backbone)
+model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+first, *_, last = model.fit(patches, labels, batch_size=12, epochs=15, verbose=0).history["loss"]
+assert last < 0.8 * first < 3.5, (first, last)
+batch_norm = backbone.get_layer("batch_conv5")
+factor = (1 - 0.999**15) / (1 - 0.999)
+np.testing.assert_allclose(batch_norm.factor, [factor], rtol=1e-5)
+before = backbone.get_layer("conv2").kernel.numpy()
+segmenter.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+images = rng.integers(0, 256, (2, 70, 65, 3)).astype("uint8")
+history = segmenter.fit(images, np.ones((2, 70, 65), "uint8"), verbose=0).history
+assert np.isfinite(history["loss"][0])
+assert np.any(before != backbone.get_layer("conv2").kernel.numpy())
+assert segmenter.predict(images, verbose=0).shape == (2, 70, 65, 3)
+"""
+
 
 def _run(*command):
     environment = {
@@ -52,6 +89,22 @@ def _run(*command):
 
 def test_both_models_fit_without_tensorflow():
     _run("-c", _FIT)
+
+
+def test_alexnet_and_its_segmenter_fit_without_tensorflow(tmp_path):
+    """And first give TensorFlow's logits from TensorFlow's weights."""
+    backbone = mm_keras.backbones.build("alexnet", "jigsaw", width=0.04)
+    segmenter = mm_keras.FcnSegmenter(backbone, 3)
+    segmenter.score.kernel.assign(100 * segmenter.score.kernel)
+    images = np.random.default_rng(0).integers(0, 256, (2, 70, 65, 3)).astype("uint8")
+    for _ in range(2):
+        segmenter(images, training=True)  # gathers statistics
+    weights, figures = tmp_path / "a.weights.h5", tmp_path / "a.npz"
+    segmenter.save_weights(weights)
+    logits = segmenter(images).numpy()
+    assert np.ptp(logits) > 0.1
+    np.savez(figures, images=images, logits=logits)
+    _run("-c", _FIT_ALEXNET, str(weights), str(figures))
 
 
 def test_matching_and_losses_hold_their_tests_on_jax():

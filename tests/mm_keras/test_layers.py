@@ -20,7 +20,22 @@ def test_pixels_as_the_networks_expect_them(golden):
     np.testing.assert_allclose(colour[0, 0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("arguments", [{"colour": "hsv"}, {"colour": "rgb", "mean": (1.0, 2.0)}])
+def test_each_channel_may_have_its_own_scale():
+    adapter = layers.InputAdapter("bgr", (1.0, 0.5, 0.25), (1.0, 2.0, 3.0))
+    pixels = adapter(np.array([[[[40, 20, 10]]]], "uint8"))
+    np.testing.assert_array_equal(pixels[0, 0, 0], [10 - 1, 20 * 0.5 - 2, 40 * 0.25 - 3])
+    again = layers.InputAdapter.from_config(adapter.get_config())
+    assert (again.scale, again.mean) == (adapter.scale, adapter.mean)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"colour": "hsv"},
+        {"colour": "rgb", "mean": (1.0, 2.0)},
+        {"colour": "rgb", "scale": (1.0, 2.0)},
+    ],
+)
 def test_pixels_refuse_nonsense(arguments):
     with pytest.raises(ValueError, match="must be"):
         layers.InputAdapter(**arguments)
@@ -66,3 +81,22 @@ def test_a_map_of_one_cell_is_constant():
     np.testing.assert_array_equal(
         layers.upsample(features, 128, (5, 6)), np.full((1, 5, 6, 2), 3.0)
     )
+
+
+@pytest.mark.parametrize("taps", [[("b", 4, 2)], [("b", 4, 2), ("c", 8, 1)], [("a", 1, 3)]])
+def test_a_hypercolumn_may_be_all_coarse_or_all_fine(taps):
+    rng = np.random.default_rng(0)
+    layer = layers.Hypercolumn(taps, units=6, stddev=1.0)
+    layer.build()
+    layer.bias.assign(rng.normal(size=6))
+    maps = {
+        name: rng.normal(size=(2, -(-9 // stride), -(-14 // stride), channels)).astype("float32")
+        for name, stride, channels in taps
+    }
+    rows, columns = np.mgrid[0:9:2, 0:14:2]
+    points = np.stack([rows, columns], -1).reshape(1, -1, 2).repeat(2, 0).astype("int32")
+    prepared = layer.prepare(maps, rows.shape, 2)
+    dense = layer.rows(prepared, np.array([0, 1, 2, 3, 4, 5]), 2)
+    expected = np.reshape(layer(maps, points), (2, *rows.shape, 6))
+    np.testing.assert_allclose(dense[:, :5], expected, atol=1e-4)
+    np.testing.assert_array_equal(dense[:, 5], dense[:, 4])  # past the last row: the last

@@ -111,7 +111,7 @@ def test_random_weights_forget_the_start_of_batch_norm_fast():
 
 
 def _check_both_models(name, tmp_path):
-    """Tunes one step, fine-tunes one step, predicts at odd sizes, exports; all must do something."""
+    """Tunes one step, fine-tunes one step, predicts at odd sizes, exports."""
     keras.utils.set_random_seed(0)
     backbone = backbones.build(name)
     _tune(backbone)

@@ -63,7 +63,7 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
         ValueError: the network does not take images of any size, or has no feature map.
     """
     maps = {f"stride{stride}": output for stride, output in _last_maps(name, network).items()}
-    features = keras.Model(network.inputs, maps, name="network")
+    features = keras.Model(network.inputs[0], maps, name="network")
     images = keras.Input((None, None, 3), name="pixels")
     adapted = layers.InputAdapter(pixels.colour, pixels.scale, pixels.mean, name="input_adapter")(
         images
@@ -97,7 +97,7 @@ def _last_maps(name, network):
 
 def _shapes(name, network, outputs):
     """Shapes of the maps on the probing square; an odd size shows networks that fix their size."""
-    probe = keras.Model(network.inputs, outputs)
+    probe = keras.Model(network.inputs[0], outputs)
     try:
         probe.compute_output_shape((1, PROBE_SIZE - 1, PROBE_SIZE - 1, 3))
         return probe.compute_output_shape((1, PROBE_SIZE, PROBE_SIZE, 3))

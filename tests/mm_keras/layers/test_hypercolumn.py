@@ -70,3 +70,22 @@ def test_aligned_corners_in_graph_mode():
         features = np.random.default_rng(0).normal(size=(2, 3, 4, 3)).astype("float32")
         expected = layers.resize_aligned(features, size)
         np.testing.assert_allclose(resize(features, size), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("taps", [[("b", 4, 2)], [("b", 4, 2), ("c", 8, 1)], [("a", 1, 3)]])
+def test_a_hypercolumn_may_be_all_coarse_or_all_fine(taps):
+    rng = np.random.default_rng(0)
+    layer = layers.Hypercolumn(taps, units=6, stddev=1.0)
+    layer.build()
+    layer.bias.assign(rng.normal(size=6))
+    maps = {
+        name: rng.normal(size=(2, -(-9 // stride), -(-14 // stride), channels)).astype("float32")
+        for name, stride, channels in taps
+    }
+    rows, columns = np.mgrid[0:9:2, 0:14:2]
+    points = np.stack([rows, columns], -1).reshape(1, -1, 2).repeat(2, 0).astype("int32")
+    prepared = layer.prepare(maps, rows.shape, 2)
+    dense = layer.rows(prepared, np.array([0, 1, 2, 3, 4, 5]), 2)
+    expected = np.reshape(layer(maps, points), (2, *rows.shape, 6))
+    np.testing.assert_allclose(dense[:, :5], expected, atol=1e-4)
+    np.testing.assert_array_equal(dense[:, 5], dense[:, 4])  # past the last row: the last

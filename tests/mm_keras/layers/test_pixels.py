@@ -30,6 +30,14 @@ def test_pixels_as_torchvision_normalises_them():
     np.testing.assert_allclose(_adapter("torch")(rgb[None, None])[0, 0], expected, atol=1e-5)
 
 
+def test_each_channel_may_have_its_own_scale():
+    adapter = layers.InputAdapter("bgr", (1.0, 0.5, 0.25), (1.0, 2.0, 3.0))
+    pixels = adapter(np.array([[[[40, 20, 10]]]], "uint8"))
+    np.testing.assert_array_equal(pixels[0, 0, 0], [10 - 1, 20 * 0.5 - 2, 40 * 0.25 - 3])
+    again = layers.InputAdapter.from_config(adapter.get_config())
+    assert (again.scale, again.mean) == (adapter.scale, adapter.mean)
+
+
 @pytest.mark.parametrize("name", PIXELS)
 def test_the_pad_colour_is_the_mean_or_black(name):
     colour = np.array(PIXELS[name].pad_colour, "uint8")

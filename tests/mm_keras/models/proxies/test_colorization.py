@@ -15,6 +15,7 @@ import mm_keras
 from mm_keras import backbones
 from mm_keras.models import segmenter
 from mm_keras.models.proxies import colorization
+from pipelines.proxies import colorization as pipeline
 
 ROOT = pathlib.Path(__file__).parents[4]
 
@@ -315,6 +316,21 @@ def test_fit_evaluate_and_a_wrong_batch():
     assert np.isfinite(figures["loss"])
     with pytest.raises(ValueError, match="dict with"):
         model.train_step({"image": batch["image"]})
+
+
+@pytest.mark.parametrize("targets", ["pixel", "histogram"])
+def test_fits_on_what_the_pipeline_yields(tmp_path, targets):
+    for i, picture in enumerate(images(20, 24, batch=3)):
+        keras.utils.save_img(tmp_path / f"{i}.png", picture, scale=False)
+    files = [str(tmp_path / f"{i}.png") for i in range(3)]
+    options = {"num_images": 2, "crop": 16, "num_points": 8, "num_bins": 8, "targets": targets}
+    dataset = pipeline.batches(files, num_steps=2, **options)
+    assert set(dataset.element_spec) == set(colorization.KEYS)
+    model = build(formulation="2016" if targets == "histogram" else "2017", num_bins=8)
+    history = model.fit(dataset, verbose=0).history
+    assert np.isfinite(history["loss"][0]) and 0 < history["hue_entropy"][0] <= np.log(8) + 1e-6
+    figures = colorization.evaluate(model, dataset, colorization.mean_distributions(dataset, 8))
+    assert all(0 < value < 4 for value in figures.values())
 
 
 def test_weights_survive_saving(tmp_path):

@@ -12,6 +12,8 @@ from mm_keras.models.proxies import jigsaw
 
 ORDERS = np.random.default_rng(7).permuted(np.tile(np.arange(9), (6, 1)), axis=1)
 
+MEAN_COLOUR = (122.67892, 116.66877, 104.00699)
+
 
 def puzzles(num=6, tile=16, seed=0):
     """Puzzle i shows grid cell c as a bar at height c, shuffled by permutation i of `ORDERS`."""
@@ -26,7 +28,8 @@ def puzzles(num=6, tile=16, seed=0):
 
 def model(rate=0.01, pixels="bgr", **arguments):
     keras.utils.set_random_seed(0)
-    made = jigsaw.Jigsaw(backbones.build("testing", pixels, 0.5), 6, **({"tile": 16} | arguments))
+    arguments = {"tile": 16, "initialization": "he"} | arguments
+    made = jigsaw.Jigsaw(backbones.build("testing", pixels, 0.5), 6, **arguments)
     made.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate))
     return made
 
@@ -48,8 +51,20 @@ def test_sizes_of_the_published_layers():
     assert sorted(biases) == [128, 256, 512, 1000]
 
 
-@pytest.mark.parametrize("name, tile, cells", [("testing", 16, 2), ("testing", 20, 3)])
-def test_the_embedding_is_flattened_whatever_its_size(name, tile, cells):
+@pytest.mark.parametrize("initialization, bias", [("release", 1), ("he", 0)])
+def test_initial_values(initialization, bias):
+    made = jigsaw.Jigsaw(backbones.build("testing", width=0.25), 100, initialization=initialization)
+    for block, layer in ((made.branch, "fc6"), (made.joint, "fc7")):
+        kernel = block.get_layer(layer).kernel.numpy()
+        stddev = 0.005 if initialization == "release" else np.sqrt(2 / len(kernel))
+        assert kernel.std() == pytest.approx(stddev, rel=0.02) and abs(kernel.mean()) < 1e-3
+        assert (block.get_layer(layer).bias.numpy() == bias).all()
+    assert made.fc8.kernel.numpy().std() == pytest.approx(0.01, rel=0.02)
+    assert (made.fc8.bias.numpy() == 0).all()
+
+
+@pytest.mark.parametrize("tile, cells", [(16, 2), (20, 3)])
+def test_the_embedding_is_flattened_whatever_its_size(tile, cells):
     made = model(tile=tile)
     fc6 = made.branch.get_layer("fc6")
     assert fc6.kernel.shape[0] == cells**2 * made.backbone.spec.embedding.channels
@@ -129,7 +144,7 @@ def test_a_flat_tile_is_zero_and_its_noise_stays_small():
 @pytest.mark.parametrize(
     "pixels, expected",
     [
-        (backbones.PIXELS["bgr"], (122.67892, 116.66877, 104.00699)),
+        (backbones.PIXELS["bgr"], MEAN_COLOUR),
         (backbones.PIXELS["gray"], (114.444, 114.444, 114.444)),
         (Pixels("rgb", (0.1, 0.2, 0.5), (1.0, 2.0, 3.0), (0, 0, 0)), (10, 10, 6)),
     ],
@@ -173,7 +188,7 @@ def test_a_tiny_network_overfits_a_few_puzzles():
     tiles, labels = puzzles(12)
     made = model(rate=0.01)
     step = tf.function(made.train_step)
-    for _ in range(60):
+    for _ in range(40):
         made.reset_metrics()
         metrics = step({"tiles": tiles, "permutation": labels})
     assert metrics["accuracy"] > 0.9 and metrics["loss"] < 0.5
@@ -239,6 +254,7 @@ def test_mixed_precision(policy):
         ({"tile": 0}, "tile=0"),
         ({"normalization": "std"}, "mean_and_std.*'std'"),
         ({"spread": 0}, "spread.* 0"),
+        ({"initialization": "paper"}, "release.*he.*'paper'"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

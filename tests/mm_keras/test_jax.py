@@ -71,7 +71,7 @@ from mm_keras.models.proxies import jigsaw
 
 rng = np.random.default_rng(0)
 keras.utils.set_random_seed(0)
-backbone = mm_keras.backbones.build("testing", width=0.5)
+backbone = mm_keras.backbones.build("testing", width=0.25)
 model = jigsaw.Jigsaw(backbone, 5, tile=16, initialization="he")
 model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
 tiles = rng.integers(0, 256, (10, 9, 16, 16, 3)).astype("uint8")

@@ -1,4 +1,4 @@
-"""Pictures of what the method sees and says: patches, triplets, segmentations, colours.
+"""Pictures of what the method sees and says: patches, triplets, segmentations, colours, puzzles.
 
 Arrays in, one uint8 RGB array [height, width, 3] out, ready for TensorBoard or a PNG file. Needs
 numpy and Pillow only. Class ids without a colour (VOID, say) are drawn as a grey and black hatch.
@@ -17,6 +17,7 @@ _LINE = 20  # height of a line of text in pixels, its margins included
 _PAPER = (255, 255, 255)
 _INK = (0, 0, 0)
 _GREY = (128, 128, 128)
+_RIGHT, _WRONG = (0, 150, 0), (200, 0, 0)
 
 
 def colour_map(labels, colours) -> np.ndarray:
@@ -169,6 +170,36 @@ def colorization_gallery(images, colourised, panel_size=320) -> np.ndarray:
     return _on_page(_table(["original", "grey", "colourised"], rows))
 
 
+def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
+    """One puzzle per row: its tiles as the network gets them, put together as it says, and the
+    solution.
+
+    Args:
+        tiles: uint8 [N, 9, T, T, 3], RGB, N >= 1; slot i of a puzzle is tiles[:, i].
+        truths: integer [N, 9], the true permutations: slot i holds grid cell truths[:, i], cells
+            counted row by row.
+        predictions: integer [N, 9], the predicted permutations.
+        num_rows: most puzzles to show, at least 1.
+
+    Returns:
+        uint8 [height, width, 3]. Predictions that are right are framed in green, wrong ones in red.
+
+    Raises:
+        ValueError: the arguments do not fit each other, or there is no puzzle.
+    """
+    tiles, truths, predictions = map(np.asarray, (tiles, truths, predictions))
+    _check_puzzles(tiles, truths, predictions)
+    rows = [
+        [
+            _grid(puzzle),
+            _framed(_grid(_put_back(puzzle, predicted)), (predicted == truth).all()),
+            _grid(_put_back(puzzle, truth)),
+        ]
+        for puzzle, truth, predicted in zip(tiles, truths, predictions, strict=True)
+    ]
+    return _on_page(_table(["shuffled", "predicted", "solution"], rows[:num_rows]))
+
+
 def _checked_colours(colours, class_names=None):
     colours = np.asarray(colours)
     if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
@@ -254,6 +285,37 @@ def _scaled_picture(image, panel_size):
     factor = panel_size / max(image.shape[:2])
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _check_puzzles(tiles, truths, predictions):
+    if tiles.ndim != 5 or tiles.shape[1] != 9 or not len(tiles):
+        raise ValueError(
+            f"tiles must be [N, 9, T, T, 3] with at least one puzzle. Received {tiles.shape}."
+        )
+    _checked_image(tiles[0, 0])
+    for name, orders in (("truths", truths), ("predictions", predictions)):
+        if orders.shape != tiles.shape[:2] or (np.sort(orders, axis=1) != np.arange(9)).any():
+            raise ValueError(
+                f"{name} must be a permutation of 0..8 for each of {len(tiles)} puzzles. "
+                f"Received shape {orders.shape}: {orders.tolist()}."
+            )
+
+
+def _put_back(tiles, order):
+    """The tiles by grid cell; slot i holds that of cell order[i]."""
+    return tiles[np.argsort(order)]
+
+
+def _grid(tiles):
+    """Nine tiles in three rows, with gaps."""
+    return _below([_beside(tiles[i : i + 3]) for i in (0, 3, 6)])
+
+
+def _framed(picture, is_right):
+    height, width = picture.shape[:2]
+    framed = _plain(height + 2 * _FRAME, width + 2 * _FRAME, _RIGHT if is_right else _WRONG)
+    framed[_FRAME : _FRAME + height, _FRAME : _FRAME + width] = picture
+    return framed
 
 
 def _hatch(height, width):

@@ -112,3 +112,32 @@ def test_matching_and_losses_hold_their_tests_on_jax():
     modules = ("tests/mm_keras/test_matching.py", "tests/mm_keras/test_losses.py")
     slow = "not distribution and not uniform and not statistics and not component"
     assert " passed" in _run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", slow, *modules)
+
+
+_JIGSAW = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np
+import keras
+import mm_keras
+from mm_keras.models.proxies import jigsaw
+
+rng = np.random.default_rng(0)
+keras.utils.set_random_seed(0)
+backbone = mm_keras.backbones.build("testing", width=0.25)
+model = jigsaw.Jigsaw(backbone, 5, tile=16, initialization="he")
+model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+tiles = rng.integers(0, 256, (10, 9, 16, 16, 3)).astype("uint8")
+labels = np.arange(10, dtype="int32") % 5
+before = backbone.get_layer("conv1_1").kernel.numpy()
+history = model.fit(tiles, labels, batch_size=10, epochs=20, verbose=0).history
+assert set(history) == {"loss", "accuracy", "gradient_norm", "non_finite"}
+assert history["loss"][-1] < 0.7 * history["loss"][0] < 3, history["loss"]
+assert np.any(before != backbone.get_layer("conv1_1").kernel.numpy())
+figures = jigsaw.evaluate(model, [{"tiles": tiles, "permutation": labels}])
+assert figures["num_puzzles"] == 10 and figures["accuracy"] > 0.3, figures
+"""
+
+
+def test_jigsaw_fits_without_tensorflow():
+    _run("-c", _JIGSAW)

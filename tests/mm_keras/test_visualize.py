@@ -224,3 +224,53 @@ def test_real_images():
     masks = [np.asarray(Image.open(folder / "masks" / "val" / f"{f.stem}.png")) for f in files]
     picture = visualize.segmentation_gallery(images, masks, masks, colours, names)
     assert has_margin(picture) and picture.shape[1] == 3 * 320 + 4 * 6
+
+
+def test_jigsaw_gallery_puts_tiles_where_the_permutations_say():
+    rng = np.random.default_rng(4)
+    tiles = rng.integers(0, 256, (3, 9, 30, 30, 3), np.uint8)
+    truths = rng.permuted(np.tile(np.arange(9), (3, 1)), axis=1)
+    predictions = truths.copy()
+    predictions[1] = predictions[1][::-1]
+    picture = visualize.jigsaw_gallery(tiles, truths, predictions)
+    assert has_margin(picture)
+    frames = []
+    for puzzle, truth, prediction in zip(tiles, truths, predictions, strict=True):
+        corners = []
+        for slot, tile in enumerate(puzzle):
+            places = sorted(find(picture, tile), key=lambda place: place[1])
+            assert len(places) == 3  # shuffled, predicted, solution, from left to right
+            cells = (slot, prediction[slot], truth[slot])
+            corners.append(
+                [
+                    (y - 36 * (c // 3), x - 36 * (c % 3))
+                    for (y, x), c in zip(places, cells, strict=True)
+                ]
+            )
+        # All tiles of a picture lie on one grid.
+        assert all(corner == corners[0] for corner in corners)
+        (_, (y, x), _) = corners[0]
+        frames.append(tuple(int(v) for v in picture[y - 2, x - 2]))
+    assert frames == [(0, 150, 0), (200, 0, 0), (0, 150, 0)]
+
+
+def test_jigsaw_gallery_shows_at_most_num_rows():
+    tiles = np.zeros((5, 9, 8, 8, 3), np.uint8)
+    orders = np.tile(np.arange(9), (5, 1))
+    heights = [len(visualize.jigsaw_gallery(tiles, orders, orders, n)) for n in (1, 2, 5, 9)]
+    assert heights[0] < heights[1] < heights[2] == heights[3]
+
+
+@pytest.mark.parametrize(
+    "tiles, truths, predictions, message",
+    [
+        (np.zeros((0, 9, 8, 8, 3), np.uint8), [], [], "at least one puzzle"),
+        (np.zeros((1, 8, 8, 8, 3), np.uint8), [range(9)], [range(9)], r"9, T, T.*\(1, 8"),
+        (np.zeros((1, 9, 8, 8, 3)), [range(9)], [range(9)], "uint8 RGB.*float64"),
+        (np.zeros((1, 9, 8, 8, 3), np.uint8), [range(1, 10)], [range(9)], "truths must be"),
+        (np.zeros((1, 9, 8, 8, 3), np.uint8), [range(9)], [range(8)], "predictions must be"),
+    ],
+)
+def test_jigsaw_gallery_names_bad_input(tiles, truths, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        visualize.jigsaw_gallery(tiles, truths, predictions)

@@ -28,7 +28,7 @@ def test_known_networks_pass(name):
     [
         (
             {"backbone": "vgg"},
-            "Unknown backbone 'vgg'; known: alexnet, alexnet_one_column, testing, vgg16, applications",
+            "Unknown backbone 'vgg'; known: alexnet, alexnet_one_column, testing, vgg16, appl",
         ),
         ({"backbone": "applications/ResNet5"}, "Unknown network 'ResNet5'.*'ResNet50'"),
         ({"backbone": "applications/ResNet50", "width": 0.5}, "network.width must be 1"),

@@ -1,4 +1,4 @@
-"""The jigsaw proxy (Noroozi & Favaro, ECCV 2016): tell which permutation shuffled an image's tiles."""
+"""The jigsaw proxy (Noroozi & Favaro, ECCV 2016): tell which permutation shuffled the tiles."""
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ from mm_keras.models import training
 NUM_TILES = 9
 
 NORMALIZATIONS = ("mean_and_std", "mean", "joint", "none")
+INITIALIZATIONS = ("release", "he")
 
 
 class Jigsaw(keras.Model):
@@ -22,10 +23,7 @@ class Jigsaw(keras.Model):
 
     Unlike the authors' network (train_val_cfn_jps.prototxt), whose branch is an AlexNet with conv1
     at stride 2 without padding and without batch norm, the branch is the backbone just as M&M runs
-    it: for AlexNet that is conv1 at stride 4 with padding 5, and batch norm everywhere. The dense
-    layers are theirs: Gaussian weights of standard deviation 0.005 (fc8: 0.01), biases 1 (fc8: 0).
-    At other fan-ins than theirs the deviation is multiplied by sqrt(their fan-in / fan-in), which
-    keeps the spread of the responses.
+    it: for AlexNet that is conv1 at stride 4 with padding 5, and batch norm everywhere.
 
     `fit` takes what `pipelines.proxies.jigsaw.batches` yields, {"tiles": uint8 [B, 9, T, T, 3],
     "permutation": int32 [B]}, or tiles as x and permutations as y on any Keras backend.
@@ -36,7 +34,10 @@ class Jigsaw(keras.Model):
         tile: side of the tiles in pixels, T.
         normalization: of each tile, see `normalize_tiles`; "mean_and_std" in the paper.
         spread: standard deviation of a normalised tile in grey levels, see `normalize_tiles`.
-        dropout: after fc6 and fc7.
+        dropout: after fc6 and fc7, 0.5 in the authors' network.
+        initialization: of fc6 and fc7. "release", Gaussian of standard deviation 0.005 with biases
+            1 (train_val_cfn_jps.prototxt), hardly moves for hundreds of steps; "he", He's Gaussian
+            with biases 0, learns at once. fc8 is Gaussian of 0.01 with biases 0 in both.
 
     Metrics: loss; accuracy, share of puzzles whose permutation has the largest logit;
     gradient_norm; non_finite, the number of steps whose loss or gradient was not finite.
@@ -53,18 +54,24 @@ class Jigsaw(keras.Model):
         normalization: str = "mean_and_std",
         spread: float = 50.0,
         dropout: float = 0.5,
+        initialization: str = "release",
         name: str = "jigsaw",
     ):
         super().__init__(name=name)
-        _check(num_permutations, tile, normalization, spread)
+        _check(num_permutations, tile, normalization, spread, initialization)
         self.backbone = backbone
         self.num_permutations, self.tile = num_permutations, tile
         self.normalization, self.spread = normalization, spread
-        num_features = _num_features(backbone, tile)
         fc6_units, fc7_units = (scaled(units, backbone.spec.width) for units in (1024, 4096))
-        self.branch = _dense_relu_dropout("fc6", num_features, fc6_units, 2304, dropout)
-        self.joint = _dense_relu_dropout("fc7", NUM_TILES * fc6_units, fc7_units, 9216, dropout)
-        self.fc8 = _dense("fc8", fc7_units, num_permutations, _stddev(0.01, 4096, fc7_units))
+        maps = _embedding_shape(backbone, tile)
+        self.branch = _block("fc6", maps, fc6_units, dropout, initialization)
+        self.joint = _block("fc7", (NUM_TILES, fc6_units), fc7_units, dropout, initialization)
+        self.fc8 = keras.layers.Dense(
+            num_permutations,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            name="fc8",
+        )
+        self.fc8.build((None, fc7_units))
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("gradient_norm",)}
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.non_finite = training.NonFinite()
@@ -75,12 +82,9 @@ class Jigsaw(keras.Model):
 
         Slot i of a puzzle is tiles[:, i].
         """
-        pixels = self.network_tiles(tiles)
-        maps = self.backbone(pixels, training=training)[self.backbone.spec.embedding.name]
-        features = self.branch(
-            ops.reshape(maps, (-1, self.branch.input_shape[-1])), training=training
-        )
-        puzzles = ops.reshape(features, (-1, self.joint.input_shape[-1]))
+        maps = self.backbone(self.network_tiles(tiles), training=training)
+        features = self.branch(maps[self.backbone.spec.embedding.name], training=training)
+        puzzles = ops.reshape(features, (-1, NUM_TILES, features.shape[-1]))
         return ops.cast(self.fc8(self.joint(puzzles, training=training)), "float32")
 
     def network_tiles(self, tiles):
@@ -193,45 +197,41 @@ def _gray(tiles):
     return ops.mean(ops.cast(tiles, "float32"), axis=-1, keepdims=True)
 
 
-def _num_features(backbone, tile):
-    """Length of the flattened embedding of one tile."""
+def _embedding_shape(backbone, tile):
+    """(height, width, channels) of the embedding of one tile."""
     shapes = backbone.compute_output_shape((None, tile, tile, 3))
-    height, width, channels = shapes[backbone.spec.embedding.name][1:]
-    if not (height and width):
+    shape = shapes[backbone.spec.embedding.name][1:]
+    if not all(shape):
         raise ValueError(
             f"Tiles of {tile} pixels leave no cell in {backbone.spec.embedding.name} of backbone "
-            f"{backbone.spec.name!r}, got {height} x {width}: use larger tiles."
+            f"{backbone.spec.name!r}, got shape {shape}: use larger tiles."
         )
-    return height * width * channels
+    return shape
 
 
-def _dense_relu_dropout(name, num_inputs, units, published_fan_in, dropout):
-    stddev = _stddev(0.005, published_fan_in, num_inputs)
+def _block(name, input_shape, units, dropout, initialization):
+    """Flattening, a dense layer, ReLU and dropout."""
+    is_release = initialization == "release"
+    initializers = keras.initializers
+    dense = keras.layers.Dense(
+        units,
+        kernel_initializer=(
+            initializers.RandomNormal(stddev=0.005) if is_release else initializers.HeNormal()
+        ),
+        bias_initializer="ones" if is_release else "zeros",
+        name=name,
+    )
     layers = [
-        keras.Input((num_inputs,)),
-        _dense(name, num_inputs, units, stddev, bias="ones"),
+        keras.Input(input_shape),
+        keras.layers.Flatten(name=f"flat_{name}"),
+        dense,
         keras.layers.ReLU(name=f"relu_{name}"),
         keras.layers.Dropout(dropout, name=f"drop_{name}"),
     ]
     return keras.Sequential(layers, name=f"{name}_block")
 
 
-def _dense(name, num_inputs, units, stddev, bias="zeros"):
-    layer = keras.layers.Dense(
-        units,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=stddev),
-        bias_initializer=bias,
-        name=name,
-    )
-    layer.build((None, num_inputs))
-    return layer
-
-
-def _stddev(published, published_fan_in, fan_in):
-    return published * (published_fan_in / fan_in) ** 0.5
-
-
-def _check(num_permutations, tile, normalization, spread):
+def _check(num_permutations, tile, normalization, spread, initialization):
     if num_permutations < 2 or tile < 1:
         raise ValueError(
             "There must be at least 2 permutations and tiles of at least 1 pixel. Received "
@@ -240,6 +240,10 @@ def _check(num_permutations, tile, normalization, spread):
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {NORMALIZATIONS}. Received {normalization!r}."
+        )
+    if initialization not in INITIALIZATIONS:
+        raise ValueError(
+            f"initialization must be one of {INITIALIZATIONS}. Received {initialization!r}."
         )
     if not spread > 0:
         raise ValueError(f"spread must be positive. Received {spread}.")

@@ -119,6 +119,9 @@ def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
         (["--init=imagnet"], "Unknown network.init 'imagnet'.*Did you mean imagenet"),
         (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         (["--set", "mm.steps=many"], "mm.steps must be int. Received 'many'"),
+        (["--init=imagenet", "--backbone=alexnet"], "bvlc_alexnet.caffemodel.*--init_weights=FILE"),
+        (["--stage=proxy"], "--stage=proxy trains a pretext task: it needs --init=colorization"),
+        (["--init=jigsaw", "--init_weights=a.h5"], "--init_weights=a.h5: there is no such file"),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
         (["--precision=float8"], "Unknown precision 'float8'"),
         (["--backbone=vgg61"], "Unknown backbone 'vgg61'.*Did you mean 'vgg16'"),
@@ -133,5 +136,21 @@ def test_wrong_flags_get_one_clear_line(environment, tmp_path, arguments, messag
 def test_stages_say_what_they_need(environment, tmp_path):
     message = _run(environment, tmp_path, *SMALL, "--stage=evaluate", code=1).stderr
     assert "segmenter.weights.h5 is missing: run --stage=segment" in message
-    message = _run(environment, tmp_path, *SMALL, "--init=colorization", code=1).stderr
-    assert "proxy stage does not exist yet" in message and "Traceback" not in message
+    arguments = (*SMALL, "--init=colorization", "--stage=mm")
+    message = _run(environment, tmp_path, *arguments, code=1).stderr
+    assert "backbone.weights.h5 is missing: run --stage=proxy first" in message
+
+
+def test_a_proxy_stage_comes_first_where_an_init_needs_it(environment, tmp_path):
+    arguments = (*SMALL, "--init=colorization", "--set=colorization.crop=48")
+    short = ("--set=proxy.steps=3", "--set=mm.steps=2", "--set=segment.steps=2")
+    output = _run(environment, tmp_path, *arguments, *short, "--compare").stdout
+    assert "colorization on 270 training images of texture_scenes" in output
+    assert output.count("init: colorization, from the proxy stage") == 2  # mm and naive segment
+    workdir = tmp_path / "runs" / "texture_scenes-testing-colorization-quick"
+    results = json.loads((workdir / "results.json").read_text())
+    assert list(results["stages"]) == ["proxy", "mm", "segment", "evaluate", "export"]
+    assert results["proxy"]["hue_cross_entropy"] > 0
+    arguments = (*arguments, *short, "--set=proxy.learning_rate=0.5")
+    message = _run(environment, tmp_path, *arguments, code=1).stderr
+    assert "proxy.learning_rate" in message and "--overwrite" in message

@@ -199,6 +199,8 @@ def _gathered(runtime: Runtime) -> dict:
     stages = {name: runtime.result(name) for name in STAGES}
     stages = {name: result for name, result in stages.items() if result is not None}
     figures = {key: value for key, value in stages.get("evaluate", {}).items() if key not in _COST}
+    if "proxy" in stages:
+        figures["proxy"] = stages["proxy"]["figures"]
     costs = {name: {key: result[key] for key in _COST} for name, result in stages.items()}
     return figures | {"stages": costs}
 

@@ -64,7 +64,7 @@ def test_clear_removes_a_stage_and_what_was_made_from_it(run):
         _finish(run, name, config.Experiment())
     runtime.clear(run, ["segment"])
     left = [name for name in runtime.STAGES if run.result(name) is not None]
-    assert left == ["mm"]
+    assert left == ["proxy", "mm"]
 
 
 def test_results_of_all_stages_and_of_both_arms_are_gathered(run):

@@ -130,6 +130,7 @@ def test_only_sets_of_permutations_are_written(tmp_path):
         (content(2, 9, FORWARD + FORWARD), "Row 1 repeats"),
         (np.array([2, 9, *FORWARD, *BACKWARD], ">i4").tobytes(), "promises 33554432 "),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_broken_file_is_named(tmp_path, data, message):
     file = tmp_path / "broken.bin"

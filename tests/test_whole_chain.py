@@ -135,15 +135,15 @@ def test_wrong_flags_get_one_clear_line(environment, tmp_path, arguments, messag
 
 def test_stages_say_what_they_need(environment, tmp_path):
     message = _run(environment, tmp_path, *SMALL, "--stage=evaluate", code=1).stderr
-    assert "segmenter.weights.h5 is missing: run --stage=segment" in message
+    assert "segmenter.weights.h5 is missing: run the same command with --stage=segment" in message
     arguments = (*SMALL, "--init=colorization", "--stage=mm")
     message = _run(environment, tmp_path, *arguments, code=1).stderr
-    assert "backbone.weights.h5 is missing: run --stage=proxy first" in message
+    assert "backbone.weights.h5 is missing: run the same command with --stage=proxy" in message
 
 
 def test_a_proxy_stage_comes_first_where_an_init_needs_it(environment, tmp_path):
     arguments = (*SMALL, "--init=colorization", "--set=colorization.crop=48")
-    short = ("--set=proxy.steps=3", "--set=mm.steps=2", "--set=segment.steps=2")
+    short = ("--set=colorization.steps=3", "--set=mm.steps=2", "--set=segment.steps=2")
     output = _run(environment, tmp_path, *arguments, *short, "--compare").stdout
     assert "colorization on 270 training images of texture_scenes" in output
     assert output.count("init: colorization, from the proxy stage") == 2  # mm and naive segment
@@ -151,6 +151,6 @@ def test_a_proxy_stage_comes_first_where_an_init_needs_it(environment, tmp_path)
     results = json.loads((workdir / "results.json").read_text())
     assert list(results["stages"]) == ["proxy", "mm", "segment", "evaluate", "export"]
     assert results["proxy"]["hue_cross_entropy"] > 0
-    arguments = (*arguments, *short, "--set=proxy.learning_rate=0.5")
+    arguments = (*arguments, *short, "--set=colorization.learning_rate=0.5")
     message = _run(environment, tmp_path, *arguments, code=1).stderr
-    assert "proxy.learning_rate" in message and "--overwrite" in message
+    assert "colorization.learning_rate" in message and "--overwrite" in message

@@ -70,31 +70,24 @@ class Optimization:
 
 
 @dataclasses.dataclass(frozen=True)
-class Proxy(Optimization):
-    """Stage proxy: what all pretext tasks share. The schedule is ours: that of the 2017 models is
-    not published.
+class ProxyTask(Optimization):
+    """Stage proxy, for one pretext task; the field of `Experiment` that holds these settings has
+    the name of the init.
     """
 
-    steps: int = 100000
-    drops: tuple[int, ...] = (70000, 90000)
     num_images: int = 16
     held_out: float = 0.1  # share of the images that the task is measured on
-    num_measured: int = 256  # at most, of the held-out images
-
-
-@dataclasses.dataclass(frozen=True)
-class ProxyTask:
-    """Settings of one pretext task; the field of `Experiment` that holds them has the name of the
-    init.
-    """
+    num_measured: int = 256  # of the held-out images, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Colorization(ProxyTask):
-    """Settings of pipelines.proxies.colorization and mm_keras.models.proxies.colorization, Larsson
-    et al. 2017 for VGG-16.
+    """Colorization, by Larsson et al. 2017 for VGG-16. Their schedule is not published: this one is
+    ours.
     """
 
+    steps: int = 100000
+    drops: tuple[int, ...] = (70000, 90000)
     formulation: str = "2017"  # of the loss; or "2016"
     targets: str = "pixel"  # 2017; or "histogram", 2016
     num_bins: int = 32
@@ -112,8 +105,11 @@ class Colorization(ProxyTask):
 
 @dataclasses.dataclass(frozen=True)
 class Jigsaw(ProxyTask):
-    """Settings of pipelines.proxies.jigsaw and mm_keras.models.proxies.jigsaw; the paper's."""
+    """Jigsaw, by Noroozi & Favaro 2016; schedule and batch of their solver_cfn_jps.prototxt."""
 
+    steps: int = 350000
+    drops: tuple[int, ...] = (100000, 200000, 300000)
+    num_images: int = 256
     num_permutations: int = 100
     rule: str = "mean"  # how the set of permutations is chosen; or "minimum"
     shorter_side: int | None = 256
@@ -125,6 +121,7 @@ class Jigsaw(ProxyTask):
     normalization: str = "mean_and_std"
     spread: float = 50.0
     dropout: float = 0.5
+    initialization: str = "release"  # of fc6 and fc7; or "he", which learns from the first step on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +181,6 @@ class Experiment:
 
     data: Data = Data()
     network: Network = Network()
-    proxy: Proxy = Proxy()
     colorization: Colorization = Colorization()
     jigsaw: Jigsaw = Jigsaw()
     mm: Tune = Tune()
@@ -231,6 +227,12 @@ def proxy_task(experiment: Experiment) -> str | None:
 
 CHOICES = {
     "network.init": ("random", "imagenet", *PROXIES),
+    "colorization.formulation": ("2017", "2016"),
+    "colorization.targets": ("pixel", "histogram"),
+    "jigsaw.rule": ("mean", "minimum"),
+    "jigsaw.placement": ("random", "centre"),
+    "jigsaw.normalization": ("mean_and_std", "mean", "joint", "none"),
+    "jigsaw.initialization": ("release", "he"),
     "mm.background": ("dataset", "class_zero"),
     "mm.rule": ("paper", "release"),
     "mm.matching": ("class_connected", "random_triplets"),
@@ -240,6 +242,11 @@ CHOICES = {
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
 }
 AT_LEAST_ONE = (
+    *(
+        f"{task}.{key}"
+        for task in PROXIES
+        for key in ("steps", "num_images", "num_measured", "log_every", "checkpoint_every")
+    ),
     "mm.log_every",
     "mm.checkpoint_every",
     "mm.num_images",
@@ -275,7 +282,7 @@ def check(experiment: Experiment):
         for key in names:
             if flat[key] < bound:
                 raise ConfigError(f"{key} must be at least {bound}. Received {flat[key]}.")
-    for stage in ("mm", "segment"):
+    for stage in (*PROXIES, "mm", "segment"):
         drops = flat[f"{stage}.drops"]
         if drops != sorted(set(drops)):
             raise ConfigError(f"{stage}.drops must be ascending update indices. Received {drops}.")

@@ -34,6 +34,7 @@ class Loop:
         data: function(start_step) -> tf.data.Dataset that yields one element per step, from
             `start_step` on.
         on_log: function(step, metrics) that is called at each log.
+        section: of the configuration that holds `settings`; by default that of the stage's name.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Loop:
         settings: config.Optimization,
         data: Callable[[int], tf.data.Dataset],
         on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+        section: str | None = None,
     ):
         self.runtime, self.stage, self.model = runtime, stage, model
+        self.section = section or stage
         self.settings, self.data, self.on_log = settings, data, on_log
         self.folder = runtime.folder(stage)
         self.step = tf.Variable(0, dtype=tf.int64)
@@ -121,7 +124,7 @@ class Loop:
                 f"Stage {self.stage}: {num_bad} step(s) up to step {step} had a loss or gradient "
                 f"that is not finite. The last good state is step {int(self.step.numpy())} in "
                 f"{self.folder / 'checkpoints'}. A lower rate usually helps: --overwrite "
-                f"--set {self.stage}.learning_rate={self.settings.learning_rate / 10:g}"
+                f"--set {self.section}.learning_rate={self.settings.learning_rate / 10:g}"
             )
 
     def _log(self, step) -> str:

@@ -24,11 +24,11 @@ TASKS: dict[str, type[proxy_tasks.Task]] = {
 
 
 def run(experiment: config.Experiment, runtime: Runtime):
-    """Trains for `proxy.steps` steps, continuing an interrupted run, then measures."""
-    settings = experiment.proxy
-    task_class = TASKS[experiment.network.init]
+    """Trains on the task of the init, continuing an interrupted run, then measures."""
+    name = config.proxy_task(experiment)
+    settings, task_class = getattr(experiment, name), TASKS[name]
     with stage(runtime, "proxy", experiment) as results:
-        train, held_out = _files(experiment, runtime, task_class.needs_colour)
+        train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_colour)
         backbone = networks.backbone(experiment)
         task = task_class(experiment, backbone)
         networks.compile_model(task.model, settings)
@@ -42,7 +42,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
                 num_steps=settings.steps,
             )
 
-        loop = Loop(runtime, "proxy", task.model, settings, data)
+        loop = Loop(runtime, "proxy", task.model, settings, data, section=name)
         results["seconds"] = loop.run()
         save_weights(backbone, runtime.folder("proxy") / "backbone.weights.h5")
         measured = held_out[: settings.num_measured]
@@ -50,7 +50,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
         _show(loop, task, measured, results["figures"])
 
 
-def _files(experiment, runtime, needs_colour):
+def _files(experiment, runtime, share, needs_colour):
     """(images to train on, images to measure on), those of no use left out and counted."""
     folder = experiment.data.unlabelled_dir
     try:
@@ -58,7 +58,7 @@ def _files(experiment, runtime, needs_colour):
             files = unlabelled.check(runtime.dataset.train.image_files, needs_colour)
         else:
             files = unlabelled.find(folder, needs_colour)
-        train, held_out = unlabelled.divide(files.image_files, experiment.proxy.held_out)
+        train, held_out = unlabelled.divide(files.image_files, share)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
     where = f"images of {folder}" if folder else f"training images of {experiment.data.dataset}"

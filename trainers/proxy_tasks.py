@@ -77,12 +77,12 @@ class Colorization:
 
     def measure(self, train, held_out):
         means = colorization_model.mean_distributions(
-            _each_once(self, train[: len(held_out)]), self.settings.num_bins
+            _once(self, train[: len(held_out)]), self.settings.num_bins
         )
-        return colorization_model.evaluate(self.model, _each_once(self, held_out), means)
+        return colorization_model.evaluate(self.model, _once(self, held_out), means)
 
     def picture(self, held_out):
-        images = next(iter(_each_once(self, held_out)))["image"].numpy()
+        images = next(iter(_once(self, held_out)))["image"].numpy()
         return visualize.colorization_gallery(images, self.model.colourise(images).numpy())
 
 
@@ -103,6 +103,7 @@ class Jigsaw:
             normalization=settings.normalization,
             spread=settings.spread,
             dropout=settings.dropout,
+            initialization=settings.initialization,
         )
 
     def batches(self, files, **steps):
@@ -121,11 +122,11 @@ class Jigsaw:
 
     def measure(self, train, held_out):
         del train
-        figures = jigsaw_model.evaluate(self.model, _each_once(self, held_out))
+        figures = jigsaw_model.evaluate(self.model, _once(self, held_out))
         return {"accuracy": figures["accuracy"], "chance": 1 / len(self.permutations)}
 
     def picture(self, held_out):
-        batch = next(iter(_each_once(self, held_out)))
+        batch = next(iter(_once(self, held_out)))
         tiles, truth = batch["tiles"].numpy(), batch["permutation"].numpy()
         predicted = np.argmax(self.model.predict_on_batch(tiles), axis=-1)
         return visualize.jigsaw_gallery(
@@ -133,9 +134,9 @@ class Jigsaw:
         )
 
 
-def _each_once(task, files):
-    """Batches that show each file once, always alike; at most 16 at a time."""
-    num_images = max(k for k in range(1, 17) if len(files) % k == 0)
+def _once(task, files):
+    """Batches of up to 16 images, always alike, that show each file once; a rest is left out."""
+    num_images = min(16, len(files))
     return task.batches(
         files, num_images=num_images, seed=0, start_step=0, num_steps=len(files) // num_images
     )

@@ -33,7 +33,7 @@ SECTIONS = {
 # They change neither weights nor figures, or (data_dir) only say where the same files lie.
 _FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
     f"{stage}.{key}"
-    for stage in ("proxy", "mm", "segment")
+    for stage in (*config.PROXIES, "mm", "segment")
     for key in ("log_every", "checkpoint_every")
 }
 
@@ -74,8 +74,8 @@ class Runtime:
         path = self.folder(stage) / filename
         if not path.exists():
             raise WorkdirError(
-                f"{path} is missing: run --stage={stage} first (or --stage=all, which does it "
-                "by itself)."
+                f"{path} is missing: run the same command with --stage={stage} first (or with "
+                "--stage=all, which does it by itself)."
             )
         return path
 
@@ -123,7 +123,7 @@ def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) 
     task = config.proxy_task(experiment)
     sections = {"data", "network", *SECTIONS[name], "precision", "seed"}
     if task:
-        sections |= {"proxy", task}
+        sections.add(task)
     else:
         experiment = config.replace(experiment, "data.unlabelled_dir", None)  # not used
     flat = {

@@ -102,6 +102,10 @@ def test_preset_release_differs_from_paper_where_the_code_does():
     )
     differing = {key: release[key] for key in paper if paper[key] != release[key]}
     assert differing == {
+        "jigsaw.cell": 85,
+        "jigsaw.placement": "centre",
+        "jigsaw.grey_share": 0.0,
+        "jigsaw.normalization": "mean",
         "mm.patches_per_image": 9,
         "mm.rule": "release",
         "mm.scale": "release",

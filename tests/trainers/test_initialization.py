@@ -68,7 +68,7 @@ def test_a_file_goes_before_the_proxy_stage(run, tmp_path):
 
 
 def test_a_missing_proxy_stage_names_the_command(run):
-    with pytest.raises(runtime.WorkdirError, match="run --stage=proxy first"):
+    with pytest.raises(runtime.WorkdirError, match="--stage=proxy first"):
         initialization.backbone(_experiment(init="jigsaw"), run)
 
 

@@ -6,7 +6,7 @@ is imported when it is first asked for.
 
 import importlib
 
-from mm_keras import backbones, layers, losses, matching, metrics, optimizers
+from mm_keras import backbones, layers, losses, matching, metrics, optimizers, weights
 from mm_keras.losses import VOID
 from mm_keras.models.fcn import FcnSegmenter
 from mm_keras.models.mix_and_match import MixAndMatch
@@ -26,6 +26,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "visualize",
+    "weights",
 ]
 
 

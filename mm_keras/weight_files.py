@@ -1,0 +1,352 @@
+"""Weight files of several formats as named arrays, listed and checked before any is read.
+
+A reader yields an `Archive`: {layer: {part: Stored}}. `Stored` knows its shape; its values are read
+when they are asked for. Whatever is wrong with a file comes out as a `WeightsError` that names it.
+
+Files may come from anywhere. Nothing here unpickles, follows a link, opens another file or trusts
+a size: what a file promises must fit into its own length (times the largest ratio that deflate can
+reach), before it is allocated.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+
+import h5py
+import numpy as np
+
+MAX_ARRAYS = 10_000
+MAX_AXES = 32  # as Caffe (caffe/include/caffe/blob.hpp) and HDF5 have it
+MAX_DEPTH = 16  # of groups in HDF5; a segmenter's layers lie at depth 5
+MAX_NAME = 1024  # characters
+MAX_HEADER = 16 << 20  # bytes of JSON in a .safetensors file
+MAX_INFLATION = 1032  # deflate's largest ratio (zlib technical details, "maximum compression")
+FLOATS = ("float16", "float32", "float64")
+
+
+class WeightsError(ValueError):
+    """A file of weights that cannot be read, or does not fit the network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An array that lies in a file: its name there, its shape, the name of its dtype, and a
+    function that reads it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """The arrays of a file.
+
+    kind: "blobs" (Caffe: parts of a layer are "0", "1", ...), "tensors" (torch: "weight", "bias",
+        ...) or "variables" (Keras: "0", "1", ... in the order of `layer.weights`).
+    layers: {layer: {part: Stored}}.
+    """
+
+    kind: str
+    layers: dict[str, dict[str, Stored]]
+
+
+@contextlib.contextmanager
+def reading(path, what: str = ""):
+    """Turns whatever a parser raises on broken bytes into a `WeightsError` that names the file."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except Exception as error:  # parsers of other libraries raise almost anything
+        place = f"{what}: " if what else ""
+        reason = str(error) or type(error).__name__
+        raise WeightsError(f"{path}: {place}cannot be read: {reason}") from error
+
+
+def length_of(path) -> int:
+    """Bytes of a regular file that is not empty.
+
+    Raises:
+        WeightsError: there is none at `path`, it is a directory, a pipe or a device, or empty.
+    """
+    with reading(path):
+        status = pathlib.Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise WeightsError(f"{path}: not a regular file.")
+    if status.st_size == 0:
+        raise WeightsError(f"{path}: the file is empty.")
+    return status.st_size
+
+
+@contextlib.contextmanager
+def open_hdf5(path) -> Iterator[Archive]:
+    """Caffe's .h5 (/data/<layer>/<k>) or Keras' .weights.h5 (.../vars/<k>).
+
+    Refused: soft and external links, external storage, virtual data sets, dtypes other than
+    numbers, filters other than gzip, shuffle, checksum and LZF, and sizes that the file cannot
+    hold.
+    """
+    length = length_of(path)
+    with reading(path):
+        file = h5py.File(path, "r")
+    with file:
+        with reading(path):
+            datasets = dict(_datasets(path, file, length))
+            if any(place.startswith("data/") for place in datasets):
+                archive = Archive("blobs", _blobs(path, datasets))
+            else:
+                archive = Archive("variables", _variables(path, datasets))
+        yield archive
+
+
+def _datasets(path, group, length, depth=0):
+    """Yields (place, dataset) of all below `group`, without following a link."""
+    if depth > MAX_DEPTH:
+        raise WeightsError(f"{path}: {group.name}: groups lie more than {MAX_DEPTH} deep.")
+    for number, name in enumerate(group):
+        place = f"{group.name.rstrip('/')}/{name}"
+        if number >= MAX_ARRAYS or len(name) > MAX_NAME:
+            raise WeightsError(f"{path}: {place[:MAX_NAME]}: too many entries, or too long a name.")
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise WeightsError(
+                f"{path}: {place} is a {type(link).__name__}; only what lies in the file itself is "
+                "read. Copy the array into the file."
+            )
+        item = group.get(name)
+        if isinstance(item, h5py.Group):
+            yield from _datasets(path, item, length, depth + 1)
+        else:
+            _check_dataset(path, place, item, length)
+            yield place.strip("/"), item
+
+
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+    h5py.h5z.FILTER_LZF,
+}
+
+
+def _check_dataset(path, place, item, length):
+    """Layout, storage and filters first: asking a virtual data set for its shape may open others'
+    files.
+    """
+    problem = None
+    if not isinstance(item, h5py.Dataset):
+        problem = f"is a {type(item).__name__}, neither group nor array"
+    elif (layout := item.id.get_create_plist()).get_layout() == h5py.h5d.VIRTUAL:
+        problem = "is a virtual data set, whose values lie in other files"
+    elif layout.get_external_count():
+        problem = "keeps its values in another file"
+    elif {layout.get_filter(k)[0] for k in range(layout.get_nfilters())} - _FILTERS:
+        problem = "is compressed otherwise than by gzip or LZF"
+    elif item.dtype.kind not in "fiu":
+        problem = f"has dtype {item.dtype}, expected numbers"
+    elif item.shape is None or len(item.shape) > MAX_AXES:
+        problem = "has no shape, or too many axes"
+    else:
+        problem = _size_problem(item, layout.get_nfilters() > 0, length)
+    if problem:
+        raise WeightsError(f"{path}: {place} {problem}.")
+
+
+def _size_problem(dataset, is_filtered, length):
+    promised, held = (
+        math.prod(dataset.shape) * dataset.dtype.itemsize,
+        dataset.id.get_storage_size(),
+    )
+    if held > length or promised > held * (MAX_INFLATION if is_filtered else 1):
+        return (
+            f"promises {promised} bytes, shape {dataset.shape}, but the file holds {held} of them"
+        )
+    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if chunk > max(promised, 1 << 20):
+        return f"has chunks of {chunk} bytes, more than the whole array of {promised}"
+    return None
+
+
+def _stored(place, dataset):
+    return Stored(place, dataset.shape, dataset.dtype.name, lambda: dataset[()])
+
+
+def _blobs(path, datasets):
+    """Caffe's layout (Net::ToHDF5 in caffe/src/caffe/net.cpp; gradients lie below /diff)."""
+    layers = {}
+    for place, dataset in datasets.items():
+        root, _, name = place.partition("/")
+        layer, _, part = name.rpartition("/")
+        if root == "diff":
+            continue
+        if root != "data" or not layer or not part.isdecimal():
+            raise WeightsError(f"{path}: {place} is not of the form /data/<layer>/<number>.")
+        layers.setdefault(layer, {})[part] = _stored(name, dataset)
+    return layers
+
+
+def _variables(path, datasets):
+    """Keras' layout: .../<anything>/vars/<k>, the layer's name as an attribute of vars."""
+    places, layers = {}, {}
+    for place, dataset in datasets.items():
+        parents, _, part = place.rpartition("vars/")
+        if place.startswith("optimizer/"):
+            continue
+        if not part.isdecimal():
+            raise WeightsError(f"{path}: {place} is stored neither as Caffe nor as Keras does it.")
+        name = dataset.parent.attrs.get("name")
+        if not isinstance(name, str) or len(name) > MAX_NAME:
+            raise WeightsError(f"{path}: {place}: its group does not name the layer.")
+        if places.setdefault(name, parents) != parents:
+            raise WeightsError(
+                f"{path}: two layers are called {name!r}, in {places[name]} and {parents}."
+            )
+        layers.setdefault(name, {})[part] = _stored(place, dataset)
+    return layers
+
+
+@contextlib.contextmanager
+def open_npz(path) -> Iterator[Archive]:
+    """numpy's .npz, arrays named <layer>.<part> or <layer>/<part>; nothing is unpickled."""
+    length_of(path)
+    with reading(path):
+        file = zipfile.ZipFile(path)
+    with file:
+        with reading(path):
+            members = file.infolist()
+            if len({member.filename for member in members}) != len(members):
+                raise WeightsError(f"{path}: two arrays have one name.")
+            arrays = {m.filename.removesuffix(".npy"): _npy(path, file, m) for m in members}
+        yield grouped(path, arrays)
+
+
+def _npy(path, file, member):
+    """One array of a .npz, its header checked against the sizes of its member."""
+    name = member.filename
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise WeightsError(f"{path}: {name} is compressed otherwise than by deflate.")
+    if member.file_size > MAX_INFLATION * member.compress_size:
+        raise WeightsError(f"{path}: {name} promises more bytes than it can hold.")
+    with reading(path, name), file.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        shape, _, dtype = readers[version](stream)
+        held = member.file_size - stream.tell()
+    if dtype.kind not in "fiub":
+        raise WeightsError(f"{path}: {name} has dtype {dtype}, expected numbers.")
+    if held != math.prod(shape) * dtype.itemsize:
+        raise WeightsError(f"{path}: {name} has shape {shape} of {dtype} but {held} bytes.")
+
+    def read():
+        with file.open(member) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    return Stored(name.removesuffix(".npy"), shape, dtype.name, read)
+
+
+_SAFETENSORS_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+@contextlib.contextmanager
+def open_safetensors(path) -> Iterator[Archive]:
+    """.safetensors, by the `safetensors` package, which maps the file and checks that the arrays
+    tile it.
+    """
+    import safetensors
+
+    length = length_of(path)
+    with reading(path), pathlib.Path(path).open("rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if header > min(length - 8, MAX_HEADER):
+        raise WeightsError(f"{path}: its header of {header} bytes exceeds the file or the limit.")
+    with contextlib.ExitStack() as stack:
+        with reading(path):
+            file = stack.enter_context(safetensors.safe_open(os.fspath(path), framework="numpy"))
+            arrays = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118
+        yield grouped(path, arrays)
+
+
+def _tensor(file, name):
+    view = file.get_slice(name)
+    dtype = view.get_dtype()
+    return Stored(
+        name,
+        tuple(view.get_shape()),
+        _SAFETENSORS_DTYPES.get(dtype, dtype),
+        lambda: file.get_tensor(name),
+    )
+
+
+@contextlib.contextmanager
+def open_torch(path) -> Iterator[Archive]:
+    """A state dict in torch's .pth or .pt, by torch itself with weights_only=True; a dict that
+    holds it under "state_dict" does too.
+
+    Raises:
+        WeightsError: torch is not installed, or the file holds anything but tensors.
+    """
+    length_of(path)
+    try:
+        import torch
+    except ImportError as error:
+        raise WeightsError(
+            f"{path}: reading torch's files needs torch: pip install 'mm-keras[torch]'. Without "
+            "it, save the weights as .safetensors or .npz elsewhere."
+        ) from error
+    with reading(path):
+        is_zip = zipfile.is_zipfile(path)
+        if is_zip:
+            _check_torch_zip(path)
+        # Files before torch 1.6, such as torchvision's vgg16-397923af.pth, are no zip files.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+            state = state["state_dict"]
+        if not isinstance(state, dict):
+            raise WeightsError(f"{path}: holds a {type(state).__name__}, expected a state dict.")
+        arrays = {str(name): _torch_tensor(path, name, state[name]) for name in state}
+    yield grouped(path, arrays)
+
+
+def _check_torch_zip(path):
+    with zipfile.ZipFile(path) as file:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
+            raise WeightsError(f"{path}: has compressed members, which torch does not write.")
+
+
+def _torch_tensor(path, name, tensor):
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        raise WeightsError(f"{path}: {name} is a {type(tensor).__name__}, expected a dense tensor.")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Stored(str(name), tuple(tensor.shape), dtype, lambda: tensor.detach().numpy())
+
+
+def grouped(path, arrays: dict[str, Stored]) -> Archive:
+    """{"<layer>.<part>" or "<layer>/<part>": Stored} by layer; parts that are all numbers are
+    Caffe's blobs.
+
+    Raises:
+        WeightsError: too many arrays, or too long a name.
+    """
+    if len(arrays) > MAX_ARRAYS:
+        raise WeightsError(f"{path}: holds {len(arrays)} arrays, more than {MAX_ARRAYS}.")
+    layers = {}
+    for name, stored in arrays.items():
+        if len(name) > MAX_NAME or len(stored.shape) > MAX_AXES:
+            raise WeightsError(f"{path}: {name[:MAX_NAME]}: too long a name, or too many axes.")
+        layer, _, part = name.rpartition("/" if "/" in name else ".")
+        layers.setdefault(layer or part, {})[part] = stored
+    is_blobs = all(part.isdecimal() for parts in layers.values() for part in parts)
+    return Archive("blobs" if is_blobs else "tensors", layers)

@@ -34,7 +34,7 @@ from mm_keras.weight_files import (
     reading,
 )
 
-MAX_FIELDS = 200_000  # of a file; a snapshot of VGG-16 has about a thousand
+MAX_FIELDS = 100_000  # of a file; a snapshot of VGG-16 has about a thousand
 MAX_BLOBS = 64  # of a layer
 MAX_DIM = 2**31 - 1
 

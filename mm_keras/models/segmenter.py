@@ -135,7 +135,10 @@ class HypercolumnSegmenter(Segmenter):
         spec = backbone.spec
         self.context = context_network(spec, dropout) if spec.context_units else None
         self.hypercolumn = layers.Hypercolumn(
-            [*_as_tuples(spec.taps), *context_taps(spec)], spec.hypercolumn_units, stddev
+            [*_as_tuples(spec.taps), *context_taps(spec)],
+            spec.hypercolumn_units,
+            stddev,
+            name="hypercolumn",
         )
         self.hypercolumn.build()
         # The released score_column layer names no filler, so its weights start at zero.

@@ -99,7 +99,7 @@ def open_hdf5(path) -> Iterator[Archive]:
         file = h5py.File(path, "r")
     with file:
         with reading(path):
-            datasets = dict(_datasets(path, file, length))
+            datasets = dict(_datasets(path, file, length, {h5py.h5o.get_info(file.id).addr}))
             if any(place.startswith("data/") for place in datasets):
                 archive = Archive("blobs", _blobs(path, datasets))
             else:
@@ -107,14 +107,16 @@ def open_hdf5(path) -> Iterator[Archive]:
         yield archive
 
 
-def _datasets(path, group, length, depth=0):
-    """Yields (place, dataset) of all below `group`, without following a link."""
-    if depth > MAX_DEPTH:
-        raise WeightsError(f"{path}: {group.name}: groups lie more than {MAX_DEPTH} deep.")
-    for number, name in enumerate(group):
+def _datasets(path, group, length, seen, depth=0):
+    """Yields (place, dataset) of all below `group`, without following a link; `seen` holds the
+    addresses of what was visited.
+    """
+    for name in group:
         place = f"{group.name.rstrip('/')}/{name}"
-        if number >= MAX_ARRAYS or len(name) > MAX_NAME:
-            raise WeightsError(f"{path}: {place[:MAX_NAME]}: too many entries, or too long a name.")
+        if depth > MAX_DEPTH or len(name) > MAX_NAME:
+            raise WeightsError(
+                f"{path}: {place[:MAX_NAME]}: lies too deep, or has too long a name."
+            )
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise WeightsError(
@@ -122,8 +124,14 @@ def _datasets(path, group, length, depth=0):
                 "read. Copy the array into the file."
             )
         item = group.get(name)
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen or len(seen) >= MAX_ARRAYS:
+            raise WeightsError(
+                f"{path}: {place} has a second name in the file, or is one too many."
+            )
+        seen.add(address)
         if isinstance(item, h5py.Group):
-            yield from _datasets(path, item, length, depth + 1)
+            yield from _datasets(path, item, length, seen, depth + 1)
         else:
             _check_dataset(path, place, item, length)
             yield place.strip("/"), item

@@ -520,7 +520,7 @@ def test_own_files(tmp_path, compiled):
 # What does not fit.
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def backbone():
     return network("vgg16", "gray", 0.03)
 
@@ -657,6 +657,41 @@ def test_without_torch_the_extra_is_named(tmp_path, backbone, monkeypatch):
     path.write_bytes(b"anything")
     with pytest.raises(WeightsError, match=r"a\.pth.*mm-keras\[torch\]"):
         weights.load(backbone, path)
+
+
+class _Attack:
+    def __reduce__(self):
+        return print, ("a pickle was run",)
+
+
+def test_pickles_are_not_run(write, backbone, capsys, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"features.0.weight": _Attack()}, tmp_path / "a.pth")
+    np.savez(tmp_path / "a.npz", **{"features.0.weight": np.array(_Attack(), object)})
+    for suffix, message in (("pth", "cannot be read"), ("npz", "dtype object")):
+        with pytest.raises(WeightsError, match=rf"a\.{suffix}.*{message}"):
+            weights.load(backbone, tmp_path / f"a.{suffix}")
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "caffemodel.h5", "v2.caffemodel"])
+def test_damage_is_told_or_harmless(rng, write, backbone, suffix):
+    blobs = vgg16(rng, 1)
+    if suffix in ("npz", "safetensors"):
+        blobs = {f"{name}/{k}": a for name, both in blobs.items() for k, a in enumerate(both)}
+    path = write(suffix, blobs)
+    whole, told = path.read_bytes(), 0
+    for case in range(100):
+        damaged = bytearray(whole)
+        for place in rng.integers(min(len(whole), 2000), size=rng.integers(1, 8)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(whole))] if case % 4 == 0 else damaged)
+        try:
+            weights.load(backbone, path, "caffe")
+        except WeightsError as error:
+            assert path.name in str(error)
+            told += 1
+    assert told > 25
 
 
 def test_integers_where_floats_belong_are_refused(rng, write, backbone):

@@ -1,7 +1,7 @@
 """Mix-and-match tuning for semantic segmentation with few labels, in Keras 3.
 
 The library itself needs only Keras and numpy, on any backend. What needs TensorFlow (`Predictor`)
-is imported when it is first asked for.
+or h5py (`weights`) is imported when it is first asked for.
 """
 
 import importlib
@@ -33,6 +33,6 @@ __all__ = [
 def __getattr__(name):
     if name == "Predictor":
         return importlib.import_module("mm_keras.inference").Predictor
-    if name in ("inference", "visualize"):
+    if name in ("inference", "visualize", "weights"):
         return importlib.import_module(f"mm_keras.{name}")
     raise AttributeError(f"module 'mm_keras' has no attribute {name!r}")

@@ -3,6 +3,7 @@ arrays, and everything that may not fit.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -19,6 +20,12 @@ VGG16_CHANNELS = [2] * 2 + [4] * 2 + [8] * 3 + [15] * 6  # at width 0.03
 ALEXNET_CHANNELS = [4, 12, 20, 20, 12]  # at width 0.05
 ONE_COLUMN_CHANNELS = [4, 10, 20, 12, 12]
 NUM_CLASSES = 3
+
+
+@functools.cache
+def network(name, pixels, width):
+    """A backbone that tests share: each overwrites all of it, or nothing."""
+    return backbones.build(name, pixels, width)
 
 
 # Networks in plain numpy, float64, channels first, on arrays as Caffe and torch store them.
@@ -247,7 +254,7 @@ def test_vgg16_of_caffe(rng, write, image, case):
     blobs = vgg16(rng, 1 if pixels == "gray" else 3)
     if num_blobs:
         blobs = with_norms(rng, blobs, num_blobs)
-    backbone = backbones.build("vgg16", pixels, width=0.03)
+    backbone = network("vgg16", pixels, 0.03)
     report = weights.load(backbone, write(suffix, blobs))
     assert report.source == source and not (report.skipped or report.notes)
     assert set(report.loaded) == set(blobs)
@@ -264,7 +271,7 @@ def test_vgg16_of_torchvision(rng, write, image, batch_norm, suffix):
         blobs, places = with_norms(rng, blobs, 4), VGG16_BN_PLACES
     arrays = torch_names(blobs, places)
     arrays |= {"classifier.6.weight": np.ones((2, 2), "f4"), "classifier.6.bias": np.ones(2, "f4")}
-    backbone = backbones.build("vgg16", "torch", width=0.03)
+    backbone = network("vgg16", "torch", 0.03)
     report = weights.load(backbone, write(suffix, arrays))
     assert report.source == "torchvision_vgg16" + "_bn" * batch_norm
     assert report.skipped == ["classifier.6"] and not report.notes
@@ -296,7 +303,7 @@ def test_alexnet_of_caffe(rng, write, image, case):
         file_blobs |= {"fc7": dense(rng, 5, 6), "fc8": dense(rng, 5, 6)}
     elif pixels == "jigsaw":
         file_blobs = {n + "_s1" * n.startswith("conv"): a for n, a in file_blobs.items()}
-    backbone = backbones.build("alexnet", pixels, width=0.05)
+    backbone = network("alexnet", pixels, 0.05)
     report = weights.load(backbone, write(suffix, file_blobs))
     assert report.source == source and not report.notes
     assert len(report.skipped) == {"larsson": 4, "noroozi": 51}.get(source, 0)
@@ -310,7 +317,7 @@ def test_alexnet_of_caffe(rng, write, image, case):
 def test_alexnet_of_torchvision(rng, write):
     image = rng.integers(0, 256, (70, 83, 3)).astype("uint8")
     blobs = alexnet(rng, 3, ONE_COLUMN_CHANNELS, groups=(1,) * 5)
-    backbone = backbones.build("alexnet_one_column", "torch", width=0.05)
+    backbone = network("alexnet_one_column", "torch", 0.05)
     report = weights.load(backbone, write("npz", torch_names(blobs, ALEXNET_PLACES)))
     assert report.source == "torchvision_alexnet"
     maps = run_alexnet(pixels_of(image, PIXELS["torch"]), blobs, "one_column")
@@ -338,7 +345,7 @@ def test_pixels_are_rewritten(rng, write, image, source, expected, given):
     path = (
         write("npz", torch_names(blobs, VGG16_PLACES)) if torch else write("v2.caffemodel", blobs)
     )
-    backbone = backbones.build("vgg16", given, width=0.03)
+    backbone = network("vgg16", given, 0.03)
     spread = expected.colour == "gray" and given != "gray"
     report = weights.load(backbone, path, source, gray_to_colour=spread)
     assert bool(report.notes) == (expected != PIXELS[given])
@@ -355,7 +362,7 @@ def test_pixels_are_rewritten(rng, write, image, source, expected, given):
 def test_a_change_of_order_is_a_flip_bit_for_bit(rng, write, monkeypatch):
     monkeypatch.setitem(PIXELS, "rgb", dataclasses.replace(PIXELS["bgr"], colour="rgb", mean=0.0))
     blobs = vgg16(rng, 3)
-    backbone = backbones.build("vgg16", "rgb", width=0.03)
+    backbone = network("vgg16", "rgb", 0.03)
     weights.load(backbone, write("v2.caffemodel", blobs))
     kernel = backbone.get_layer("conv1_1").kernel.numpy()
     np.testing.assert_array_equal(kernel[:, :, ::-1], blobs["conv1_1"][0].transpose(2, 3, 1, 0))
@@ -363,7 +370,7 @@ def test_a_change_of_order_is_a_flip_bit_for_bit(rng, write, monkeypatch):
 
 def test_colour_weights_are_summed_for_gray(rng, write):
     blobs = with_norms(rng, vgg16(rng, 3), 3)
-    backbone = backbones.build("vgg16", "gray", width=0.03)
+    backbone = network("vgg16", "gray", 0.03)
     report = weights.load(backbone, write("caffemodel.h5", blobs))
     assert "gray pixels" in str(report)
     kernel = backbone.get_layer("conv1_1").kernel.numpy()[:, :, 0]
@@ -372,7 +379,7 @@ def test_colour_weights_are_summed_for_gray(rng, write):
 
 
 def test_gray_weights_in_colour_must_be_asked_for(rng, write):
-    backbone = backbones.build("vgg16", "bgr", width=0.03)
+    backbone = network("vgg16", "bgr", 0.03)
     path = write("v2.caffemodel", vgg16(rng, 1))
     with pytest.raises(WeightsError, match=r"conv1_1/0 has shape \(2, 1, 3, 3\).*gray_to_colour"):
         weights.load(backbone, path)
@@ -396,7 +403,7 @@ NEW_LAYERS = ("conv_add?", "hypercolumn", "score")
 @pytest.mark.parametrize("flat", [True, False])
 def test_fc6_and_fc7_with_their_batch_norm_folded(rng, write, image, flat):
     blobs = larsson_vgg16(rng, flat)
-    backbone = backbones.build("vgg16", "gray", width=0.03)
+    backbone = network("vgg16", "gray", 0.03)
     segmenter = mm_keras.HypercolumnSegmenter(backbone, NUM_CLASSES)
     report = weights.load(segmenter, write("caffemodel.h5", blobs), allow=NEW_LAYERS)
     assert report.folded == ["fc6", "fc7"] and not report.skipped
@@ -419,7 +426,7 @@ def test_hypercolumn_segmenter_of_the_release(rng, write, image, pixels):
     blobs |= convolutions(rng, names, channels, 15, sizes)
     total = inputs + sum(VGG16_CHANNELS) + sum(channels)
     blobs |= {"ip_column": dense(rng, 31, total), "score_column": dense(rng, NUM_CLASSES, 31)}
-    backbone = backbones.build("vgg16", pixels, width=0.03)
+    backbone = network("vgg16", pixels, 0.03)
     segmenter = mm_keras.HypercolumnSegmenter(backbone, NUM_CLASSES)
     report = weights.load(segmenter, write("v2.caffemodel", blobs))
     assert report.source == "mm_release" and len(report.loaded) == 32 and not report.skipped
@@ -464,7 +471,7 @@ def test_fcn_segmenter(rng, write, image, source):
     if source == "mm_release":
         file_blobs = blobs | {"fc8-voc": score}
         file_blobs |= {name: [kernels[name], blobs[name][1]] for name in kernels}
-    segmenter = mm_keras.FcnSegmenter(backbones.build("alexnet", "gray", width=0.05), NUM_CLASSES)
+    segmenter = mm_keras.FcnSegmenter(network("alexnet", "gray", 0.05), NUM_CLASSES)
     report = weights.load(segmenter, write("caffemodel.h5", file_blobs), allow="score")
     assert report.source == source
     assert report.missing == (["score"] if source == "larsson" else [])
@@ -513,9 +520,9 @@ def test_own_files(tmp_path, compiled):
 # What does not fit.
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def backbone():
-    return backbones.build("vgg16", "gray", width=0.03)
+    return network("vgg16", "gray", 0.03)
 
 
 def values_of(model):
@@ -601,7 +608,7 @@ def test_a_report_is_short(rng, write, backbone):
 
 
 def test_identity_is_the_identity_up_to_epsilon(rng, write, image):
-    backbone = backbones.build("alexnet", "bgr", width=0.05)
+    backbone = network("alexnet", "bgr", 0.05)
     weights.load(backbone, write("v1.caffemodel", alexnet(rng, 3)))
     norm = backbone.get_layer("batch_conv3")
     x = rng.normal(size=(1, 2, 2, 20)).astype("f4")
@@ -652,11 +659,46 @@ def test_without_torch_the_extra_is_named(tmp_path, backbone, monkeypatch):
         weights.load(backbone, path)
 
 
+class _Attack:
+    def __reduce__(self):
+        return print, ("a pickle was run",)
+
+
+def test_pickles_are_not_run(write, backbone, capsys, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"features.0.weight": _Attack()}, tmp_path / "a.pth")
+    np.savez(tmp_path / "a.npz", **{"features.0.weight": np.array(_Attack(), object)})
+    for suffix, message in (("pth", "cannot be read"), ("npz", "dtype object")):
+        with pytest.raises(WeightsError, match=rf"a\.{suffix}.*{message}"):
+            weights.load(backbone, tmp_path / f"a.{suffix}")
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "caffemodel.h5", "v2.caffemodel"])
+def test_damage_is_told_or_harmless(rng, write, backbone, suffix):
+    blobs = vgg16(rng, 1)
+    if suffix in ("npz", "safetensors"):
+        blobs = {f"{name}/{k}": a for name, both in blobs.items() for k, a in enumerate(both)}
+    path = write(suffix, blobs)
+    whole, told = path.read_bytes(), 0
+    for case in range(100):
+        damaged = bytearray(whole)
+        for place in rng.integers(min(len(whole), 2000), size=rng.integers(1, 8)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(whole))] if case % 4 == 0 else damaged)
+        try:
+            weights.load(backbone, path, "caffe")
+        except WeightsError as error:
+            assert path.name in str(error)
+            told += 1
+    assert told > 25
+
+
 def test_integers_where_floats_belong_are_refused(rng, write, backbone):
     arrays = torch_names(vgg16(rng, 3), VGG16_PLACES)
     arrays["features.5.bias"] = np.ones(4, "int64")
     with pytest.raises(WeightsError, match=r"features\.5\.bias has dtype int64"):
-        weights.load(backbones.build("vgg16", "torch", width=0.03), write("npz", arrays))
+        weights.load(network("vgg16", "torch", 0.03), write("npz", arrays))
 
 
 def test_values_too_large_for_float32_are_refused(rng, write, backbone):

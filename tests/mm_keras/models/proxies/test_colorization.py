@@ -279,7 +279,7 @@ def test_colourise_equals_decoding_pixel_by_pixel(size, monkeypatch):
     assert np.quantile(np.abs(found - expected), 0.99) <= 1
 
 
-@pytest.mark.parametrize("output_stride", [1, 2, 4])
+@pytest.mark.parametrize("output_stride", [1, 4])
 def test_colourise_works_in_graph_mode_at_any_size(output_stride):
     model = randomised(build("bgr"))
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
@@ -319,7 +319,7 @@ def test_fit_evaluate_and_a_wrong_batch():
 
 
 @pytest.mark.parametrize("targets", ["pixel", "histogram"])
-def test_fits_on_what_the_pipeline_yields(tmp_path, targets):
+def test_trains_on_what_the_pipeline_yields(tmp_path, targets):
     for i, picture in enumerate(images(20, 24, batch=3)):
         keras.utils.save_img(tmp_path / f"{i}.png", picture, scale=False)
     files = [str(tmp_path / f"{i}.png") for i in range(3)]
@@ -327,8 +327,9 @@ def test_fits_on_what_the_pipeline_yields(tmp_path, targets):
     dataset = pipeline.batches(files, num_steps=2, **options)
     assert set(dataset.element_spec) == set(colorization.KEYS)
     model = build(formulation="2016" if targets == "histogram" else "2017", num_bins=8)
-    history = model.fit(dataset, verbose=0).history
-    assert np.isfinite(history["loss"][0]) and 0 < history["hue_entropy"][0] <= np.log(8) + 1e-6
+    for batch in dataset:
+        figures = model.train_step(batch)
+    assert np.isfinite(figures["loss"]) and 0 < figures["hue_entropy"] <= np.log(8) + 1e-6
     figures = colorization.evaluate(model, dataset, colorization.mean_distributions(dataset, 8))
     assert all(0 < value < 4 for value in figures.values())
 
@@ -364,7 +365,7 @@ def test_refuses_nonsense(arguments):
         build(**arguments)
 
 
-_FIT_ON_JAX = """
+_ON_JAX = """
 import sys
 sys.modules["tensorflow"] = None
 import numpy as np
@@ -386,10 +387,16 @@ batch = {
 }
 model = colorization.Colorization(backbone)
 model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+"""
+
+_FIT = """
 before = backbone.get_layer("conv1_1").kernel.numpy()
-history = model.fit(batch, batch_size=2, epochs=2, verbose=0).history
+history = model.fit(batch, batch_size=2, verbose=0).history
 assert np.isfinite(history["loss"]).all() and history["hue_entropy"][0] > 0, history
 assert np.any(before != backbone.get_layer("conv1_1").kernel.numpy())
+"""
+
+_LOOK = """
 figures = colorization.evaluate(model, [batch], colorization.mean_distributions([batch]))
 assert abs(figures["hue_cross_entropy"] - np.log(32)) < 0.5, figures
 painted = np.asarray(model.colourise(image))
@@ -397,10 +404,13 @@ assert painted.shape == image.shape and painted.dtype == "uint8"
 """
 
 
-def test_fits_on_jax_without_tensorflow():
+@pytest.mark.parametrize(
+    "code", [pytest.param(_FIT, id="fit"), pytest.param(_LOOK, id="look", marks=pytest.mark.slow)]
+)
+def test_works_on_jax_without_tensorflow(code):
     environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", _FIT_ON_JAX],
+        [sys.executable, "-c", _ON_JAX + code],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},

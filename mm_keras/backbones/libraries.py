@@ -78,7 +78,9 @@ def network(name: str, weights: str | None = None) -> tuple[keras.Model, Pixels]
 
 
 def closest(name: str, known) -> str:
-    """ " Did you mean 'X'?" with the names that are most like `name`, or nothing."""
+    """A hint for an unknown name, the known ones most like it, to be put behind a message; may be
+    empty.
+    """
     lower = {item.rpartition("/")[2].lower(): item for item in known}
     close = difflib.get_close_matches(name.rpartition("/")[2].lower(), lower, n=2)
     return f" Did you mean {' or '.join(repr(lower[item]) for item in close)}?" if close else ""
@@ -115,7 +117,7 @@ class Applications:
                 model = function(include_top=False, weights=weights, input_shape=(None, None, 3))
             except Exception as error:  # get_file raises no narrower class
                 if failure := _download_failure(f"applications/{name}", str(error)):
-                    raise ValueError(failure) from error
+                    raise ValueError(failure) from None
                 raise
         # Each family is a module with its own preprocess_input.
         return model, pixels_of(inspect.getmodule(function).preprocess_input)
@@ -229,7 +231,7 @@ class Package:
                 f"{self.title} fetches the settings of {name} from a hub, which failed "
                 f"({type(error).__name__}: {error}). These need no network: "
                 f"{', '.join(self.settings)}."
-            ) from error
+            ) from None
 
 
 # He et al. 2016, table 1; Huang et al. 2017, table 1; Simonyan and Zisserman 2015, table 1. A test

@@ -17,12 +17,14 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
 flags.DEFINE_string("backbone", None, "vgg16 (default) or testing.")
 flags.DEFINE_string("init", None, "Where weights come from: random (default) or colorization.")
-flags.DEFINE_string("dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd or folder.")
+flags.DEFINE_string(
+    "dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd, cityscapes or folder."
+)
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
 flags.DEFINE_string("train_split", None, "Split to train on; each data set has its default.")
 flags.DEFINE_string("eval_split", None, "Split to evaluate on; each data set has its default.")
 flags.DEFINE_string("workdir", None, "Default: runs/DATASET-BACKBONE-INIT-PRESET.")
-flags.DEFINE_list("stage", ["all"], "all, or some of mm, segment, evaluate, export.")
+flags.DEFINE_list("stage", ["all"], "all, or some of mm, segment, evaluate, export; or doctor.")
 flags.DEFINE_bool("compare", False, "Also fine-tune, evaluate without M&M ('naive').")
 flags.DEFINE_bool("overwrite", False, "Start the stages anew instead of continuing.")
 flags.DEFINE_string("precision", None, "float32 (default), mixed_float16 or mixed_bfloat16.")
@@ -47,8 +49,14 @@ def main(argv):
     console = rich.console.Console(soft_wrap=True)
     try:
         experiment, stages = experiment_of_flags(), _stages(FLAGS.stage)
-        console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
-        _run(experiment, stages, console)
+        if "doctor" in stages:
+            stages.remove("doctor")
+            doctor = importlib.import_module("trainers.doctor")
+            doctor.run(experiment, _workdir(experiment), console)
+        if stages:
+            summary = presets.SUMMARIES[FLAGS.preset]
+            console.print(f"preset {FLAGS.preset}: {summary}", highlight=False)
+            _run(experiment, stages, console)
     except config.UserError as error:
         sys.exit(f"error: {error}")
 
@@ -76,9 +84,10 @@ def _stages(asked: list[str]) -> list[str]:
     """The stages to run, in their order."""
     known = ("mm", "segment", "evaluate", "export")
     for name in asked:
-        if name not in (*known, "all"):
-            raise config.ConfigError(config.unknown("stage", name, (*known, "all")))
-    return [name for name in known if name in asked or "all" in asked]
+        if name not in ("doctor", *known, "all"):
+            raise config.ConfigError(config.unknown("stage", name, ("doctor", *known, "all")))
+    stages = [name for name in known if name in asked or "all" in asked]
+    return ["doctor", *stages] if "doctor" in asked else stages
 
 
 def _run(experiment, stages, console):
@@ -119,6 +128,7 @@ def _dataset(experiment, console):
             train_split=data.train_split,
             eval_split=data.eval_split,
             max_unreadable=data.max_unreadable,
+            void_value=data.void_value,
         )
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error

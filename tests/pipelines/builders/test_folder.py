@@ -220,7 +220,7 @@ def test_no_images(folder):
     for kind in ("images", "masks"):
         shutil.rmtree(folder / kind / "val")
         (folder / kind / "val").mkdir()
-    fails(folder, "No images", folder / "images" / "val")
+    fails(folder, "split without any pair of image and mask: 'val'", "--eval_split")
 
 
 def test_image_without_mask_and_mask_without_image(folder):
@@ -274,7 +274,7 @@ def test_masks_of_0_and_255_only_look_binary(folder, write_pair):
 
 
 def test_colour_masks_and_jpeg_masks(folder):
-    Image.new("RGB", (32, 24)).save(folder / "masks" / "train" / "a.png")
+    Image.new("RGB", (32, 24), (0, 0, 1)).save(folder / "masks" / "train" / "a.png")
     Image.new("L", (32, 24)).save(folder / "masks" / "train" / "b.png", format="JPEG")
     fails(folder, "holds colours", "colour table", "a.png", "is a JPEG", "b.png")
 

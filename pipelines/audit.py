@@ -52,7 +52,8 @@ _ALL_VOID = faults.Kind(
     "Training leaves such images out: label them, or remove image and mask.",
 )
 _NO_LABELS = faults.Kind(
-    "split to train on without any labelled pixel", "Training needs labels: check the masks."
+    "split with masks, but without any labelled pixel",
+    "Training and measuring need labels: check the masks.",
 )
 _MOSTLY_VOID = faults.Kind(
     "split of which more than half of the pixels are void",
@@ -187,9 +188,14 @@ def examine(
     found = [
         *_refused(plan, facts, max_unreadable),
         *_image_findings(facts),
-        *_class_findings(plan, facts, splits),
+        *_class_findings(plan, facts),
         *_duplicates(plan, facts),
     ]
+    # Until it is certain what the masks mean, their classes cannot be judged.
+    if not any(_is_wrong(image.reading) for image in _all_images(facts)) and not any(
+        finding.kind is masks.BINARY for finding in found
+    ):
+        found += _frequency_findings(plan, splits)
     found.sort(key=lambda finding: not finding.is_error)
     return Audit(plan.spec, splits, tuple(found), plan.messages)
 
@@ -272,10 +278,15 @@ def _refused(plan, facts, max_unreadable) -> Iterator[Finding]:
             f"data.max_unreadable={len(unreadable)}.",
         )
         yield Finding(len(unreadable) > max_unreadable, kind, tuple(unreadable))
-    training = facts[plan.train_split]
-    sound = [image for image in training if image.is_sound]
-    if sound and all(image.is_all_void for image in sound):
-        yield Finding(True, _NO_LABELS, (plan.train_split,))
+    for split, images in facts.items():
+        if _is_void(images):
+            yield Finding(split == plan.train_split, _NO_LABELS, (f"'{split}'",))
+
+
+def _is_void(images: Iterable[_Facts]) -> bool:
+    """Whether a split has sound masks, and all of them are void everywhere."""
+    sound = [image for image in images if image.is_sound and image.reading.mask_file]
+    return bool(sound) and all(image.is_all_void for image in sound)
 
 
 def _all_images(facts: dict[str, list[_Facts]]) -> Iterator[_Facts]:
@@ -291,20 +302,13 @@ def _image_findings(facts) -> Iterator[Finding]:
         yield from _warning(
             kind, [image.reading.image_file for image in _all_images(facts) if applies(image)]
         )
-    # In splits where all masks are void, something else is the matter.
-    partly = [part for part in facts.values() if not all(i.is_all_void for i in part if i.is_sound)]
-    void = [i.reading.mask_file for part in partly for i in part if i.is_all_void]
-    yield from _warning(_ALL_VOID, void)
+    partly = [images for images in facts.values() if not _is_void(images)]
+    void = [i.reading.mask_file for images in partly for i in images if i.is_all_void]
+    yield from _warning(_ALL_VOID, [file for file in void if file])
 
 
-def _class_findings(plan, facts, splits) -> Iterator[Finding]:
-    """Yields what the classes and their colours show."""
-    for split in splits:
-        if split.has_masks and split.num_sound and not _has_wrong_masks(facts[split.name]):
-            yield from _absent(plan, split, splits)
-            if split.void_share > 0.5:
-                share = f"'{split.name}' ({split.void_share:.0%} void)"
-                yield from _warning(_MOSTLY_VOID, [share])
+def _class_findings(plan, facts) -> Iterator[Finding]:
+    """Yields what the classes' names and colours show."""
     names = plan.spec.class_names
     void = [f"'{name}'" for name in names if name.lower() in masks.VOID_NAMES]
     yield from _warning(_VOID_CLASS, void)
@@ -312,10 +316,18 @@ def _class_findings(plan, facts, splits) -> Iterator[Finding]:
     yield from _warning(_PALETTE, odd)
 
 
-def _has_wrong_masks(facts: Iterable[_Facts]) -> bool:
-    """Whether some masks hold what they may not: until that is mended, classes are not counted."""
-    read = (image.reading.mask for image in facts if image.reading.mask is not None)
-    return any(mask.wrong or mask.unknown for mask in read)
+def _is_wrong(reading: readings.Reading) -> bool:
+    return reading.mask is not None and bool(reading.mask.wrong or reading.mask.unknown)
+
+
+def _frequency_findings(plan, splits) -> Iterator[Finding]:
+    """Yields what the numbers of pixels show."""
+    for split in splits:
+        if split.has_masks and split.class_pixels.any():
+            yield from _absent(plan, split, splits)
+            if split.void_share > 0.5:
+                share = f"'{split.name}' ({split.void_share:.0%} void)"
+                yield from _warning(_MOSTLY_VOID, [share])
 
 
 def _absent(plan, split: SplitFacts, splits) -> Iterator[Finding]:

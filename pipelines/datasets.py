@@ -44,6 +44,8 @@ class DatasetSpec:
         colours: one RGB triple, 0..255, a class, for pictures.
         background_label: the class id of "everything else", or None where all classes are equal.
         source: origin and terms of use.
+        label_ids: what a benchmark's server calls class k in the files that it takes, 0..255; None
+            where that is k.
     """
 
     name: str
@@ -51,6 +53,7 @@ class DatasetSpec:
     colours: tuple[tuple[int, int, int], ...]
     background_label: int | None
     source: str
+    label_ids: tuple[int, ...] | None = None
 
     @property
     def num_classes(self) -> int:

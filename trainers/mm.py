@@ -18,7 +18,7 @@ flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/pr
 flags.DEFINE_string("backbone", None, "vgg16 (default) or testing.")
 flags.DEFINE_string("init", None, "Where weights come from: random (default) or colorization.")
 flags.DEFINE_string(
-    "dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd, cityscapes or folder."
+    "dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd, cityscapes, folder."
 )
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
 flags.DEFINE_string("train_split", None, "Split to train on; each data set has its default.")
@@ -47,16 +47,24 @@ def main(argv):
         sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
     logging.set_verbosity(logging.WARNING)
     console = rich.console.Console(soft_wrap=True)
+    if "doctor" in FLAGS.stage:
+        _doctor(console)
+        return
     try:
         experiment, stages = experiment_of_flags(), _stages(FLAGS.stage)
-        if "doctor" in stages:
-            stages.remove("doctor")
-            doctor = importlib.import_module("trainers.doctor")
-            doctor.run(experiment, _workdir(experiment), console)
-        if stages:
-            summary = presets.SUMMARIES[FLAGS.preset]
-            console.print(f"preset {FLAGS.preset}: {summary}", highlight=False)
-            _run(experiment, stages, console)
+        console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
+        _run(experiment, stages, console)
+    except config.UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _doctor(console):
+    """Audits the data set; no part of "all", and no stage that others build on."""
+    try:
+        experiment = experiment_of_flags()
+        if FLAGS.stage != ["doctor"]:
+            raise config.ConfigError("--stage=doctor runs alone, before the other stages.")
+        importlib.import_module("trainers.doctor").run(experiment, _workdir(experiment), console)
     except config.UserError as error:
         sys.exit(f"error: {error}")
 
@@ -84,10 +92,9 @@ def _stages(asked: list[str]) -> list[str]:
     """The stages to run, in their order."""
     known = ("mm", "segment", "evaluate", "export")
     for name in asked:
-        if name not in ("doctor", *known, "all"):
-            raise config.ConfigError(config.unknown("stage", name, ("doctor", *known, "all")))
-    stages = [name for name in known if name in asked or "all" in asked]
-    return ["doctor", *stages] if "doctor" in asked else stages
+        if name not in (*known, "all"):
+            raise config.ConfigError(config.unknown("stage", name, (*known, "all")))
+    return [name for name in known if name in asked or "all" in asked]
 
 
 def _run(experiment, stages, console):
@@ -96,6 +103,7 @@ def _run(experiment, stages, console):
     importlib.import_module("trainers.networks").check(experiment)
     dataset = _dataset(experiment, console)
     experiment = config.resolve(experiment, dataset.train.shorter_side)
+    _check_labels(dataset, stages)
     runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
     for arm in (runtime, runtime.naive()):
         if FLAGS.overwrite:
@@ -174,6 +182,17 @@ def _table(columns, dataset):
         figures = (column["per_class_iou"][class_name] for column in columns.values())
         table.add_row(f"IoU {class_name}", *map(_percent, figures))
     return table
+
+
+def _check_labels(dataset, stages):
+    """Refuses to measure where there are no labels, before hours are spent on training."""
+    if "evaluate" in stages and not dataset.eval.is_labelled:
+        others = ",".join(name for name in stages if name != "evaluate")
+        raise config.ConfigError(
+            f"Split '{dataset.eval.name}' of {dataset.spec.name} has no labels, so there is nothing"
+            f" to measure. Choose another --eval_split, or leave stage evaluate out"
+            f"{f' (--stage={others})' if others else ''}."
+        )
 
 
 def _percent(share):

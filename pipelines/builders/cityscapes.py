@@ -41,9 +41,8 @@ SPEC = datasets.DatasetSpec(
         "Cityscapes (Cordts et al., CVPR 2016), fine annotations; its own terms: "
         "non-commercial use, after registration at www.cityscapes-dataset.com."
     ),
+    label_ids=tuple(label_id for _, _, label_id in _CLASSES),
 )
-LABEL_IDS = tuple(label_id for _, _, label_id in _CLASSES)
-"""By class id, the id of the class in *_labelIds.png, which the benchmark's server wants."""
 
 # The list of the M&M release has one image less than the official train split.
 _PAPER_SPLIT = "train_paper"
@@ -136,7 +135,7 @@ def _rule(ending: str) -> masks.MaskRule:
         return masks.consecutive(SPEC.class_names)
     table = [datasets.VOID] * _NUM_LABEL_IDS + [masks.NOT_ALLOWED] * (256 - _NUM_LABEL_IDS)
     table[datasets.VOID] = datasets.VOID
-    for label, label_id in enumerate(LABEL_IDS):
+    for label, label_id in enumerate(SPEC.label_ids):
         table[label_id] = label
     return masks.MaskRule(SPEC.class_names, tuple(table))
 

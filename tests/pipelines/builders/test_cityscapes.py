@@ -65,7 +65,7 @@ def test_names_order_and_facts(root):
 
 
 def test_label_ids_become_train_ids(root):
-    assert dict(zip(cityscapes.LABEL_IDS, range(19), strict=True)) == TRAIN_IDS
+    assert dict(zip(cityscapes.SPEC.label_ids, range(19), strict=True)) == TRAIN_IDS
     for label in labels(datasets.load("cityscapes", root).train):
         np.testing.assert_array_equal(label, train_ids())
 

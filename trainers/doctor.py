@@ -46,7 +46,7 @@ def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.cons
     where = f"page with pictures: {folder / 'index.html'}"
     if result.num_errors:
         raise config.UserError(f"the doctor found {_counted(result)}; {where}")
-    console.print(f"doctor: {_counted(result)}; {where}", highlight=False)
+    console.print(f"doctor: {_counted(result)}; {where}", highlight=False, markup=False)
 
 
 def summary(result: audit.Audit) -> dict:
@@ -85,7 +85,7 @@ def _count(number: int, noun: str) -> str:
 
 def _report(result: audit.Audit, console: rich.console.Console):
     for message in result.messages:
-        console.print(message, highlight=False)
+        console.print(message, highlight=False, markup=False)
     console.print(_class_table(result))
     for finding in result.findings:
         severity, colour = _SEVERITIES[finding.is_error], "red" if finding.is_error else "yellow"

@@ -141,7 +141,7 @@ def _rule(ending: str) -> masks.MaskRule:
 
 
 def _messages(splits: dict, ending: str) -> tuple[str, ...]:
-    lines = [paired.partial(split, len(splits[split]), _NUM_IMAGES[split]) for split in splits]
+    lines = [paired.size_message(split, len(splits[split]), _NUM_IMAGES[split]) for split in splits]
     if ending == _MASK_ENDINGS[1]:
         lines.append("Masks *_labelIds.png are read by the official table of train ids.")
     return tuple(line for line in lines if line)

@@ -284,7 +284,7 @@ def plan(
     )
 
 
-def partial(split: str, num_images: int, num_official: int) -> str:
+def size_message(split: str, num_images: int, num_official: int) -> str:
     """Returns a sentence for the log if a split is not as large as the official one, or ""."""
     if num_images == num_official:
         return ""

@@ -103,7 +103,9 @@ def plan(
         split: paired.pair_listed(_ids(root, split, sbd), images, mask_files, found, split)
         for split in dict.fromkeys(wanted)
     }
-    lines = [paired.partial(s, len(splits[s]), _NUM_IMAGES.get(s, len(splits[s]))) for s in splits]
+    lines = [
+        paired.size_message(s, len(splits[s]), _NUM_IMAGES.get(s, len(splits[s]))) for s in splits
+    ]
     messages = tuple(line for line in lines if line)
     return paired.plan(SPEC, VocSbd, _rule(), splits, *wanted, found, messages)
 

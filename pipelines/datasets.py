@@ -23,6 +23,7 @@ VOID = 255
 # Module of pipelines.builders and its function (data_dir, train_split, eval_split) -> Plan.
 _BUILDERS = {
     "camvid": ("folder", "plan_camvid"),
+    "cityscapes": ("cityscapes", "plan"),
     "folder": ("folder", "plan_folder"),
     "texture_scenes": ("texture_scenes", "plan"),
     "voc_sbd": ("voc_sbd", "plan"),
@@ -43,6 +44,8 @@ class DatasetSpec:
         colours: one RGB triple, 0..255, a class, for pictures.
         background_label: the class id of "everything else", or None where all classes are equal.
         source: origin and terms of use.
+        label_ids: what a benchmark's server calls class k in the files that it takes, 0..255; None
+            where that is k.
     """
 
     name: str
@@ -50,6 +53,7 @@ class DatasetSpec:
     colours: tuple[tuple[int, int, int], ...]
     background_label: int | None
     source: str
+    label_ids: tuple[int, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -65,7 +69,8 @@ class Split:
         name: the split's name.
         ids: one name an image.
         image_files: absolute paths of JPEG or PNG files, the original bytes of the data set.
-        label_files: absolute paths of 8-bit grey PNGs of class ids, 255 = void.
+        label_files: absolute paths of 8-bit grey PNGs of class ids, 255 = void; all void where the
+            split has no labels (`is_labelled`).
         has_labels: whether any pixel of the image has a class.
         shorter_side: median over the whole split of min(height, width), in pixels.
         records: folder of the TFDS records that hold this split.
@@ -85,6 +90,11 @@ class Split:
     def num_images(self) -> int:
         """The number of images."""
         return len(self.ids)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether any pixel of the split has a class; without, it can be predicted only."""
+        return any(self.has_labels)
 
     def labelled(self) -> "Split":
         """Returns the split without the images that have no labelled pixel."""
@@ -138,6 +148,7 @@ def load(
     train_split: str | None = None,
     eval_split: str | None = None,
     max_unreadable: int = 0,
+    void_value: int = VOID,
 ) -> Dataset:
     """Finds a data set, checks every file of it, and writes its records if they are not there yet.
 
@@ -146,32 +157,67 @@ def load(
 
     Args:
         name: one of `names()`.
-        data_dir: the data set's own folder or its parent; not needed for texture_scenes.
+        data_dir: the data set's own folder or its parent; not needed for texture_scenes, and
+            voc_sbd is fetched from its official addresses without.
         train_split: name of the split to train on; None means the data set's usual one.
-        eval_split: name of the split to measure on; None means the data set's usual one.
+        eval_split: name of the split to measure on; None means the data set's usual one. The split
+            "test" may come without masks.
         max_unreadable: how many damaged images or masks may be left out.
+        void_value: for "folder": the value in the masks of pixels without a class, 0 to 255. The
+            classes have the other values in their order, so with 0 they start at 1; 255 always
+            means void, too.
 
     Raises:
         DatasetError: for an unknown name or split, missing or wrong files; it says what to do.
     """
-    plan = _planner(name)(data_dir, train_split, eval_split)
+    found = plan(name, data_dir, train_split, eval_split, void_value)
     from pipelines.builders import records
 
-    folder, index = records.prepare(plan, max_unreadable)
-    train, eval_ = (_split(folder, index, split) for split in (plan.train_split, plan.eval_split))
-    if not any(train.has_labels):
-        raise DatasetError(
-            f"{name}: no mask of split '{train.name}' has a labelled pixel, all are {VOID} (void). "
-            "Training needs labels: check the masks."
-        )
+    folder, index = records.prepare(found, max_unreadable)
+    train, eval_ = (_split(folder, index, split) for split in (found.train_split, found.eval_split))
+    if not train.is_labelled:
+        raise DatasetError(f"{name}: {no_labels(train.name)}")
     splits = (train,) if train == eval_ else (train, eval_)
     messages = (
-        *plan.messages,
+        *found.messages,
         *_index_messages(index),
         *_label_messages(splits),
         *_overlap(splits),
     )
-    return Dataset(plan.spec, train, eval_, messages)
+    return Dataset(found.spec, train, eval_, messages)
+
+
+def plan(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    train_split: str | None = None,
+    eval_split: str | None = None,
+    void_value: int = VOID,
+) -> "records.Plan":
+    """Finds a data set's files and pairs them; reads none of them.
+
+    Args: see `load`.
+
+    Raises:
+        DatasetError: for an unknown name or split, or where there is nothing to read. What is wrong
+            with single files stands in the plan.
+    """
+    planner = _planner(name)
+    if name == "folder":
+        return planner(data_dir, train_split, eval_split, void_value)
+    if void_value != VOID:
+        raise DatasetError(
+            f"void_value={void_value} is for data set 'folder'; {name} has a void value of its own."
+        )
+    return planner(data_dir, train_split, eval_split)
+
+
+def no_labels(split: str) -> str:
+    """Returns what to say of a split to train on that has no labelled pixel."""
+    return (
+        f"no mask of split '{split}' has a labelled pixel, all are {VOID} (void). Training needs "
+        "labels: check the masks."
+    )
 
 
 def voc_colours(num_colours: int) -> tuple[tuple[int, int, int], ...]:
@@ -226,12 +272,15 @@ def _index_messages(index: "records.Index") -> tuple[str, ...]:
 
 
 def _label_messages(splits: tuple[Split, ...]) -> tuple[str, ...]:
-    unlabelled = {s.name: s.num_images - sum(s.has_labels) for s in splits}
-    return tuple(
-        f"{unlabelled[s.name]} of {s.num_images} images of split '{s.name}' have no labelled "
-        "pixel; training leaves such images out."
-        for s in splits
-        if unlabelled[s.name]
+    return tuple(_label_message(split) for split in splits if not all(split.has_labels))
+
+
+def _label_message(split: Split) -> str:
+    if not split.is_labelled:
+        return f"Split '{split.name}' has no labels: it can be predicted, not measured."
+    return (
+        f"{split.has_labels.count(False)} of {split.num_images} images of split '{split.name}' "
+        "have no labelled pixel; training leaves such images out."
     )
 
 

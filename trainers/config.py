@@ -33,6 +33,7 @@ class Data:
     eval_split: str | None = None
     unlabelled_dir: str | None = None
     shorter_side: int | None = None
+    void_value: int = 255  # in the masks of a folder: pixels without a class; 0: classes from 1 on
     max_unreadable: int = 0  # images that may be broken before the data set is refused
 
 

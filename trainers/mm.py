@@ -22,13 +22,17 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("init", None, "random (default), imagenet, colorization or jigsaw.")
 flags.DEFINE_string("init_weights", None, "File with the weights of the init.")
-flags.DEFINE_string("dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd or folder.")
+flags.DEFINE_string(
+    "dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd, cityscapes, folder."
+)
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
 flags.DEFINE_string("unlabelled_dir", None, "Images for the proxy task; default: the data set's.")
 flags.DEFINE_string("train_split", None, "Split to train on; each data set has its default.")
 flags.DEFINE_string("eval_split", None, "Split to evaluate on; each data set has its default.")
 flags.DEFINE_string("workdir", None, "Default: runs/DATASET-BACKBONE-INIT-PRESET.")
-flags.DEFINE_list("stage", ["all"], "all, or some of proxy, mm, segment, evaluate, export.")
+flags.DEFINE_list(
+    "stage", ["all"], "all, or some of proxy, mm, segment, evaluate, export; or doctor."
+)
 flags.DEFINE_bool("compare", False, "Also fine-tune, evaluate without M&M ('naive').")
 flags.DEFINE_bool("overwrite", False, "Start the stages anew instead of continuing.")
 flags.DEFINE_string("precision", None, "float32 (default), mixed_float16 or mixed_bfloat16.")
@@ -55,11 +59,21 @@ def main(argv):
     console = rich.console.Console(soft_wrap=True)
     try:
         experiment = experiment_of_flags()
+        if "doctor" in FLAGS.stage:
+            _audit(experiment, console)
+            return
         stages = _stages(FLAGS.stage, config.proxy_task(experiment))
         console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
         _run(experiment, stages, console)
     except config.UserError as error:
         sys.exit(f"error: {error}")
+
+
+def _audit(experiment, console):
+    """Audits the data set; no part of "all", and no stage that others build on."""
+    if FLAGS.stage != ["doctor"]:
+        raise config.ConfigError("--stage=doctor runs alone, before the other stages.")
+    importlib.import_module("trainers.doctor").run(experiment, _workdir(experiment), console)
 
 
 def experiment_of_flags() -> config.Experiment:
@@ -103,6 +117,7 @@ def _run(experiment, stages, console):
     importlib.import_module("trainers.networks").check(experiment)
     dataset = _dataset(experiment, console)
     experiment = config.resolve(experiment, dataset.train.shorter_side)
+    _check_labels(dataset, stages)
     runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
     for arm in (runtime, runtime.naive()):
         if FLAGS.overwrite:
@@ -149,6 +164,7 @@ def _dataset(experiment, console):
             train_split=data.train_split,
             eval_split=data.eval_split,
             max_unreadable=data.max_unreadable,
+            void_value=data.void_value,
         )
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
@@ -194,6 +210,17 @@ def _table(columns, dataset):
         figures = (column["per_class_iou"][class_name] for column in columns.values())
         table.add_row(f"IoU {class_name}", *map(_percent, figures))
     return table
+
+
+def _check_labels(dataset, stages):
+    """Refuses to measure where there are no labels, before hours are spent on training."""
+    if "evaluate" in stages and not dataset.eval.is_labelled:
+        others = ",".join(name for name in stages if name != "evaluate")
+        raise config.ConfigError(
+            f"Split '{dataset.eval.name}' of {dataset.spec.name} has no labels, so there is nothing"
+            f" to measure. Choose another --eval_split, or leave stage evaluate out"
+            f"{f' (--stage={others})' if others else ''}."
+        )
 
 
 def _percent(share):

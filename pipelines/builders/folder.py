@@ -1,6 +1,7 @@
-"""Image folders: images/[SPLIT/], masks/[SPLIT/], classes.txt; SPLIT.txt and colours.txt if wanted.
+"""Image folders: images/[SPLIT/], masks/[SPLIT/], classes.txt; lists and colours.txt if wanted.
 
-CamVid, in this layout, is a config of it.
+Lists stand in SPLIT.txt or, as in VOC's development kit, in ImageSets/Segmentation/SPLIT.txt: a
+name a line, or an image and its mask. CamVid, in this layout, is a config of it.
 """
 
 import dataclasses
@@ -9,15 +10,21 @@ import os
 import pathlib
 
 from pipelines import datasets
-from pipelines.builders import paired, records
+from pipelines.builders import faults, masks, paired, records
 
 DatasetError = datasets.DatasetError
 
 # The share of images for evaluation where the folder has no split of its own.
 _EVAL_SHARE = 0.2
+# Names of the folders: ours, and those of VOC's development kit.
+_IMAGE_FOLDERS = ("images", "JPEGImages")
+_MASK_FOLDERS = ("masks", "SegmentationClass")
+_LIST_FOLDERS = ("", "ImageSets/Segmentation", "ImageSets")
+_NOT_LISTS = ("classes", "colours")
 _LAYOUT = (
     "Expected: images/ or images/SPLIT/ with the images, masks/ or masks/SPLIT/ with PNG masks of "
-    "the same names, and classes.txt with one class name a line."
+    "the same names, and classes.txt with one class name a line; or SPLIT.txt with lines "
+    "'image mask'."
 )
 # Brostow et al., "Semantic object classes in video", 2009; classes and colours as in SegNet.
 _CAMVID_COLOURS = {
@@ -45,12 +52,22 @@ _CAMVID = datasets.DatasetSpec(
 )
 
 
-class Folder(paired.PairedBuilder, skip_registration=True):
+class Folder(records.RecordsBuilder, skip_registration=True):
     """A folder of images and masks."""
 
 
-class Camvid(paired.PairedBuilder, skip_registration=True):
+class Camvid(records.RecordsBuilder, skip_registration=True):
     """CamVid, laid out as a folder of images and masks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    """Where a data set's files lie; folders may be None if the lists name images and masks."""
+
+    root: pathlib.Path
+    images: pathlib.Path | None
+    masks: pathlib.Path | None
+    lists: dict[str, pathlib.Path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +81,19 @@ class _Choice:
 
 
 def plan_folder(
-    data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
+    data_dir: str | os.PathLike | None,
+    train_split: str | None,
+    eval_split: str | None,
+    void_value: int = datasets.VOID,
 ) -> records.Plan:
     """Finds a user's own images and masks; see `datasets.load`."""
     root = _find_folder(paired.data_folder(data_dir, "folder", _LAYOUT))
-    return _plan(Folder, _read_spec(root), root, train_split, eval_split)
+    class_names = _read_class_names(root / "classes.txt")
+    _check_void_name(root / "classes.txt", class_names, void_value)
+    table = _read_colour_table(root / "colours.txt", class_names)
+    spec = _spec(root, class_names, table)
+    rule = masks.consecutive(class_names, void_value, table, takes_void_value=True)
+    return _plan(Folder, spec, rule, root, train_split, eval_split)
 
 
 def plan_camvid(
@@ -80,141 +105,242 @@ def plan_camvid(
     if not (root / "images").is_dir():
         raise DatasetError(f"No CamVid in {given}: neither images/ nor camvid/images/. {_LAYOUT}")
     classes = root / "classes.txt"
-    if classes.exists() and _read_names(classes) != _CAMVID.class_names:
+    if classes.exists() and _read_lines(classes) != _CAMVID.class_names:
         raise DatasetError(
             f"{classes} does not name CamVid's 11 classes ({', '.join(_CAMVID.class_names)}), in "
             "this order. Correct it, or use --dataset=folder for classes of your own."
         )
-    return _plan(Camvid, _CAMVID, root, train_split, eval_split)
+    # In SegNet's own masks the value after the last class, 11, is "Unlabelled".
+    rule = masks.consecutive(_CAMVID.class_names, void_value=_CAMVID.num_classes)
+    return _plan(Camvid, _CAMVID, rule, root, train_split, eval_split)
 
 
 def _find_folder(given: pathlib.Path) -> pathlib.Path:
-    if (given / "images").is_dir():
+    def holds_data(folder):
+        return (folder / "classes.txt").exists() or _first_folder(folder, _IMAGE_FOLDERS)
+
+    if holds_data(given):
         return given
-    inner = [path for path in sorted(given.iterdir()) if (path / "images").is_dir()]
+    inner = [path for path in sorted(given.iterdir()) if path.is_dir() and holds_data(path)]
     if len(inner) == 1:
         return inner[0]
-    found = f"several folders have images/ ({', '.join(p.name for p in inner)}): name one of them"
+    found = f"several folders have images ({', '.join(p.name for p in inner)}): name one of them"
     raise DatasetError(
         f"{given}: {found if inner else 'there is no folder images/ here'}. {_LAYOUT}"
     )
 
 
-def _read_names(file: pathlib.Path) -> tuple[str, ...]:
+def _first_folder(root: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _read_lines(file: pathlib.Path) -> tuple[str, ...]:
     lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     return tuple(lines)
 
 
-def _read_spec(root: pathlib.Path) -> datasets.DatasetSpec:
-    file = root / "classes.txt"
+def _read_class_names(file: pathlib.Path) -> tuple[str, ...]:
     if not file.exists():
         raise DatasetError(
             f"{file} is missing. Write one class name a line: the first line names the pixels of "
             "value 0 in the masks, the second those of value 1, and so on; 255 (void) gets none."
         )
-    class_names = _read_names(file)
+    class_names = _read_lines(file)
     if not class_names or "" in class_names or len(set(class_names)) < len(class_names):
         raise DatasetError(
             f"{file} needs one name a line, none empty and none twice; got {class_names}."
         )
-    if len(class_names) > paired.VOID:
+    return class_names
+
+
+def _check_void_name(file: pathlib.Path, class_names: tuple[str, ...], void_value: int) -> None:
+    """Refuses a class called void where the value of void is given: all ids after it would move."""
+    called_void = [name for name in class_names if name.lower() in masks.VOID_NAMES]
+    if called_void and void_value != datasets.VOID:
         raise DatasetError(
-            f"{file} names {len(class_names)} classes; 8-bit masks hold at most 255."
+            f"{file} names '{called_void[0]}', but void_value={void_value} already says which "
+            "pixels are void: take the line out. The other lines name the values that are left, in "
+            "their order."
         )
+
+
+def _spec(root: pathlib.Path, class_names: tuple[str, ...], table) -> datasets.DatasetSpec:
+    """Describes the folder; without a colour table, VOC's colours, black only for background."""
     background = [k for k, name in enumerate(class_names) if name.lower() == "background"]
+    first = 0 if background[:1] == [0] else 1
+    colours = datasets.voc_colours(256)[first : first + len(class_names)]
+    if table:
+        by_label = {label: colour for colour, label in table}
+        colours = tuple(by_label[label] for label in range(len(class_names)))
     return datasets.DatasetSpec(
         name="folder",
         class_names=class_names,
-        colours=_read_colours(root / "colours.txt", len(class_names), background[:1] == [0]),
+        colours=colours,
         background_label=background[0] if background else None,
         source=f"images and masks of {root}",
     )
 
 
-def _read_colours(file: pathlib.Path, num_classes: int, background_first: bool) -> tuple:
-    """Reads lines "name red green blue"; by default VOC's colours, black only for background."""
+def _read_colour_table(file: pathlib.Path, class_names: tuple[str, ...]) -> tuple:
+    """Reads lines "name red green blue", one a class, and "void red green blue" if there is any.
+
+    Returns:
+        ((red, green, blue), class id or 255) of each line; empty if there is no such file.
+    """
     if not file.exists():
-        return datasets.voc_colours(num_classes + 1)[0 if background_first else 1 :][:num_classes]
-    rows = [line.split()[-3:] for line in _read_names(file)]
-    valid = [row for row in rows if len(row) == 3 and all(_is_byte(word) for word in row)]
-    if len(valid) != len(rows) or len(rows) != num_classes:
+        return ()
+    rows = [line.rsplit(maxsplit=3) for line in _read_lines(file)]
+    valid = [row for row in rows if len(row) == 4 and all(_is_byte(word) for word in row[1:])]
+    labels = {name.lower(): k for k, name in enumerate(class_names)}
+    labels = dict.fromkeys(masks.VOID_NAMES, datasets.VOID) | labels
+    entries = [
+        (tuple(map(int, colour)), labels[name.lower()])
+        for name, *colour in valid
+        if name.lower() in labels
+    ]
+    classes = [label for _, label in entries if label != datasets.VOID]
+    if len(entries) != len(rows) or sorted(classes) != [*range(len(class_names))]:
         raise DatasetError(
-            f"{file} needs {num_classes} lines 'name red green blue', one a class, 0 to 255; "
-            f"got {len(valid)} such lines of {len(rows)}. Correct or remove it."
+            f"{file} needs {len(class_names)} lines 'name red green blue', one for each name in "
+            "classes.txt, 0 to 255, and at will 'void red green blue'; got "
+            f"{len(set(classes))} such lines of {len(rows)}. Correct or remove it."
         )
-    return tuple(tuple(int(word) for word in row) for row in valid)
+    colours = [colour for colour, _ in entries]
+    twice = sorted({colour for colour in colours if colours.count(colour) > 1})
+    if twice:
+        raise DatasetError(f"{file} gives the colour {twice[0]} twice: each class needs its own.")
+    return tuple(entries)
 
 
 def _is_byte(word: str) -> bool:
     return word.isdecimal() and int(word) <= 255
 
 
-def _plan(builder, spec, root, train_split, eval_split) -> records.Plan:
-    choice = _choose(spec.name, root, train_split, eval_split)
-    return records.Plan(
-        spec=spec,
-        builder=builder,
-        splits=choice.splits,
-        train_split=choice.train,
-        eval_split=choice.eval,
-        fingerprint=paired.fingerprint(choice.splits),
-        messages=choice.messages,
+def _plan(builder, spec, rule, root, train_split, eval_split) -> records.Plan:
+    wanted = (train_split or "train", eval_split or "val")
+    found = faults.Faults()
+    choice = _choose(_find_files(root, wanted), wanted, found)
+    return paired.plan(
+        spec, builder, rule, choice.splits, choice.train, choice.eval, found, choice.messages
     )
 
 
-def _choose(name: str, root: pathlib.Path, train_split, eval_split) -> _Choice:
+def _find_files(root: pathlib.Path, wanted: tuple[str, ...]) -> _Files:
+    """Finds folders and lists; other text files are not lists.
+
+    A text file of the root is a list if it is asked for, or if it names an image first.
+    """
+    images = _first_folder(root, _IMAGE_FOLDERS)
+    stems = {path.stem for path in images.glob("**/*") if path.is_file()} if images else set()
+    lists = {}
+    for folder in _LIST_FOLDERS:
+        for file in sorted((root / folder).glob("*.txt")):
+            if folder == "" and (file.stem in _NOT_LISTS or file.name.startswith(".")):
+                continue
+            listed = paired.read_list(file)
+            starts_with_image = bool(listed) and pathlib.PurePath(listed[0]).name in stems
+            if folder or file.stem in wanted or starts_with_image:
+                lists.setdefault(file.stem, file)
+    return _Files(root, images, _first_folder(root, _MASK_FOLDERS), lists)
+
+
+def _choose(files: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Choice:
     """Takes the wanted splits, or divides the images where the folder has one split or none."""
-    if not (root / "masks").is_dir():
-        raise DatasetError(f"{root / 'masks'} is missing. {_LAYOUT}")
-    wanted = (train_split or "train", eval_split or "val")
-    known = _split_names(root, wanted)
+    known = _split_names(files)
     missing = [split for split in wanted if split not in known]
     if not missing:
-        pairs = {split: _pairs(name, root, split) for split in dict.fromkeys(wanted)}
+        pairs = {split: _pairs(files, split, found) for split in dict.fromkeys(wanted)}
         return _Choice(pairs, *wanted)
     if len(known) > 1 or not set(missing) <= {"train", "val"}:
-        raise records.unknown_split(missing[0], known, f"in {root}")
-    return _divide(wanted, known, _pairs(name, root, known[0] if known else None))
+        raise records.unknown_split(missing[0], known, f"in {files.root}")
+    return _divide(wanted, known, _pairs(files, known[0] if known else None, found))
 
 
-def _split_names(root: pathlib.Path, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names of folders in images/ and of lists; other text files are not lists.
-
-    A text file is a list if it is asked for, or if its first name is that of an image.
-    """
-    names = {path.name for path in (root / "images").iterdir() if path.is_dir()}
-    stems = {path.stem for path in (root / "images").glob("**/*") if path.is_file()}
-    for file in root.glob("*.txt"):
-        if file.stem not in ("classes", "colours"):
-            listed = paired.read_list(file)
-            if file.stem in wanted or (listed and listed[0] in stems):
-                names.add(file.stem)
+def _split_names(files: _Files) -> tuple[str, ...]:
+    """Returns the names of lists, and of folders in images/."""
+    names = set(files.lists)
+    if files.images:
+        names |= {path.name for path in files.images.iterdir() if path.is_dir()}
     return tuple(sorted(name for name in names if not name.startswith(".")))
 
 
-def _pairs(name: str, root: pathlib.Path, split: str | None) -> tuple[paired.Pair, ...]:
+def _pairs(files: _Files, split: str | None, found: faults.Faults) -> tuple[paired.Pair, ...]:
     """Returns the pairs of a split, or with None those of a folder without splits."""
-    faults = paired.Faults()
-    found = []
-    for kind, endings in (("images", paired.IMAGE_ENDINGS), ("masks", paired.MASK_ENDINGS)):
-        folder = root / kind
-        if split is not None and (root / "images" / split).is_dir():
-            folder = folder / split
-        if not folder.is_dir():
-            raise DatasetError(f"{folder} is missing. {_LAYOUT}")
-        found.append(paired.files_by_stem(folder, endings, faults))
-    list_file = root / f"{split}.txt"
-    if split is not None and list_file.exists():
-        pairs = paired.pair_listed(paired.read_list(list_file), *found, faults)
-    else:
-        pairs = paired.pair_all(*found, faults)
-    faults.check(f"Data set '{name}', {f'split {split!r}' if split else 'images'} of {root}")
-    if not pairs:
-        where = list_file if list_file.exists() else root / "images" / (split or "")
-        raise DatasetError(f"No images: {where} names or holds none. {_LAYOUT}")
-    return pairs
+    list_file = files.lists.get(split)
+    if list_file and (lines := _read_pair_lines(list_file)):
+        return _pairs_of_lines(files.root, lines, found)
+    images, masks_folder = _folders(files, split)
+    image_files = paired.files_by_stem(images, paired.IMAGE_ENDINGS, found)
+    mask_files = paired.files_by_stem(masks_folder, masks.ENDINGS, found) if masks_folder else {}
+    if list_file:
+        return paired.pair_listed(
+            paired.read_list(list_file), image_files, mask_files, found, split
+        )
+    return paired.pair_all(image_files, mask_files, found, split)
+
+
+def _folders(files: _Files, split: str | None) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """Returns the folders of a split's images and masks; None for those of a test split."""
+    images, masks_folder = files.images, files.masks
+    if images is None:
+        raise DatasetError(f"{files.root / _IMAGE_FOLDERS[0]} is missing. {_LAYOUT}")
+    if split is not None and (images / split).is_dir():
+        images = images / split
+        masks_folder = masks_folder and masks_folder / split
+    if masks_folder is None or not masks_folder.is_dir():
+        if split == paired.UNLABELLED_SPLIT:
+            return images, None
+        raise DatasetError(f"{masks_folder or files.root / _MASK_FOLDERS[0]} is missing. {_LAYOUT}")
+    return images, masks_folder
+
+
+def _read_pair_lines(file: pathlib.Path) -> list[tuple[str, str]]:
+    """Returns the lines "image mask" of a list, each once; empty if its lines are names.
+
+    The lists of VOC's other tasks also have two words a line: only files make a pair.
+    """
+    lines = [line.split() for line in _read_lines(file) if line]
+    pairs = [tuple(words) for words in lines if _is_pair(words)]
+    if pairs and len(pairs) < len(lines):
+        others = [" ".join(words) for words in lines if not _is_pair(words)]
+        raise DatasetError(
+            f"{file} has {len(pairs)} lines 'image mask' and others: {faults.named(others)}. "
+            "Write all lines alike: two paths without blanks, or one name."
+        )
+    return list(dict.fromkeys(pairs))
+
+
+def _is_pair(words: list[str]) -> bool:
+    endings = [pathlib.PurePath(word).suffix.lower() for word in words]
+    return len(words) == 2 and endings[0] in paired.IMAGE_ENDINGS and endings[1] in masks.ENDINGS
+
+
+def _pairs_of_lines(
+    root: pathlib.Path, lines: list[tuple[str, str]], found: faults.Faults
+) -> tuple[paired.Pair, ...]:
+    """Returns the pairs; paths start at the root, with or without a slash before them."""
+    pairs = {}
+    for name, line in zip(_ids([image for image, _ in lines]), lines, strict=True):
+        image, mask = (root / path.lstrip("/") for path in line)
+        missing = [file for file in (image, mask) if not file.is_file()]
+        for file in missing:
+            found.add(paired.LISTED_PAIR, file)
+        if name in pairs:
+            found.add(paired.TWICE, image)
+        elif not missing:
+            pairs[name] = paired.Pair(name, image, mask)
+    return tuple(pairs.values())
+
+
+def _ids(images: list[str]) -> list[str]:
+    """Returns the images' names without ending or, where two are equal, their paths."""
+    paths = [pathlib.PurePosixPath(image.lstrip("/")) for image in images]
+    names = [path.stem for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return ["_".join(path.with_suffix("").parts) for path in paths]
 
 
 def _divide(wanted, known, pairs) -> _Choice:
@@ -222,7 +348,7 @@ def _divide(wanted, known, pairs) -> _Choice:
 
     The hash is SHA-256, so that the same names are divided alike everywhere and at any time.
     """
-    if len(pairs) < 2:
+    if len(pairs) == 1:
         raise DatasetError(
             f"There is one image only ({pairs[0].image}): one to train on and one to measure on "
             "are needed."

@@ -1,30 +1,28 @@
-"""Data sets made of image files and mask files: finding the pairs, reading and checking each one.
-
-Masks are read as indices (the colours of a palette PNG mean nothing). Faults are collected, and
-become one DatasetError with up to ten file names a kind, which says what to do.
-"""
+"""Data sets of image files and mask files: finding the pairs, reading and checking each one."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from pipelines import datasets
-from pipelines.builders import records
+from pipelines.builders import faults, masks, readings, records
 
-VOID = datasets.VOID
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+UNLABELLED_SPLIT = "test"
+"""The split that may come without masks, as those of VOC's and Cityscapes' servers do."""
+
 # Formats by content, in Pillow's words, whose bytes are kept; MPO is a JPEG of some cameras.
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG")
-_INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+_ORIENTATION = 0x0112  # EXIF tag
 # All that Pillow raises on damaged files (and beyond its bound on pixels), and TensorFlow.
 _DAMAGED = (
     OSError,
@@ -37,200 +35,144 @@ _DAMAGED = (
     tf.errors.InvalidArgumentError,
 )
 
-# Kinds of fault: {names} becomes the files at fault.
-_ENDING = (
-    "file of a kind that is not read here: {names}. Images may end in "
-    f"{' '.join(IMAGE_ENDINGS)}, masks in {' '.join(MASK_ENDINGS)} (a JPEG would blur class ids). "
-    "Convert these files, or move them elsewhere."
+ENDING = faults.Kind(
+    "file of a kind that is not read here",
+    f"Images may end in {' '.join(IMAGE_ENDINGS)}, masks in {' '.join(masks.ENDINGS)} (a JPEG "
+    "would blur class ids). Convert these files, or move them elsewhere.",
 )
-_TWICE = (
-    "two files of one name: {names}. Files pair by their name without ending: rename or remove one."
+TWICE = faults.Kind(
+    "two files of one name", "Files pair by their name without ending: rename or remove one."
 )
-_NO_MASK = (
-    "image without a mask: {names}. A mask has its image's name and another ending (a.jpg, a.png): "
-    "add the mask, rename it, or remove the image."
+NO_MASK = faults.Kind(
+    "image without a mask",
+    "A mask has its image's name and another ending (a.jpg, a.png): add the mask, rename it, or "
+    "remove the image.",
 )
-_NO_IMAGE = "mask without an image: {names}. Add the image, or remove the mask."
-_LISTED = (
-    "name on a list without an image file: {names}. Add the image, or take the name off the list "
-    "(one name a line, without folder and ending)."
+NO_IMAGE = faults.Kind("mask without an image", "Add the image, or remove the mask.")
+LISTED = faults.Kind(
+    "name on a list without an image file",
+    "Add the image, or take the name off the list (one name a line, without folder and ending).",
 )
-_SIZES = (
-    "image and mask of different size (height x width): {names}. "
-    "A mask needs its image's size; resize masks with nearest neighbour, never bilinear."
+LISTED_PAIR = faults.Kind(
+    "line 'image mask' of a list that names a missing file",
+    "Paths start at the data set's folder: correct them, or add the files.",
 )
-_DEEP = (
-    "image with more than 8 bits a grey value: {names}. Choose the range of values that matters "
-    "and save it as 8 bits; a choice made here would be a guess."
+EMPTY = faults.Kind(
+    "split without any pair of image and mask",
+    "Each split needs images and their masks: add them, or choose others with --train_split and "
+    "--eval_split.",
 )
-_COLOURED = (
-    "mask that holds colours, not class ids: {names}. Colour masks need a colour table, which is "
-    "not supported: save each pixel's class id as a grey or palette PNG, 255 for void."
+SIZES = faults.Kind(
+    "image and mask of different size (height x width)",
+    "A mask needs its image's size; resize masks with nearest neighbour, never bilinear.",
 )
-_LOSSY = "mask that is a JPEG, which blurs class ids: {names}. Save masks as PNG from their source."
-_BINARY = (
-    "data set whose masks hold {names} and 255 only: a binary mask? 255 is void, so class 1 has no "
-    "pixel. Write 1 instead of 255."
+TURNED = faults.Kind(
+    "image that its EXIF data turn by a quarter, with a mask made for the turned image",
+    "Nothing is turned here: save the images upright (Pillow: ImageOps.exif_transpose).",
+)
+DEEP = faults.Kind(
+    "image with more than 8 bits a grey value",
+    "Choose the range of values that matters and save it as 8 bits; a choice made here would be a "
+    "guess.",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image file and its mask file."""
+    """An image file and its mask file; None where the split has no labels."""
 
     id: str
     image: pathlib.Path
-    mask: pathlib.Path
+    mask: pathlib.Path | None
 
 
-class Faults:
-    """Faulty files by kind; a kind is the sentence that explains it, with {names} in it."""
+@dataclasses.dataclass(frozen=True)
+class DecodedImage:
+    """An image, decoded in full.
 
-    def __init__(self):
-        self._names: dict[str, list[str]] = {}
+    Attributes:
+        kept: the file itself if TensorFlow can decode it, otherwise PNG bytes of it.
+        pixels: uint8 [height, width, 3], RGB.
+        orientation: by its EXIF data, 1 to 8; 1 is upright. The pixels are as stored.
+    """
 
-    def add(self, kind: str, name: object) -> None:
-        """Notes one file."""
-        self._names.setdefault(kind, []).append(str(name))
-
-    def check(self, where: str) -> None:
-        """Raises one DatasetError that lists all faults, if there are any."""
-        lines = [
-            f"{len(names)} x {kind.format(names=records.named(names))}"
-            for kind, names in self._names.items()
-        ]
-        if lines:
-            raise datasets.DatasetError(f"{where}: " + "\n".join(lines))
+    kept: pathlib.Path | bytes
+    pixels: np.ndarray
+    orientation: int
 
 
-class _WrongKindError(Exception):
-    """A file that is whole but not usable; holds the kind of fault."""
+def read(pair: Pair, rule: masks.MaskRule) -> readings.Reading:
+    """Reads and checks an image and its mask; what is wrong stands in the result."""
+    image, image_problem = _attempt(read_image, pair.image)
+    if pair.mask is None:
+        mask, mask_problem = _all_void(image), None
+    else:
+        mask, mask_problem = _attempt(lambda file: masks.read(file, rule), pair.mask)
+    problems = [problem for problem in (image_problem, mask_problem) if problem is not None]
+    found = [problem for problem in problems if isinstance(problem, tuple)]
+    sample = None
+    if image is not None and mask is not None:
+        if mask.ids.shape != image.pixels.shape[:2]:
+            found.append(_size_fault(pair, image, mask))
+        elif not mask.wrong and not mask.unknown:
+            sample = readings.Sample(pair.id, image.kept, mask.ids)
+    return readings.Reading(
+        id=pair.id,
+        sample=sample,
+        pixels=None if image is None else image.pixels,
+        mask=None if pair.mask is None else mask,
+        image_file=str(pair.image),
+        mask_file="" if pair.mask is None else str(pair.mask),
+        found=tuple(found),
+        unreadable=tuple(problem for problem in problems if isinstance(problem, str)),
+        orientation=1 if image is None else image.orientation,
+    )
 
 
-class PairedBuilder(records.RecordsBuilder, skip_registration=True):
-    """Reads pairs (`plan.splits`: tuple of Pair by split) and checks each of them."""
+def _attempt(function: Callable, file: pathlib.Path):
+    """Returns function(file) and None; or None and (kind, file), or what makes it unreadable."""
+    try:
+        return function(file), None
+    except faults.WrongKindError as wrong:
+        return None, (wrong.kind, str(file))
+    except _DAMAGED as error:
+        return None, f"{file} ({_reason(error)})"
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self._faults = Faults()
-        self._values: set[int] = set()  # over all masks
-        self._out_of_range: list[pathlib.Path] = []
 
-    def samples(self, split: str) -> Iterator[records.Sample]:
-        """Yields the pairs of a split that are free of faults."""
-        num_yielded = 0
-        for pair in self.builder_config.plan.splits[split]:
-            sample = self._read(pair)
-            if sample is not None:
-                num_yielded += 1
-                yield sample
-        if not num_yielded:
-            # TFDS cannot write an empty split: this is the end, so name the other faults too.
-            splits = list(self.builder_config.plan.splits)
-            for later in splits[splits.index(split) + 1 :]:
-                for pair in self.builder_config.plan.splits[later]:
-                    self._read(pair)
-            self.check()
-            raise datasets.DatasetError(
-                f"Split '{split}' has no readable image; left out were "
-                f"{records.named(self.index.unreadable)}. Restore these files."
-            )
-
-    def check(self) -> None:
-        """Raises one DatasetError for all that was found."""
-        spec = self.builder_config.plan.spec
-        kind = value_fault(self._values, spec.num_classes)
-        for file in self._out_of_range:
-            self._faults.add(kind, file)
-        if self._values == {0, VOID} and spec.num_classes > 1:
-            self._faults.add(_BINARY, 0)
-        self._faults.check(f"Data set '{spec.name}'")
-        records.check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
-
-    def _read(self, pair: Pair) -> records.Sample | None:
-        file = pair.image
-        try:
-            image, size = read_image(file)
-            file = pair.mask
-            mask = read_mask(file)
-        except _WrongKindError as wrong:
-            self._faults.add(str(wrong), file)
-            return None
-        except _DAMAGED as error:
-            self.index.unreadable.append(f"{file} ({_reason(error)})")
-            return None
-        return self._sample(pair, image, size, mask)
-
-    def _sample(self, pair, image, size, mask) -> records.Sample | None:
-        values = np.unique(mask)
-        self._values.update(values.tolist())
-        num_classes = self.builder_config.plan.spec.num_classes
-        if mask.shape != size:
-            sizes = " and ".join(f"{height}x{width}" for height, width in (size, mask.shape))
-            self._faults.add(_SIZES, f"{pair.image} and {pair.mask} ({sizes})")
-        elif not np.isin(values, [*range(num_classes), VOID]).all():
-            self._out_of_range.append(pair.mask)
-        else:
-            return records.Sample(pair.id, image, mask.astype(np.uint8))
+def _all_void(image: DecodedImage | None) -> masks.Mask | None:
+    if image is None:
         return None
+    return masks.Mask(np.full(image.pixels.shape[:2], datasets.VOID, np.uint8))
 
 
-def read_image(file: pathlib.Path) -> tuple[pathlib.Path | bytes, tuple[int, int]]:
+def _size_fault(pair: Pair, image: DecodedImage, mask: masks.Mask) -> tuple[faults.Kind, str]:
+    sizes = (image.pixels.shape[:2], mask.ids.shape)
+    is_turned = image.orientation >= 5 and sizes[0] == sizes[1][::-1]
+    text = " and ".join(f"{height}x{width}" for height, width in sizes)
+    return TURNED if is_turned else SIZES, f"{pair.image} and {pair.mask} ({text})"
+
+
+def read_image(file: pathlib.Path) -> DecodedImage:
     """Decodes an image in full, with Pillow and with TensorFlow, which is the stricter one.
 
-    Returns:
-        The file itself if TensorFlow can decode it, otherwise PNG bytes of it; and (height, width).
-
     Raises:
-        _WrongKindError or one of _DAMAGED.
+        WrongKindError or one of _DAMAGED.
     """
     content = file.read_bytes()
     kept: pathlib.Path | bytes = file
     with Image.open(file) as image:
         if image.mode in _DEEP_MODES:
-            raise _WrongKindError(_DEEP)
+            raise faults.WrongKindError(DEEP)
         image.load()
-        size = (image.height, image.width)
+        size, orientation = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
         if image.format not in _KEPT_FORMATS:
             if getattr(image, "n_frames", 1) > 1:
                 raise ValueError("holds several pages")
             kept = content = records.encode_png(np.asarray(image.convert("RGB")))
-    decoded = tf.io.decode_image(content, channels=3, expand_animations=False)
-    if tuple(decoded.shape[:2]) != size:
-        raise ValueError(f"decoders disagree on its size: {size} and {tuple(decoded.shape[:2])}")
-    return kept, size
-
-
-def read_mask(file: pathlib.Path) -> np.ndarray:
-    """Reads a mask's indices, integers [height, width]; not yet checked against the classes.
-
-    Raises:
-        _WrongKindError or one of _DAMAGED.
-    """
-    with Image.open(file) as mask:
-        if mask.format in ("JPEG", "MPO"):
-            raise _WrongKindError(_LOSSY)
-        if mask.mode not in _INDEX_MODES:
-            raise _WrongKindError(_COLOURED)
-        pixels = np.asarray(mask)
-    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-
-
-def value_fault(values: Iterable[int], num_classes: int) -> str:
-    """Returns the kind of fault for masks that hold `values`, some of them no class id."""
-    wrong = sorted(set(values) - {*range(num_classes), VOID})
-    seen = (
-        f"{wrong[0]} to {wrong[-1]} seen" if len(wrong) > 1 else f"{wrong[0] if wrong else ''} seen"
-    )
-    hint = "Correct the masks or the list of classes."
-    if num_classes == 19 and wrong and wrong[0] >= 19 and wrong[-1] <= 33:  # as in Cityscapes
-        hint = "These look like labelIds, trainIds are needed (*_labelTrainIds.png)."
-    elif wrong == [num_classes] and 0 not in values:
-        hint = "The ids seem to start at 1: the first class is 0."
-    return (
-        f"mask with values outside the classes, {seen} where 0 to {num_classes - 1} and {VOID} "
-        f"(void) are allowed: {{names}}. {hint}"
-    )
+    decoded = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
+    if decoded.shape[:2] != size:
+        raise ValueError(f"decoders disagree on its size: {size} and {decoded.shape[:2]}")
+    return DecodedImage(kept, decoded, orientation if orientation in range(1, 9) else 1)
 
 
 def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> pathlib.Path:
@@ -249,47 +191,107 @@ def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> p
     return folder
 
 
-def files_by_stem(folder: pathlib.Path, endings: Iterable[str], faults: Faults) -> dict:
+def files_by_stem(
+    folder: pathlib.Path, endings: Iterable[str], found: faults.Faults
+) -> dict[str, pathlib.Path]:
     """Returns the folder's files by name without ending; hidden files and folders are left out."""
-    found: dict[str, pathlib.Path] = {}
+    files: dict[str, pathlib.Path] = {}
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or file.is_dir():
             continue
         if file.suffix.lower() not in endings:
-            faults.add(_ENDING, file)
-        elif file.stem in found:
-            faults.add(_TWICE, f"{found[file.stem]} and {file.name}")
+            found.add(ENDING, file)
+        elif file.stem in files:
+            found.add(TWICE, f"{files[file.stem]} and {file.name}")
         else:
-            found[file.stem] = file
-    return found
+            files[file.stem] = file
+    return files
 
 
-def pair_all(images: Mapping, masks: Mapping, faults: Faults) -> tuple[Pair, ...]:
-    """Pairs all images with all masks, in the order of their names."""
-    for stem in sorted(masks.keys() - images.keys()):
-        faults.add(_NO_IMAGE, masks[stem])
-    return pair_listed(sorted(images), images, masks, faults)
+def pair_all(
+    image_files: Mapping, mask_files: Mapping, found: faults.Faults, split: str | None = None
+) -> tuple[Pair, ...]:
+    """Pairs all images with all masks, in the order of their names; see `pair_listed`."""
+    for stem in sorted(mask_files.keys() - image_files.keys()):
+        found.add(NO_IMAGE, mask_files[stem])
+    return pair_listed(sorted(image_files), image_files, mask_files, found, split)
 
 
 def pair_listed(
-    ids: Iterable[str], images: Mapping, masks: Mapping, faults: Faults
+    ids: Iterable[str],
+    image_files: Mapping,
+    mask_files: Mapping,
+    found: faults.Faults,
+    split: str | None = None,
 ) -> tuple[Pair, ...]:
-    """Pairs the images of a list with their masks, in the list's order."""
+    """Pairs the images of a list with their masks, in the list's order.
+
+    Args:
+        split: in UNLABELLED_SPLIT it is no fault if no image at all has a mask.
+    """
+    ids = tuple(ids)
+    has_labels = split != UNLABELLED_SPLIT or any(stem in mask_files for stem in ids)
     pairs = []
     for stem in ids:
-        if stem not in images:
-            faults.add(_LISTED, stem)
-        elif stem not in masks:
-            faults.add(_NO_MASK, images[stem])
+        if stem not in image_files:
+            found.add(LISTED, f"{stem} (split '{split}')" if split else stem)
+        elif has_labels and stem not in mask_files:
+            found.add(NO_MASK, image_files[stem])
         else:
-            pairs.append(Pair(stem, images[stem], masks[stem]))
+            pairs.append(Pair(stem, image_files[stem], mask_files.get(stem)))
     return tuple(pairs)
 
 
 def read_list(file: pathlib.Path) -> tuple[str, ...]:
-    """Reads the names of a list file: the first word of each line, each name once."""
+    """Reads the names of a list file: the first word of each line, each name once.
+
+    An image's ending is cut off: the M&M release's lists have it.
+    """
     lines = (line.split() for line in file.read_text(encoding="utf-8-sig").splitlines())
-    return tuple(dict.fromkeys(words[0] for words in lines if words))
+    return tuple(dict.fromkeys(_without_ending(words[0]) for words in lines if words))
+
+
+def _without_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem if f"{dot}{ending}".lower() in IMAGE_ENDINGS else name
+
+
+def plan(
+    spec: datasets.DatasetSpec,
+    builder: type[records.RecordsBuilder],
+    rule: masks.MaskRule,
+    splits: Mapping[str, tuple[Pair, ...]],
+    train_split: str,
+    eval_split: str,
+    found: faults.Faults,
+    messages: tuple[str, ...] = (),
+) -> records.Plan:
+    """Returns the plan of a data set of pairs; a split without pairs becomes a fault."""
+    for split, pairs in splits.items():
+        if not pairs:
+            found.add(EMPTY, f"'{split}'")
+    return records.Plan(
+        spec=spec,
+        builder=builder,
+        splits=dict(splits),
+        read=functools.partial(read, rule=rule),
+        rule=rule,
+        train_split=train_split,
+        eval_split=eval_split,
+        fingerprint=fingerprint(splits),
+        messages=messages,
+        found=found,
+    )
+
+
+def size_message(split: str, num_images: int, num_official: int) -> str:
+    """Returns a sentence for the log if a split is not as large as the official one, or ""."""
+    if num_images == num_official:
+        return ""
+    return (
+        f"Split '{split}' has {num_images:,} images, the official one {num_official:,}: figures do "
+        "not compare with published ones."
+    )
 
 
 def fingerprint(splits: Mapping[str, Iterable[Pair]]) -> str:
@@ -297,7 +299,7 @@ def fingerprint(splits: Mapping[str, Iterable[Pair]]) -> str:
     lines = []
     for split, pairs in splits.items():
         for pair in pairs:
-            stats = [file.stat() for file in (pair.image, pair.mask)]
+            stats = [file.stat() for file in (pair.image, pair.mask) if file is not None]
             lines.append(repr((split, pair, [(s.st_size, s.st_mtime_ns) for s in stats])))
     return "\n".join(lines)
 

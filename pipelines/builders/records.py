@@ -1,11 +1,11 @@
 """The TFDS builder behind every data set: records, index masks, an index file, and their cache.
 
-A builder yields `Sample`s in order. The bytes of each image and a grey PNG of its class ids go into
-the TFDS records; the PNG also stands beside them as a file, so that any image can be read by its
-number. All is generated in a temporary folder that is renamed at the end: never half-written.
+A builder reads the items of a plan in order. The bytes of each image and a grey PNG of its class
+ids go into the TFDS records; the PNG also stands beside them as a file, so that any image can be
+read by its number. All is generated in a temporary folder that is renamed at the end: never
+half-written.
 """
 
-import abc
 import contextlib
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ import pathlib
 import random
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -25,25 +25,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from pipelines import datasets
+from pipelines.builders import faults, masks, readings
 
 # Part of each cache key: raise it when the records or the checks change.
-CODE_VERSION = 1
+CODE_VERSION = 2
 _INDEX_FILE = "index.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """One image on its way into the records.
-
-    Attributes:
-        id: the image's name, unique in its split.
-        image: path of a JPEG or PNG file, or the bytes of a PNG that the builder is to write.
-        label: uint8 [height, width], class ids, 255 = void.
-    """
-
-    id: str
-    image: pathlib.Path | bytes
-    label: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,21 +69,27 @@ class Plan:
 
     Attributes:
         spec: its facts.
-        builder: the class that reads it.
-        splits: by split name, what the builder's `samples` takes.
+        builder: the TFDS builder, whose name the records' folder has.
+        splits: by split name, the items of the split, one an image.
+        read: reads an item; safe to call from several threads.
+        rule: what the values in the masks mean.
         train_split: name of the split to train on.
         eval_split: name of the split to measure on.
         fingerprint: text that changes whenever the records must be written anew.
         messages: plain sentences for the log.
+        found: what is wrong already, before any file is read.
     """
 
     spec: datasets.DatasetSpec
     builder: type["RecordsBuilder"]
-    splits: dict
+    splits: dict[str, Sequence]
+    read: Callable[[object], readings.Reading]
+    rule: masks.MaskRule
     train_split: str
     eval_split: str
     fingerprint: str
     messages: tuple[str, ...] = ()
+    found: faults.Faults = dataclasses.field(default_factory=faults.Faults)
 
     def __post_init__(self):
         for split in self.splits:
@@ -110,7 +102,7 @@ class Plan:
     @property
     def key(self) -> str:
         """Name of the cache folder: a hash of all that the records depend on."""
-        facts = (self.fingerprint, self.spec.class_names, list(self.splits), CODE_VERSION)
+        facts = (self.fingerprint, self.rule, list(self.splits), CODE_VERSION)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -133,13 +125,34 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.index = Index()
+        self._inspection = readings.Inspection(self.builder_config.plan.rule)
 
-    @abc.abstractmethod
-    def samples(self, split: str) -> Iterator[Sample]:
-        """Yields the samples of a split; may note damaged files in `self.index.unreadable`."""
+    def _samples(self, split: str) -> Iterator[readings.Sample]:
+        """Yields the samples of a split that are free of faults."""
+        plan, num_yielded = self.builder_config.plan, 0
+        for item in plan.splits[split]:
+            reading = plan.read(item)
+            self._inspection.add(reading)
+            if reading.sample is not None:
+                num_yielded += 1
+                yield reading.sample
+        if not num_yielded:
+            # TFDS cannot write an empty split: this is the end, so name the other faults too.
+            splits = list(plan.splits)
+            for later in splits[splits.index(split) + 1 :]:
+                for item in plan.splits[later]:
+                    self._inspection.add(plan.read(item))
+            self._check()
+            raise datasets.DatasetError(
+                f"Split '{split}' has no readable image; left out were "
+                f"{faults.named(self._inspection.unreadable)}. Restore these files."
+            )
 
-    def check(self) -> None:
-        """Called when all samples were yielded; raises DatasetError if they cannot be used."""
+    def _check(self) -> None:
+        """Raises one DatasetError for all that was found."""
+        self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
+        self.index.unreadable = self._inspection.unreadable
+        check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -159,17 +172,17 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split):
         entries = self.index.splits[split] = []
-        for number, sample in enumerate(self.samples(split)):
+        for number, sample in enumerate(self._samples(split)):
             entry = self._write(split, sample)
             entries.append(entry)
             image, label = self.data_path / entry.image, self.data_path / entry.label
             yield number, {"image": image, "label": label, "id": sample.id}
         # TFDS generates the splits in turn, so at the end of the last one all files were seen.
         if len(self.index.splits) == len(self.builder_config.plan.splits):
-            self.check()
+            self._check()
             self.index.save(pathlib.Path(self.data_path) / _INDEX_FILE)
 
-    def _write(self, split: str, sample: Sample) -> Entry:
+    def _write(self, split: str, sample: readings.Sample) -> Entry:
         folder = pathlib.Path(self.data_path)  # the temporary one, while TFDS generates
         image, label = str(sample.image), f"labels/{split}/{sample.id}.png"
         if isinstance(sample.image, bytes):
@@ -189,6 +202,7 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
     Raises:
         DatasetError: if the files are at fault; nothing is left behind then.
     """
+    plan.found.check(f"Data set '{plan.spec.name}'")
     config = PlanConfig(name=plan.key, plan=plan, max_unreadable=max_unreadable)
     # Read here because TFDS reads the variable once only, when it is imported.
     with _quiet():
@@ -212,9 +226,9 @@ def check_unreadable(unreadable: list[str], max_unreadable: int) -> None:
     """Raises DatasetError if more files are damaged than may be left out."""
     if len(unreadable) > max_unreadable:
         raise datasets.DatasetError(
-            f"{len(unreadable)} unreadable, {max_unreadable} tolerated: {named(unreadable)}. "
-            "Restore or remove these files (image and mask), or raise max_unreadable to leave them "
-            "out."
+            f"{len(unreadable)} unreadable, {max_unreadable} tolerated: "
+            f"{faults.named(unreadable)}. Restore or remove these files (image and mask), or raise "
+            "max_unreadable to leave them out."
         )
 
 
@@ -225,12 +239,6 @@ def unknown_split(split: str, known: tuple[str, ...], where: str) -> datasets.Da
         f"No split '{split}' {where}; {there}.{datasets.suggest(split, known)} "
         "Choose with --train_split and --eval_split."
     )
-
-
-def named(items: list[str], limit: int = 10) -> str:
-    """Returns up to `limit` items as text, and how many more there are."""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return "; ".join(items[:limit]) + more
 
 
 def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset:

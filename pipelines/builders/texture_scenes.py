@@ -8,12 +8,11 @@ pixels use only arithmetic that is exact everywhere (no sine): they are the same
 
 import dataclasses
 import os
-from collections.abc import Iterator
 
 import numpy as np
 
 from pipelines import datasets
-from pipelines.builders import records
+from pipelines.builders import masks, readings, records
 
 _NUM_IMAGES = {"train": 300, "val": 80}
 _SEEDS = {"train": 1, "val": 2}
@@ -46,12 +45,6 @@ SPEC = datasets.DatasetSpec(
 class TextureScenes(records.RecordsBuilder, skip_registration=True):
     """Generated scenes of textured objects."""
 
-    def samples(self, split: str) -> Iterator[records.Sample]:
-        """Yields the scenes of a split."""
-        for number in self.builder_config.plan.splits[split]:
-            image, label = scene(_SEEDS[split], number)
-            yield records.Sample(f"{split}_{number:04d}", records.encode_png(image), label)
-
 
 def plan(
     data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
@@ -65,12 +58,26 @@ def plan(
     return records.Plan(
         spec=SPEC,
         builder=TextureScenes,
-        splits={split: range(_NUM_IMAGES[split]) for split in dict.fromkeys(wanted)},
+        splits={split: _items(split) for split in dict.fromkeys(wanted)},
+        read=_read,
+        rule=masks.consecutive(CLASS_NAMES),
         train_split=wanted[0],
         eval_split=wanted[1],
         fingerprint=repr((_NUM_IMAGES, _SEEDS, _SIZES)),
         messages=() if data_dir is None else (unused,),
     )
+
+
+def _items(split: str) -> list[tuple[str, int]]:
+    return [(split, number) for number in range(_NUM_IMAGES[split])]
+
+
+def _read(item: tuple[str, int]) -> readings.Reading:
+    split, number = item
+    image, label = scene(_SEEDS[split], number)
+    name = f"{split}_{number:04d}"
+    sample = readings.Sample(name, records.encode_png(image), label)
+    return readings.Reading(name, sample, image, masks.Mask(label), name, name)
 
 
 def scene(seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:

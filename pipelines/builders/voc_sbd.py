@@ -1,10 +1,14 @@
-"""PASCAL VOC2012 with SBD's masks, from an existing VOC development kit; nothing is downloaded."""
+"""PASCAL VOC2012 with SBD's masks, from an existing development kit or from the official addresses.
+
+SBD's masks are those of SegmentationClassAug, a folder of PNGs that many projects pass on, or SBD's
+own .mat files.
+"""
 
 import os
 import pathlib
 
 from pipelines import datasets
-from pipelines.builders import paired, records
+from pipelines.builders import downloads, faults, masks, paired, records
 
 DatasetError = datasets.DatasetError
 
@@ -42,34 +46,79 @@ SPEC = datasets.DatasetSpec(
         "photographs under Flickr's terms of use, for research."
     ),
 )
+_ARCHIVES = (
+    # Checksums as in torchvision, datasets/voc.py and datasets/sbd.py: the sites publish none.
+    downloads.Archive(
+        url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        md5="6cd6e144f989b92b3379bac3b3de84fd",
+        keep=(
+            "VOCdevkit/VOC2012/ImageSets/Segmentation/",
+            "VOCdevkit/VOC2012/JPEGImages/",
+            "VOCdevkit/VOC2012/SegmentationClass/",
+        ),
+        num_bytes=4_000_000_000,
+    ),
+    downloads.Archive(
+        url=(
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+            "semantic_contours/benchmark.tgz"
+        ),
+        md5="82b4d87ceb2ed10f6038a1cba92111cb",
+        keep=("benchmark_RELEASE/dataset/cls/",),
+        num_bytes=1_600_000_000,
+    ),
+)
 # Where VOC2012 may lie below --data_dir: it is the folder itself, in the kit, or the kit's parent.
 _PLACES = ("", "VOC2012", "VOCdevkit/VOC2012")
+_SBD = "benchmark_RELEASE/dataset/cls"
+_AUGMENTED = "SegmentationClassAug"
+_OWN = "SegmentationClass"
+# VOC2012's own splits; trainaug is train and all of SBD's images that are not in val.
+_NUM_IMAGES = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456}
+_ADVICE = "Give the VOCdevkit folder or its parent."
 
 
-class VocSbd(paired.PairedBuilder, skip_registration=True):
+class VocSbd(records.RecordsBuilder, skip_registration=True):
     """VOC2012's photographs with VOC's and SBD's masks."""
 
 
 def plan(
     data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
 ) -> records.Plan:
-    """Finds VOC2012; the usual splits are trainaug (train and SBD) and val; see `datasets.load`."""
-    root = _find(data_dir)
-    train, eval_ = train_split or "trainaug", eval_split or "val"
-    images, masks = _files(root)
-    splits = {split: _pairs(root, split, images, masks) for split in dict.fromkeys((train, eval_))}
-    return records.Plan(
-        spec=SPEC,
-        builder=VocSbd,
-        splits=splits,
-        train_split=train,
-        eval_split=eval_,
-        fingerprint=paired.fingerprint(splits),
-    )
+    """Finds VOC2012; the usual splits are trainaug (train and SBD) and val; see `datasets.load`.
+
+    Without data_dir it is fetched from the official addresses, unless that happened already. The
+    split test has no labels; its images come from VOC's evaluation server.
+    """
+    given = _given(data_dir)
+    root = _find(given)
+    wanted = (train_split or "trainaug", eval_split or "val")
+    found = faults.Faults()
+    images = paired.files_by_stem(root / "JPEGImages", paired.IMAGE_ENDINGS, found)
+    own, sbd = _masks_of(root / _OWN, found), _masks_of(_sbd_folder(root, given), found)
+    # VOC's own masks go first: figures are measured on them. SegmentationClassAug holds the same
+    # ones for VOC's images, SBD's own are others, without borders.
+    mask_files = sbd | own
+    splits = {
+        split: paired.pair_listed(_ids(root, split, sbd), images, mask_files, found, split)
+        for split in dict.fromkeys(wanted)
+    }
+    lines = [
+        paired.size_message(s, len(splits[s]), _NUM_IMAGES.get(s, len(splits[s]))) for s in splits
+    ]
+    messages = tuple(line for line in lines if line)
+    return paired.plan(SPEC, VocSbd, _rule(), splits, *wanted, found, messages)
 
 
-def _find(data_dir: str | os.PathLike | None) -> pathlib.Path:
-    given = paired.data_folder(data_dir, "voc_sbd", "Give the VOCdevkit folder or its parent.")
+def _given(data_dir: str | os.PathLike | None) -> pathlib.Path:
+    if data_dir is not None:
+        return paired.data_folder(data_dir, "voc_sbd", _ADVICE)
+    folder = downloads.default_folder("voc_sbd")
+    downloads.provide(_ARCHIVES, folder)
+    return folder
+
+
+def _find(given: pathlib.Path) -> pathlib.Path:
     for place in _PLACES:
         if (given / place / "JPEGImages").is_dir():
             return given / place
@@ -79,29 +128,40 @@ def _find(data_dir: str | os.PathLike | None) -> pathlib.Path:
     )
 
 
-def _files(root: pathlib.Path) -> tuple[dict, dict]:
-    """Returns image and mask files by name; an augmented mask goes before VOC's own."""
-    faults = paired.Faults()
-    images = paired.files_by_stem(root / "JPEGImages", paired.IMAGE_ENDINGS, faults)
-    masks: dict[str, pathlib.Path] = {}
-    for folder in ("SegmentationClass", "SegmentationClassAug"):
-        if (root / folder).is_dir():
-            masks |= paired.files_by_stem(root / folder, paired.MASK_ENDINGS, faults)
-    faults.check(f"Data set 'voc_sbd', {root}")
-    return images, masks
+def _rule() -> masks.MaskRule:
+    """Masks by index; masks that were saved as colours are decoded by VOC's own colour map."""
+    void_colour = datasets.voc_colours(256)[datasets.VOID]
+    colours = (*((c, k) for k, c in enumerate(SPEC.colours)), (void_colour, datasets.VOID))
+    return masks.consecutive(SPEC.class_names, colours=colours)
 
 
-def _pairs(root: pathlib.Path, split: str, images: dict, masks: dict) -> tuple[paired.Pair, ...]:
+def _sbd_folder(root: pathlib.Path, given: pathlib.Path) -> pathlib.Path | None:
+    """Returns the folder of SBD's masks, as PNGs or else as .mat files."""
+    bases = (given, root, *root.parents[:2])
+    places = (root / _AUGMENTED, *(base / _SBD for base in bases))
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _masks_of(folder: pathlib.Path | None, found: faults.Faults) -> dict[str, pathlib.Path]:
+    if folder is None or not folder.is_dir():
+        return {}
+    return paired.files_by_stem(folder, (*masks.ENDINGS, ".mat"), found)
+
+
+def _ids(root: pathlib.Path, split: str, sbd: dict[str, pathlib.Path]) -> tuple[str, ...]:
+    """Returns a split's names from its list; those of trainaug also without one."""
     lists = root / "ImageSets" / "Segmentation"
     file = lists / f"{split}.txt"
-    if not file.exists():
-        known = tuple(sorted(path.stem for path in lists.glob("*.txt")))
-        raise records.unknown_split(split, known, f"in {lists}")
-    faults = paired.Faults()
-    pairs = paired.pair_listed(paired.read_list(file), images, masks, faults)
-    faults.check(f"Data set 'voc_sbd', list {file}")
-    if not pairs:
+    if file.exists():
+        return paired.read_list(file)
+    if split != "trainaug":
+        known = sorted({path.stem for path in lists.glob("*.txt")} | {"trainaug"})
+        raise records.unknown_split(split, tuple(known), f"in {lists}")
+    train, val = (_ids(root, part, sbd) for part in ("train", "val"))
+    if not sbd:
         raise DatasetError(
-            f"No images: {file} names none. Write one image name a line, without ending."
+            f"Split 'trainaug' needs SBD's masks, and there are none: neither {root / _AUGMENTED} "
+            f"nor {root.parent.parent / _SBD}. Unpack {_ARCHIVES[1].url} beside VOCdevkit, or "
+            "train on VOC's own masks with --train_split=train."
         )
-    return pairs
+    return (*train, *sorted(sbd.keys() - {*train, *val}))

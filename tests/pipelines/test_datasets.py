@@ -23,7 +23,7 @@ def data_dir():
 
 
 def test_names():
-    assert datasets.names() == ("camvid", "folder", "texture_scenes", "voc_sbd")
+    assert datasets.names() == ("camvid", "cityscapes", "folder", "texture_scenes", "voc_sbd")
 
 
 def test_unknown_name_gets_suggestions():

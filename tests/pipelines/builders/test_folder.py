@@ -220,7 +220,7 @@ def test_no_images(folder):
     for kind in ("images", "masks"):
         shutil.rmtree(folder / kind / "val")
         (folder / kind / "val").mkdir()
-    fails(folder, "No images", folder / "images" / "val")
+    fails(folder, "split without any pair of image and mask: 'val'", "--eval_split")
 
 
 def test_image_without_mask_and_mask_without_image(folder):
@@ -274,7 +274,7 @@ def test_masks_of_0_and_255_only_look_binary(folder, write_pair):
 
 
 def test_colour_masks_and_jpeg_masks(folder):
-    Image.new("RGB", (32, 24)).save(folder / "masks" / "train" / "a.png")
+    Image.new("RGB", (32, 24), (0, 0, 1)).save(folder / "masks" / "train" / "a.png")
     Image.new("L", (32, 24)).save(folder / "masks" / "train" / "b.png", format="JPEG")
     fails(folder, "holds colours", "colour table", "a.png", "is a JPEG", "b.png")
 
@@ -336,3 +336,147 @@ def test_camvid_is_found_in_its_parent_and_keeps_its_facts(tmp_path, write_pair)
         datasets.load("camvid", tmp_path)
     with pytest.raises(datasets.DatasetError, match="No CamVid in"):
         datasets.load("camvid", tmp_path / "camvid" / "masks")
+
+
+# Void, colours, lists and layouts
+
+
+def rewrite(file, change):
+    """Replaces a mask by what `change` makes of its values."""
+    with Image.open(file) as mask:
+        values = np.asarray(mask).copy()
+    Image.fromarray(change(values)).save(file)
+    return values
+
+
+def test_void_value_0_starts_the_classes_at_1(folder):
+    shift = np.array([1, 2] + [0] * 254, np.uint8)  # 0, 1, 255 -> 1, 2, 0
+    expected = [rewrite(file, shift.take) for file in sorted(folder.glob("masks/train/*"))]
+    for file in folder.glob("masks/val/*"):
+        rewrite(file, shift.take)
+    fails(folder, "2 seen where 0 to 1 and 255", "If 0 means void")
+    split = load(folder, void_value=0).train
+    for label, pixels_ in zip(split.label_files, expected, strict=True):
+        np.testing.assert_array_equal(pixels(label), pixels_)
+
+
+def test_void_value_is_part_of_the_cache_key(folder):
+    first = load(folder, void_value=254)
+    second = load(folder, void_value=1)  # class 1 becomes void: every class moves
+    assert first.train.records != second.train.records
+    assert {0, 255} == set(pixels(second.train.label_files[0]).flat)
+
+
+def test_void_is_not_a_class_too(folder):
+    (folder / "classes.txt").write_text("Void\nground\nthing\n")
+    with pytest.raises(datasets.DatasetError, match="names 'Void', but void_value=0"):
+        load(folder, void_value=0)
+    assert load(folder).spec.num_classes == 3
+    with pytest.raises(datasets.DatasetError, match="void_value=0 is for data set 'folder'"):
+        datasets.load("camvid", folder, void_value=0)
+
+
+def test_colour_masks_with_a_table(folder):
+    (folder / "colours.txt").write_text("thing 9 0 0\nvoid 0 0 0\nground 0 9 0\n")
+    table = np.zeros((256, 3), np.uint8)
+    table[0], table[1] = (0, 9, 0), (9, 0, 0)
+    expected = [rewrite(f, lambda v: table[v]) for f in sorted(folder.glob("masks/train/*"))]
+    split = load(folder).train
+    assert load(folder).spec.colours == ((0, 9, 0), (9, 0, 0))
+    for label, pixels_ in zip(split.label_files, expected, strict=True):
+        np.testing.assert_array_equal(pixels(label), pixels_)
+    table[0] = (0, 10, 0)
+    rewrite(folder / "masks" / "val" / "d.png", lambda v: table[v])
+    fails(folder, "not in the colour table", "closest is 'ground' (0, 9, 0)", "d.png")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("ground 1 2 3\nthing 1 2 3\n", "the colour (1, 2, 3) twice"),
+        ("ground 1 2 3\nstuff 4 5 6\n", "one for each name in classes.txt"),
+        ("ground 1 2 3\nthing 4 5 6\nstuff 7 8 9\n", "such lines of 3"),
+        ("ground 1 2 3\nthing 4 5\n", "such lines of 2"),
+    ],
+)
+def test_bad_colour_tables(folder, lines, said):
+    (folder / "colours.txt").write_text(lines)
+    fails(folder, "colours.txt", said)
+
+
+@pytest.mark.parametrize("place", [".", "ImageSets", "ImageSets/Segmentation"])
+def test_the_layout_of_vocs_kit(tmp_path, write_pair, place):
+    flat(tmp_path, write_pair, "abcd")
+    (tmp_path / "images").rename(tmp_path / "JPEGImages")
+    (tmp_path / "masks").rename(tmp_path / "SegmentationClass")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "train.txt").write_text("c.jpg\na\n")  # an ending is no harm
+    (tmp_path / place / "val.txt").write_text("b\n")
+    data = load(tmp_path)
+    assert data.train.ids == ("c", "a") and data.eval.ids == ("b",)
+
+
+def test_lists_of_images_with_their_masks(tmp_path, write_pair):
+    for folder, names in (("one", "ab"), ("two", "ac")):
+        for name in names:
+            write_pair(tmp_path / folder, name, seed=len(folder + name))
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    (tmp_path / "train.txt").write_text(
+        "/one/images/b.jpg /one/masks/b.png\none/images/a.jpg  one/masks/a.png\n\n"
+    )
+    (tmp_path / "val.txt").write_text(
+        "two/images/a.jpg two/masks/a.png\none/images/a.jpg one/masks/a.png\n"
+    )
+    data = load(tmp_path)
+    assert data.train.ids == ("b", "a")
+    assert data.eval.ids == ("two_images_a", "one_images_a")  # two of one name
+    with Image.open(tmp_path / "two" / "masks" / "a.png") as mask:
+        np.testing.assert_array_equal(pixels(data.eval.label_files[0]), mask)
+    (tmp_path / "val.txt").write_text("two/images/a.jpg two/masks/x.png\nb.jpg b.png\n")
+    fails(tmp_path, "3 x line 'image mask' of a list that names a missing file", "x.png")
+    (tmp_path / "val.txt").write_text("two/images/a.jpg two/masks/a.png\nb\n")
+    fails(tmp_path, "1 lines 'image mask' and others: b.")
+    line = "two/images/a.jpg two/masks/{}.png\n"
+    (tmp_path / "val.txt").write_text(line.format("a") + line.format("c"))
+    fails(tmp_path, "two files of one name", "two/images/a.jpg")
+
+
+def test_two_words_that_are_no_files_are_a_name(folder):
+    (folder / "train.txt").write_text("b  1\na -1\n")  # as in the lists of VOC's other tasks
+    assert load(folder).train.ids == ("b", "a")
+
+
+def test_a_test_split_may_come_without_masks(folder):
+    (folder / "images" / "val").rename(folder / "images" / "test")
+    fails(folder, "No split 'val'")
+    data = load(folder, eval_split="test")
+    assert data.eval.ids == ("d", "e") and not data.eval.is_labelled
+    assert data.eval.labelled().num_images == 0
+    (folder / "images" / "test").rename(folder / "images" / "other")
+    fails(folder, "masks/other is missing", eval_split="other")
+
+
+def test_a_test_split_cannot_be_trained_on(folder):
+    (folder / "images" / "train").rename(folder / "images" / "test")
+    fails(folder, "no mask of split 'test' has a labelled pixel", train_split="test")
+
+
+def test_an_image_that_is_turned_by_its_exif_data(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = folder / "images" / "train" / "a.jpg"
+    Image.new("RGB", (24, 32)).save(file, exif=exif)  # its mask is 24 high and 32 wide
+    fails(folder, "EXIF data turn by a quarter", "(32x24 and 24x32)", "exif_transpose")
+
+
+def test_a_damaged_image_does_not_hide_its_mask(folder):
+    (folder / "images" / "train" / "a.jpg").write_bytes(b"no")
+    Image.new("L", (32, 24), 9).save(folder / "masks" / "train" / "a.png")
+    fails(folder, "outside the classes, 9 seen", "masks/train/a.png")
+
+
+def test_segnets_own_camvid_masks_have_void_at_11(tmp_path, write_pair):
+    for split in ("train", "val"):
+        write_pair(tmp_path, "one_" + split, split, values=(0, 10, 11))
+    label = next(iter(datasets.load("camvid", tmp_path).train.examples()))["label"].numpy()
+    assert set(label.flat) == {0, 10, 255}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines import datasets
-from pipelines.builders import paired
+from pipelines.builders import masks
 
 
 def load(root):
@@ -66,7 +66,7 @@ def test_an_interrupted_build_is_not_used(folder, cache, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(paired, "read_mask", interrupt)
+        patch.setattr(masks, "read", interrupt)
         with pytest.raises(KeyboardInterrupt):
             load(folder)
     assert num_builds(cache) == 0
@@ -90,17 +90,17 @@ print(len(list(data.train.examples())), len(list(data.eval.examples())))
 
 def test_another_run_of_the_same_seed_finishes_first(folder, cache, monkeypatch):
     """In the middle of a build the whole of another one happens, as two processes may do."""
-    read, others, num_folders = paired.read_mask, [], set()
+    read, others, num_folders = masks.read, [], set()
 
-    def read_and_build(file):
+    def read_and_build(file, rule):
         num_folders.add(len(list(cache.glob("folder/*/incomplete*"))))
         if not others:
             others.append(None)
             random.seed(0)
             others[0] = load(folder)
-        return read(file)
+        return read(file, rule)
 
-    monkeypatch.setattr(paired, "read_mask", read_and_build)
+    monkeypatch.setattr(masks, "read", read_and_build)
     random.seed(0)
     data = load(folder)
     assert num_folders == {1, 2}  # each build has a folder of its own

@@ -204,11 +204,11 @@ def test_every_application_takes_images_of_any_size(name):
     # The large members of a family differ in depth and width alone.
     if any(size in name for size in ("B4", "B5", "B6", "B7", "2L", "2M", "Large", "Base", "152")):
         pytest.skip("a larger network of a family that is tested")
-    spec_and_backbone = backbones.build(f"applications/{name}")
-    spec = spec_and_backbone.spec
+    backbone = backbones.build(f"applications/{name}")
+    spec = backbone.spec
     assert spec.embedding.stride == 32 and spec.min_size in range(1, 76)
     for height, width in ((spec.min_size, 97), (127, max(spec.min_size, 34))):
-        outputs = spec_and_backbone(_random_images(height, width))
+        outputs = backbone(_random_images(height, width))
         for tap in spec.taps:
             sides = np.array(outputs[tap.name].shape[1:3])
             expected = np.array([height, width]) / tap.stride

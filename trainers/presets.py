@@ -11,8 +11,11 @@ QUICK = {
     "colorization.steps": 300,
     "colorization.drops": (250,),
     "colorization.num_images": 8,
-    "colorization.crop": 128,
+    "colorization.crop": 112,
+    "colorization.num_points": 128,
     "colorization.shorter_side": 180,
+    "colorization.dropout": 0.0,
+    "colorization.stddev": 1e-2,
     "colorization.checkpoint_every": 50,
     "colorization.log_every": 10,
     # Learns above chance within minutes, which the paper's sizes and first weights do not.

@@ -233,7 +233,8 @@ class _Plan:
         expected = table.pixels[first].get(stored.shape[1])
         if expected is None or _same_pixels(expected, spec.pixels):
             return None
-        if expected.colour == "gray" and not gray_to_colour:
+        is_spread = expected.colour == "gray" and spec.pixels.colour != "gray"
+        if is_spread and not gray_to_colour:
             raise WeightsError(
                 f"{self.path}: {stored.name} has shape {stored.shape}, for one gray channel; "
                 f"{self.model.name} gives it three. Build the network with pixels='gray', or ask "
@@ -275,6 +276,7 @@ class _Plan:
         """Whether a batch norm is to do nothing: the file has none, but the layer before it."""
         return (
             weight_layouts.is_batch_norm(layer)
+            and self.kind != "variables"
             and not self.has_norms
             and name.removeprefix("batch_") in self.found
         )

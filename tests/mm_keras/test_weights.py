@@ -5,6 +5,7 @@ arrays, and everything that may not fit.
 import dataclasses
 import functools
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -368,6 +369,18 @@ def test_a_change_of_order_is_a_flip_bit_for_bit(rng, write, monkeypatch):
     np.testing.assert_array_equal(kernel[:, :, ::-1], blobs["conv1_1"][0].transpose(2, 3, 1, 0))
 
 
+def test_gray_pixels_of_another_mean_move_the_bias(rng, write, image):
+    given = dataclasses.replace(PIXELS["gray"], scale=1.0, mean=100.0)
+    backbone = backbones.vgg16.vgg16(given, width=0.03)
+    blobs = vgg16(rng, 1)
+    report = weights.load(backbone, write("v2.caffemodel", blobs))
+    assert "conv1_1 rewritten from gray to gray x 1.0 - 100.0 pixels" in str(report)
+    expected = convolve(pixels_of(image, PIXELS["gray"]), *blobs["conv1_1"], pad=1)
+    inner = np.maximum(expected, 0).transpose(1, 2, 0)[1:-1, 1:-1]
+    result = np.asarray(backbone(image[None])["conv1_1"])[0, 1:-1, 1:-1]
+    np.testing.assert_allclose(result, inner, rtol=1e-3, atol=1e-4 * inner.max())
+
+
 def test_colour_weights_are_summed_for_gray(rng, write):
     blobs = with_norms(rng, vgg16(rng, 3), 3)
     backbone = network("vgg16", "gray", 0.03)
@@ -515,6 +528,18 @@ def test_own_files(tmp_path, compiled):
     np.testing.assert_array_equal(
         backbone.get_layer("conv2_1").kernel, written.backbone.get_layer("conv2_1").kernel
     )
+
+
+def test_an_own_file_without_a_batch_norm_is_not_taken_for_identity(tmp_path):
+    backbone = backbones.build("testing")
+    path = tmp_path / "a.weights.h5"
+    backbone.save_weights(path)
+    with h5py.File(path, "a") as file:
+        for name in list(file["layers"]):
+            if name.startswith("batch_normalization"):
+                del file["layers"][name]
+    with pytest.raises(WeightsError, match="batch_conv1_1 is missing"):
+        weights.load(backbone, path)
 
 
 # What does not fit.

@@ -1,4 +1,4 @@
-"""Whole images: geometry of the protocols, ensembles, and the SavedModel in a bare process."""
+"""Whole images: probabilities at their own size, ensembles, and the SavedModel in a bare process."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import mm_keras
-from mm_keras import backbones, inference
+from mm_keras import backbones
 
 
 def _model(num_classes=4, pixels="bgr", seed=0, **arguments):
@@ -49,47 +49,6 @@ def test_native_keeps_the_cells_of_the_network():
     )
 
 
-def test_shorter_side_shrinks_larger_images_only():
-    protocol = inference.Native(shorter_side=20)
-    assert protocol.enter(_images(40, 60)).shape == (1, 20, 30, 3)
-    assert protocol.enter(_images(15, 60)).shape == (1, 15, 60, 3)
-    predictor = mm_keras.Predictor(_model(), shorter_side=20)
-    assert predictor.predict(_images(40, 60)).class_ids.shape == (1, 40, 60)
-
-
-def _picks(part, indices):
-    return (
-        indices[:5] == part["first5"]
-        and indices[-5:] == part["last5"]
-        and sum(indices) == part["sum"]
-    )
-
-
-@pytest.mark.parametrize("case", range(9))
-def test_pascal_geometry(golden, case):
-    case = golden("pascal_protocol")[case]
-    size = [case["h"], case["w"]]
-    offset, placed = (part.numpy().tolist() for part in inference.centred(tf.constant(size), 512))
-    assert offset == [case["pad"]["top"], case["pad"]["left"]]
-    assert placed == [case["pad"]["new_rows"], case["pad"]["new_cols"]]
-    for side, stride in ((256, 2), (512, 1)):
-        rows, columns = np.mgrid[0:side, 0:side].astype("float32")
-        cells = np.stack([rows, columns], -1)[None]
-        taken = inference.Pascal().leave(cells, stride, tf.constant(size))[0].numpy().astype(int)
-        assert _picks(case[f"nearest_rows_from_{side}"], taken[:, 0, 0].tolist())
-        assert _picks(case[f"nearest_cols_from_{side}"], taken[0, :, 1].tolist())
-
-
-def test_pascal_canvas_is_the_resized_image_in_the_pad_colour():
-    image = _images(300, 400)
-    canvas = inference.Pascal(pad_colour=(122, 116, 104)).enter(image)[0].numpy()
-    assert canvas.shape == (512, 512, 3)
-    np.testing.assert_array_equal(canvas[0, 0], [122, 116, 104])
-    np.testing.assert_array_equal(canvas[448:], np.broadcast_to([122, 116, 104], (64, 512, 3)))
-    theirs = PIL.Image.fromarray(image[0]).resize((512, 384), PIL.Image.Resampling.BILINEAR)
-    np.testing.assert_allclose(canvas[64:448], np.asarray(theirs), atol=1)
-
-
 def test_ensemble_is_the_mean_of_probabilities():
     models = [_model(seed=0), _model(pixels="gray", seed=1)]
     images = _images(24, 24)
@@ -99,19 +58,36 @@ def test_ensemble_is_the_mean_of_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("models", "arguments", "message"),
-    [
-        ([], {}, "at least one"),
-        (1, {"protocol": "voc"}, "Unknown protocol 'voc'"),
-        (1, {"protocol": "pascal", "shorter_side": 9}, "fixes its own size"),
-        (1, {"shorter_side": 0}, "at least 1"),
-        (2, {}, "must agree"),
-    ],
+    ("class_counts", "message"), [([], "at least one"), ([3, 4], r"agree in num_classes.*\[3, 4\]")]
 )
-def test_refuses_nonsense(models, arguments, message):
-    made = [_model(num_classes=3 + k) for k in range(models or 0)] if models else []
+def test_refuses_models_that_cannot_be_averaged(class_counts, message):
     with pytest.raises(ValueError, match=message):
-        mm_keras.Predictor(made, **arguments)
+        mm_keras.Predictor([_model(num_classes) for num_classes in class_counts])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"protocol": "native", "flip": True, "scales": (1, 1.5), "shorter_side": (20, None)},
+        {"protocol": "pascal", "flip": True},
+        {"protocol": "cityscapes", "scales": (0.5, 1)},
+    ],
+    ids=lambda arguments: arguments["protocol"],
+)
+def test_saved_ensemble_answers_as_the_live_one(tmp_path, arguments):
+    models = [_model(output_stride=1), _model(pixels="gray", seed=1, output_stride=2)]
+    predictor = mm_keras.Predictor(models, **arguments)
+    predictor.export(tmp_path / "model")
+    saved = tf.saved_model.load(str(tmp_path / "model"))
+    images = _images(30, 37, batch=2)
+    served = saved.signatures["serve_probabilities"](images=tf.constant(images))["probabilities"]
+    live = predictor.probabilities(images).numpy()
+    np.testing.assert_allclose(served, live, atol=1e-5)
+    single = [
+        mm_keras.Predictor(model, **arguments | {"shorter_side": side}).probabilities(images)
+        for model, side in zip(models, arguments.get("shorter_side", (None, None)), strict=True)
+    ]
+    np.testing.assert_allclose(served, np.mean(single, axis=0), atol=1e-5)
 
 
 _SERVE = """

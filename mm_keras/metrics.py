@@ -48,16 +48,9 @@ class ConfusionMatrix:
                 has no honest place for it: any column would charge some class with a false
                 positive, and no column would raise the score. Nothing of the call is counted then.
         """
-        y_true, y_pred = _class_ids(y_true, "y_true"), _class_ids(y_pred, "y_pred")
-        if y_true.shape != y_pred.shape:
-            raise ValueError(
-                "y_true and y_pred must have the same shape. "
-                f"Received {y_true.shape} and {y_pred.shape}."
-            )
-        is_labelled = (y_true >= 0) & (y_true < self.num_classes)
-        truth, prediction = y_true[is_labelled].astype(np.int64), y_pred[is_labelled]
-        self._refuse_unknown_classes(prediction)
-        cells = truth * self.num_classes + prediction.astype(np.int64)
+        y_true, y_pred, is_labelled = checked_maps(y_true, y_pred, self.num_classes)
+        truth = y_true[is_labelled].astype(np.int64)
+        cells = truth * self.num_classes + y_pred[is_labelled].astype(np.int64)
         counts = np.bincount(cells, minlength=self.num_classes**2)
         self._matrix += counts.reshape(self._matrix.shape)
 
@@ -65,14 +58,28 @@ class ConfusionMatrix:
         """The counts so far, int64 [K, K], rows truth, columns prediction; a copy."""
         return self._matrix.copy()
 
-    def _refuse_unknown_classes(self, prediction):
-        is_unknown = (prediction < 0) | (prediction >= self.num_classes)
-        if is_unknown.any():
-            raise ValueError(
-                f"y_pred must hold class ids 0 to {self.num_classes - 1} where y_true has a class. "
-                f"Received {np.unique(prediction[is_unknown])[:10].tolist()} at "
-                f"{int(is_unknown.sum())} such pixels: predict one of the classes everywhere."
-            )
+
+def checked_maps(y_true, y_pred, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and predicted class ids as arrays, and where the truth is one of the classes, bool.
+
+    Raises:
+        ValueError: see `ConfusionMatrix.update_state`.
+    """
+    y_true, y_pred = _class_ids(y_true, "y_true"), _class_ids(y_pred, "y_pred")
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            "y_true and y_pred must have the same shape. "
+            f"Received {y_true.shape} and {y_pred.shape}."
+        )
+    is_labelled = (y_true >= 0) & (y_true < num_classes)
+    is_unknown = is_labelled & ((y_pred < 0) | (y_pred >= num_classes))
+    if is_unknown.any():
+        raise ValueError(
+            f"y_pred must hold class ids 0 to {num_classes - 1} where y_true has a class. "
+            f"Received {np.unique(y_pred[is_unknown])[:10].tolist()} at "
+            f"{int(is_unknown.sum())} such pixels: predict one of the classes everywhere."
+        )
+    return y_true, y_pred, is_labelled
 
 
 def _class_ids(values, name):
@@ -102,7 +109,7 @@ def per_class_iou(matrix) -> np.ndarray:
     """
     matrix = _square(matrix)
     hits = np.diagonal(matrix)
-    return _ratio(hits, matrix.sum(axis=1) + matrix.sum(axis=0) - hits)
+    return ratio(hits, matrix.sum(axis=1) + matrix.sum(axis=0) - hits)
 
 
 def mean_iou(matrix) -> float:
@@ -110,19 +117,19 @@ def mean_iou(matrix) -> float:
 
     The background counts as a class (M&M paper and released code).
     """
-    return _mean_of_numbers(per_class_iou(matrix))
+    return mean_of_numbers(per_class_iou(matrix))
 
 
 def pixel_accuracy(matrix) -> float:
     """Share of the counted pixels that are right, 0..1; NaN if none was counted."""
     matrix = _square(matrix)
-    return float(_ratio(np.trace(matrix), matrix.sum()))
+    return float(ratio(np.trace(matrix), matrix.sum()))
 
 
 def mean_accuracy(matrix) -> float:
     """Mean recall (share of a class's pixels that are right) of the classes that have truth."""
     matrix = _square(matrix)
-    return _mean_of_numbers(_ratio(np.diagonal(matrix), matrix.sum(axis=1)))
+    return mean_of_numbers(ratio(np.diagonal(matrix), matrix.sum(axis=1)))
 
 
 def summary(matrix, class_names) -> dict:
@@ -145,12 +152,11 @@ def summary(matrix, class_names) -> dict:
             f"Expected {len(matrix)} different class names, one per row of the matrix. "
             f"Received {class_names}."
         )
-    ious = per_class_iou(matrix)
     return {
-        "miou": _number_or_none(mean_iou(matrix)),
-        "pixel_accuracy": _number_or_none(pixel_accuracy(matrix)),
-        "mean_accuracy": _number_or_none(mean_accuracy(matrix)),
-        "per_class_iou": dict(zip(class_names, map(_number_or_none, ious), strict=True)),
+        "miou": number_or_none(mean_iou(matrix)),
+        "pixel_accuracy": number_or_none(pixel_accuracy(matrix)),
+        "mean_accuracy": number_or_none(mean_accuracy(matrix)),
+        "per_class_iou": by_name(class_names, per_class_iou(matrix)),
         "confusion_matrix": matrix.tolist(),
     }
 
@@ -162,18 +168,25 @@ def _square(matrix):
     return matrix
 
 
-def _ratio(part, whole):
+def ratio(part, whole) -> np.ndarray:
     """part / whole as float64, NaN where `whole` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def _mean_of_numbers(values):
+def mean_of_numbers(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if all is."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 
 
-def _number_or_none(value):
+def number_or_none(value: float) -> float | None:
+    """What JSON can hold of a figure: NaN becomes None."""
     return None if np.isnan(value) else float(value)
+
+
+def by_name(class_names, values) -> dict[str, float | None]:
+    """One figure a class under the class's name, NaN as None."""
+    return dict(zip(class_names, map(number_or_none, values), strict=True))
 
 
 def effective_rank(embeddings):

@@ -1,4 +1,4 @@
-"""Whole images: probabilities at their own size, ensembles, and the SavedModel in a bare process."""
+"""Whole images: probabilities at their own size, ensembles, the SavedModel in a bare process."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""Pictures of what the method sees and says: patches, triplets, segmentations, colours, puzzles.
+"""Pictures of what the method sees and says: patches, triplets, segmentations, confusions, colours,
+puzzles.
 
 Arrays in, one uint8 RGB array [height, width, 3] out, ready for TensorBoard or a PNG file. Needs
 numpy and Pillow only. Class ids without a colour (VOID, say) are drawn as a grey and black hatch.
@@ -18,6 +19,9 @@ _PAPER = (255, 255, 255)
 _INK = (0, 0, 0)
 _GREY = (128, 128, 128)
 _RIGHT, _WRONG = (0, 150, 0), (200, 0, 0)
+_BLUE = (8, 48, 107)
+_LONGEST_NAME = 160  # pixels of a class name beside a matrix
+_MOST_NUMBERED = 40  # classes whose confusions are written as numbers; beyond, cells are as small
 
 
 def colour_map(labels, colours) -> np.ndarray:
@@ -200,6 +204,39 @@ def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
     return _on_page(_table(["shuffled", "predicted", "solution"], rows[:num_rows]))
 
 
+def confusion_picture(matrix, class_names) -> np.ndarray:
+    """A confusion matrix as a table of shares: of the pixels of a class, where they went.
+
+    Args:
+        matrix: integer [K, K], counts, rows truth, columns prediction.
+        class_names: K names.
+
+    Returns:
+        uint8 [height, width, 3]. A cell is white at 0 and dark blue at 1 and holds the whole
+        percents from 1 on (up to 40 classes); a class without truth has a hatched row.
+
+    Raises:
+        ValueError: `matrix` is not [K, K] for K names, or there is none.
+    """
+    matrix, num_names = np.asarray(matrix), len(class_names)
+    if matrix.shape != (num_names, num_names) or not num_names:
+        raise ValueError(
+            "Expected a square matrix with a row for each class name, at least one. "
+            f"Received shape {matrix.shape} and {num_names} names."
+        )
+    side = 2 * _LINE if num_names <= _MOST_NUMBERED else _LINE
+    font = ImageFont.load_default(_FONT_SIZE)
+    corner = "truth \\ predicted"
+    head = 12 + int(max(font.getlength(text) for text in (corner, *class_names)))
+    head = min(_LONGEST_NAME, head)
+    corner = [_plain(head - _LINE, head), _text_line(corner, head, centred=False)]
+    rows = [[np.vstack(corner), *(_upright(name, head, side) for name in class_names)]]
+    for name, counts in zip(class_names, matrix, strict=True):
+        cells = [_share_tile(count, counts.sum(), side) for count in counts]
+        rows.append([_in_middle(_text_line(name, head, centred=False), side), *cells])
+    return _on_page(np.vstack([np.hstack(row) for row in rows]))
+
+
 def _checked_colours(colours, class_names=None):
     colours = np.asarray(colours)
     if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
@@ -358,6 +395,34 @@ def _fitted(text, font, width):
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def _upright(name, length, width):
+    """A name that reads upwards, [length, width, 3]."""
+    return np.rot90(_in_middle(_text_line(name, length, centred=False), width))
+
+
+def _in_middle(line, height):
+    """A line of text in the middle of a strip of `height` pixels."""
+    above = (height - len(line)) // 2
+    page = _plain(height, line.shape[1])
+    page[above : above + len(line)] = line
+    return page
+
+
+def _share_tile(count, total, side):
+    """A cell of `side` pixels in the colour of the share count / total, with its whole percents."""
+    tile = _plain(side, side)
+    if not total:
+        tile[1:, 1:] = _hatch(side - 1, side - 1)
+        return tile
+    share = count / total
+    colour = tuple(round(p + (b - p) * share) for p, b in zip(_PAPER, _BLUE, strict=True))
+    tile[1:, 1:] = colour
+    if side > _LINE and round(100 * share) >= 1:
+        above = (side - _LINE) // 2
+        tile[above : above + _LINE, 1:] = _text_line(str(round(100 * share)), side - 1, colour)
+    return tile
 
 
 def _legend(class_names, colours, width):

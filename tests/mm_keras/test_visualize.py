@@ -193,6 +193,44 @@ def test_colorization_gallery_shows_original_grey_and_colourised():
         assert np.abs(grey[..., 0] - image.mean(-1)).max() <= 0.5
 
 
+def _cells(picture, num_classes, side):
+    """The cells of a confusion picture by (row, column), without their white edge."""
+    whole = picture[:-6, :-6][-num_classes * side :, -num_classes * side :]
+    return {
+        (i, j): whole[i * side + 1 : (i + 1) * side, j * side + 1 : (j + 1) * side]
+        for i in range(num_classes)
+        for j in range(num_classes)
+    }
+
+
+def test_confusion_picture_shades_shares_of_the_truth():
+    # Row 0: all right. Row 1: half and half, and too few for a percent. Row 2: no truth.
+    matrix = [[7, 0, 0], [500, 499, 1], [0, 0, 0]]
+    picture = visualize.confusion_picture(matrix, NAMES)
+    assert has_margin(picture)
+    cells = _cells(picture, 3, 40)
+    assert (cells[0, 0][0] == [8, 48, 107]).all()
+    assert (cells[0, 1] == 255).all()  # white, and no number for nothing
+    for column in (0, 1):
+        np.testing.assert_allclose(cells[1, column][0, 0], [132, 152, 181], atol=1)
+        assert len(np.unique(cells[1, column].reshape(-1, 3), axis=0)) > 1  # the percents
+    assert len(np.unique(cells[1, 2].reshape(-1, 3), axis=0)) == 1
+    assert all(is_hatch(cells[2, column]) for column in range(3))
+
+
+def test_confusion_picture_of_many_classes_leaves_the_numbers_out():
+    picture = visualize.confusion_picture(np.eye(41, dtype=int), [f"class {k}" for k in range(41)])
+    cells = _cells(picture, 41, 20)
+    assert (cells[17, 17] == [8, 48, 107]).all() and (cells[17, 18] == 255).all()
+
+
+def test_confusion_picture_names_bad_input():
+    with pytest.raises(ValueError, match=r"shape \(2, 2\) and 3 names"):
+        visualize.confusion_picture(np.eye(2), NAMES)
+    with pytest.raises(ValueError, match="at least one"):
+        visualize.confusion_picture(np.zeros((0, 0)), [])
+
+
 def test_bad_input_is_named(patches):
     with pytest.raises(ValueError, match="uint8 RGB.*float64"):
         visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLOURS)

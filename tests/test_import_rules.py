@@ -17,7 +17,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("mm_keras", "pipelines", "trainers")
 RUN_MODULES = ("trainers.mm", "trainers.report", "trainers.study", "trainers.benchmark")
-STAGES = tuple(f"trainers.{s}" for s in ("proxy", "tune", "segment", "evaluate", "export"))
+STAGES = tuple(
+    f"trainers.{s}" for s in ("proxy", "tune", "segment", "evaluate", "export", "predict")
+)
+TENSORFLOW_MODULES = ("mm_keras.inference", "mm_keras.protocols")
 
 
 class Import(NamedTuple):
@@ -133,13 +136,13 @@ def networks_know_no_loss(modules):
 
 
 def tensorflow_only_where_it_is_used(modules):
-    """Free in inference; inside functions in models and benchmark; nowhere else in mm_keras."""
+    """Free in TENSORFLOW_MODULES; inside functions in models, benchmark; else not in mm_keras."""
     return [
         item
         for item in imports(modules)
         if is_in(item.imported, "tensorflow", "tensorflow_datasets", "keras_cv")
         and is_in(item.importer, "mm_keras", "trainers.benchmark")
-        and item.importer != "mm_keras.inference"
+        and item.importer not in TENSORFLOW_MODULES
         and not (item.in_function and is_in(item.importer, "mm_keras.models", "trainers.benchmark"))
     ]
 
@@ -310,7 +313,7 @@ for name in ("tensorflow", "tensorflow_datasets", "keras_cv"):
     sys.modules[name] = None  # importing it raises
 import mm_keras
 for module in pkgutil.walk_packages(mm_keras.__path__, "mm_keras."):
-    if module.name != "mm_keras.inference":
+    if module.name not in ("mm_keras.inference", "mm_keras.protocols"):
         importlib.import_module(module.name)
 for name in set(mm_keras.__all__) - {"Predictor", "inference"}:
     getattr(mm_keras, name)

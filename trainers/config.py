@@ -167,12 +167,17 @@ class Segment(Optimization):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Stages evaluate and export: how whole images are predicted. `output_stride`: pixels per cell
-    of the hypercolumn segmenter; the fully convolutional one always gives every pixel.
+    """Stages evaluate, export and predict: how whole images are predicted, and what is measured.
+
+    `output_stride`: pixels per cell of the hypercolumn segmenter; the fully convolutional one
+    always gives every pixel.
     """
 
-    protocol: str = "native"
+    protocol: str = "native"  # "native", "pascal" or "cityscapes" (mm_keras.protocols)
     output_stride: int = 2
+    flip: bool = False  # also look at the mirrored image
+    scales: tuple[float, ...] = (1.0,)  # look at each image at these factors of its size
+    boundary: bool = True  # also score contours and thin regions (mm_keras.contours)
     num_pictures: int = 8  # predictions shown in TensorBoard
 
 
@@ -189,6 +194,7 @@ class Experiment:
     evaluate: Evaluate = Evaluate()
     precision: str = "float32"
     seed: int = 0
+    ensemble: tuple[str, ...] = ()  # workdirs to average instead of a network of one's own
 
 
 def replace(experiment: Experiment, path: str, value) -> Experiment:
@@ -238,7 +244,7 @@ CHOICES = {
     "mm.rule": ("paper", "release"),
     "mm.matching": ("class_connected", "random_triplets"),
     "mm.scale": ("paper", "release"),
-    "evaluate.protocol": ("native", "pascal"),
+    "evaluate.protocol": ("native", "pascal", "cityscapes"),
     "evaluate.output_stride": (1, 2),
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
 }
@@ -312,6 +318,30 @@ def flatten(experiment: Experiment) -> dict[str, object]:
         else:
             flat[field.name] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def from_flat(flat: dict[str, object], source: str) -> Experiment:
+    """The experiment of which `flatten` wrote all or a part; keys that are missing have their
+    defaults.
+
+    Args:
+        flat: {"mm.margin": 2.1, ...}, as read from JSON.
+        source: the file, for messages.
+
+    Raises:
+        ConfigError: an unknown key or a value that cannot be used; names the file.
+    """
+    experiment = Experiment()
+    try:
+        for key, value in flat.items():
+            experiment = replace(experiment, key, value)
+        check(experiment)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{source} was written by another version of this program: {error} "
+            "Run its stages anew with --overwrite, or use the version that wrote it."
+        ) from error
+    return experiment
 
 
 def resolve(experiment: Experiment, shorter_side: int) -> Experiment:

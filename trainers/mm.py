@@ -31,8 +31,9 @@ flags.DEFINE_string("train_split", None, "Split to train on; each data set has i
 flags.DEFINE_string("eval_split", None, "Split to evaluate on; each data set has its default.")
 flags.DEFINE_string("workdir", None, "Default: runs/DATASET-BACKBONE-INIT-PRESET.")
 flags.DEFINE_list(
-    "stage", ["all"], "all, or some of proxy, mm, segment, evaluate, export; or doctor."
+    "stage", ["all"], "all, or some of proxy, mm, segment, evaluate, export, predict; or doctor."
 )
+flags.DEFINE_list("ensemble", [], "Working folders of finished runs to average: A,B.")
 flags.DEFINE_bool("compare", False, "Also fine-tune, evaluate without M&M ('naive').")
 flags.DEFINE_bool("overwrite", False, "Start the stages anew instead of continuing.")
 flags.DEFINE_string("precision", None, "float32 (default), mixed_float16 or mixed_bfloat16.")
@@ -50,6 +51,8 @@ _KEYS_OF_FLAGS = {
     "precision": "precision",
     "seed": "seed",
 }
+_TRAINING_STAGES = ("proxy", "mm", "segment")
+_PREDICTING_STAGES = ("evaluate", "export", "predict")
 
 
 def main(argv):
@@ -63,7 +66,7 @@ def main(argv):
             _audit(experiment, console)
             return
         stages = _stages(FLAGS.stage, config.proxy_task(experiment))
-        console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
+        console.print(_headline(), highlight=False)
         _run(experiment, stages, console)
     except config.UserError as error:
         sys.exit(f"error: {error}")
@@ -77,37 +80,78 @@ def _audit(experiment, console):
 
 
 def experiment_of_flags() -> config.Experiment:
-    """The preset, changed by the flags and then by each --set.
+    """The preset (or what the first member of an ensemble was run with), changed by the flags and
+    then by each --set.
 
     Raises:
-        config.ConfigError: an unknown preset, key or value.
+        config.ConfigError: an unknown preset, key or value, or one that an ensemble cannot have.
     """
-    experiment = presets.experiment(FLAGS.preset, FLAGS.dataset)
-    for flag, key in _KEYS_OF_FLAGS.items():
-        if FLAGS[flag].value is not None:
-            experiment = config.replace(experiment, key, FLAGS[flag].value)
-    for assignment in FLAGS["set"].value:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise config.ConfigError(f"--set takes KEY=VALUE. Received {assignment!r}.")
+    changes = _changes()
+    if FLAGS.ensemble:
+        _check_ensemble(changes)
+        experiment = importlib.import_module("trainers.ensemble").of_workdirs(FLAGS.ensemble)
+    else:
+        experiment = presets.experiment(FLAGS.preset, FLAGS.dataset)
+    for key, value in changes:
         experiment = config.replace(experiment, key, value)
     config.check(experiment)
     return experiment
 
 
+def _changes() -> list[tuple[str, object]]:
+    """Keys and values that flags and then each --set give."""
+    given = {key: FLAGS[flag].value for flag, key in _KEYS_OF_FLAGS.items()}
+    changes = [(key, value) for key, value in given.items() if value is not None]
+    if FLAGS["dataset"].present:
+        changes.append(("data.dataset", FLAGS.dataset))
+    for assignment in FLAGS["set"].value:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise config.ConfigError(f"--set takes KEY=VALUE. Received {assignment!r}.")
+        changes.append((key, value))
+    return changes
+
+
+def _check_ensemble(changes):
+    """Refuses all but data and ways of predicting: the members are trained already."""
+    for key, _ in changes:
+        if key == "data.shorter_side" or not key.startswith(("data.", "evaluate.")):
+            raise config.ConfigError(
+                f"{key} is fixed by the members of an ensemble; leave it out, or train a member "
+                "with it."
+            )
+    for flag in ("preset", "compare"):
+        if FLAGS[flag].present:
+            raise config.ConfigError(f"--{flag} has no meaning for an ensemble; leave it out.")
+
+
 def _stages(asked: list[str], proxy_task: str | None) -> list[str]:
-    """The stages to run, in their order; stage proxy only where an init needs it."""
-    known = ("proxy", "mm", "segment", "evaluate", "export")
+    """The stages to run, in their order; stage proxy only where an init needs it, predict only if
+    it is named.
+    """
+    known = (*_TRAINING_STAGES, *_PREDICTING_STAGES)
     for name in asked:
         if name not in (*known, "all"):
             raise config.ConfigError(config.unknown("stage", name, (*known, "all")))
+        if FLAGS.ensemble and name in _TRAINING_STAGES:
+            raise config.ConfigError(
+                f"An ensemble has no stage {name}: its members are trained in their own working "
+                f"folders. It has {', '.join(_PREDICTING_STAGES)}."
+            )
     if proxy_task is None and "proxy" in asked:
         raise config.ConfigError(
             "--stage=proxy trains a pretext task: it needs --init="
             f"{' or --init='.join(config.PROXIES)}, and no --init_weights."
         )
-    usual = known if proxy_task else known[1:]
-    return [name for name in known if name in asked or ("all" in asked and name in usual)]
+    left_out = {"predict"} if proxy_task else {"predict", "proxy"}
+    left_out |= set(_TRAINING_STAGES) if FLAGS.ensemble else set()
+    return [name for name in known if name in asked or ("all" in asked and name not in left_out)]
+
+
+def _headline() -> str:
+    if FLAGS.ensemble:
+        return f"ensemble of {', '.join(FLAGS.ensemble)}"
+    return f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}"
 
 
 def _run(experiment, stages, console):
@@ -116,13 +160,16 @@ def _run(experiment, stages, console):
     experiment = _with_possible_width(experiment, console)
     importlib.import_module("trainers.networks").check(experiment)
     dataset = _dataset(experiment, console)
+    importlib.import_module("trainers.ensemble").check_classes(
+        experiment, dataset.spec.name, dataset.spec.class_names
+    )
     experiment = config.resolve(experiment, dataset.train.shorter_side)
     _check_labels(dataset, stages)
     runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
     for arm in (runtime, runtime.naive()):
         if FLAGS.overwrite:
             runtime_module.clear(arm, stages)
-        runtime_module.check_workdir(arm, experiment)
+        runtime_module.check_workdir(arm, experiment, stages)
     for arm in (runtime, runtime.naive()) if FLAGS.compare else (runtime,):
         for stage in stages:
             if arm is runtime or stage in ("segment", "evaluate"):
@@ -176,6 +223,8 @@ def _dataset(experiment, console):
 def _workdir(experiment) -> pathlib.Path:
     if FLAGS.workdir:
         return pathlib.Path(FLAGS.workdir)
+    if experiment.ensemble:
+        return importlib.import_module("trainers.ensemble").default_workdir(experiment)
     network = experiment.network
     backbone = network.backbone.replace("/", "_")
     return (
@@ -187,15 +236,16 @@ def _report(results, runtime):
     """Prints the figures that there are, beside those of naive fine-tuning, and where to go from
     here.
     """
-    columns = {"M&M": results, "naive": results.get("naive", {})}
+    main = "ensemble" if FLAGS.ensemble else "M&M"
+    columns = {main: results, "naive": results.get("naive", {})}
     columns = {name: column for name, column in columns.items() if "miou" in column}
     if columns:
         runtime.console.print(_table(columns, runtime.dataset))
     runtime.say(f"results: {runtime.workdir / 'results.json'}")
     runtime.say(f"curves and pictures: tensorboard --logdir {runtime.workdir}")
-    saved_model = runtime.folder("export") / "saved_model"
-    if saved_model.exists():
-        runtime.say(f"SavedModel: {saved_model}")
+    for title, path in (("SavedModel", "export/saved_model"), ("predictions", "predict/results")):
+        if (runtime.workdir / path).exists():
+            runtime.say(f"{title}: {runtime.workdir / path}")
 
 
 def _table(columns, dataset):
@@ -203,8 +253,8 @@ def _table(columns, dataset):
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    for key in ("miou", "pixel_accuracy", "mean_accuracy"):
-        table.add_row(key, *(_percent(column[key]) for column in columns.values()))
+    for key in ("miou", "pixel_accuracy", "mean_accuracy", "boundary_iou", "thin_iou"):
+        table.add_row(key, *(_percent(column.get(key)) for column in columns.values()))
     table.add_section()
     for class_name in dataset.spec.class_names:
         figures = (column["per_class_iou"][class_name] for column in columns.values())

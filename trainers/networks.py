@@ -1,15 +1,19 @@
 """From a configuration to networks: the one place where stages build, load and compile them."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import keras
+import numpy as np
+import rich.progress
 
 import mm_keras
-from mm_keras import backbones, imagenet, inference
+from mm_keras import backbones, imagenet, inference, protocols
 from mm_keras.backbones import libraries
 from mm_keras.models.segmenter import Segmenter
 from pipelines import datasets
-from trainers import config
+from trainers import config, ensemble
 from trainers.runtime import Runtime
 
 # Which pixels the weights of each init expect (released train_graph.prototxt files of the
@@ -18,12 +22,25 @@ PIXELS_OF_INIT = {"random": None, "imagenet": None, "colorization": "gray", "jig
 
 
 def check(experiment: config.Experiment):
-    """Refuses a network that cannot be built, before anything is read or written.
+    """Refuses networks that cannot be built or predicted with, before anything is read or written.
 
     Raises:
-        config.ConfigError: what `backbones.check` refuses, or an init without weights.
+        config.ConfigError: what `backbones.check` refuses, an init without weights, sizes or scales
+            that the protocol does not allow, members of an ensemble that cannot be read.
     """
-    network = experiment.network
+    settings = experiment.evaluate
+    for part in ensemble.parts(experiment):
+        try:
+            protocols.check(settings.protocol, part.data.shorter_side, settings.scales)
+        except ValueError as error:
+            raise config.ConfigError(
+                f"{error} (keys evaluate.protocol, evaluate.scales, data.shorter_side)"
+            ) from error
+    if not experiment.ensemble:  # members were checked when they were trained
+        _check_network(experiment.network)
+
+
+def _check_network(network: config.Network):
     needs_download = network.init == "imagenet" and network.init_weights is None
     is_wrapped = libraries.is_wrapped(network.backbone)
     try:
@@ -102,13 +119,50 @@ SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
 
 
 def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
-    """The predictor with the weights that stage segment left."""
-    weights = runtime.needed("segment", "segmenter.weights.h5")
-    model = segmenter(experiment, runtime.dataset.spec.num_classes)
-    model.load_weights(weights)
+    """The predictor with the weights that stage segment left: this run's, or those of each member
+    of an ensemble.
+    """
+    parts, settings = ensemble.parts(experiment), experiment.evaluate
+    num_classes = runtime.dataset.spec.num_classes
+    files = ensemble.weights(experiment) or [runtime.needed("segment", ensemble.WEIGHTS)]
     return inference.Predictor(
-        model, experiment.evaluate.protocol, shorter_side=experiment.data.shorter_side
+        [_trained(part, num_classes, file) for part, file in zip(parts, files, strict=True)],
+        settings.protocol,
+        shorter_side=[part.data.shorter_side for part in parts],
+        flip=settings.flip,
+        scales=settings.scales,
     )
+
+
+def predictions(
+    predictor: inference.Predictor, runtime: Runtime, title: str
+) -> Iterator[tuple[dict, np.ndarray]]:
+    """Every example of the evaluation split with its predicted class ids, int32 [H, W], under a
+    progress bar.
+    """
+    split = runtime.dataset.eval
+    for example in rich.progress.track(
+        split.examples(), title, total=split.num_images, console=runtime.console
+    ):
+        yield example, predictor.predict(example["image"][None]).class_ids[0].numpy()
+
+
+def _trained(experiment: config.Experiment, num_classes: int, weights: pathlib.Path):
+    with _precision(experiment.precision):
+        model = segmenter(experiment, num_classes)
+    model.load_weights(weights)
+    return model
+
+
+@contextlib.contextmanager
+def _precision(name):
+    """Layers built in the body have this precision: members of an ensemble may differ in it."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def compile_model(model: keras.Model, settings: config.Optimization):

@@ -18,7 +18,7 @@ import tensorflow as tf
 from pipelines import datasets
 from trainers import config
 
-STAGES = ("proxy", "mm", "segment", "evaluate", "export")
+STAGES = ("proxy", "mm", "segment", "evaluate", "export", "predict")
 """In the order in which they need each other's files."""
 
 SECTIONS = {
@@ -27,8 +27,14 @@ SECTIONS = {
     "segment": ("mm", "segment"),
     "evaluate": ("mm", "segment", "evaluate"),
     "export": ("mm", "segment", "evaluate"),
+    "predict": ("mm", "segment", "evaluate"),
 }
 """The parts of the configuration that decide what a stage writes, besides those of all stages."""
+
+# What `record` adds to the configuration.
+_FACTS = ("classes", "num_train_images", "num_eval_images")
+# They say which images are predicted: training and export do not depend on them.
+_EVALUATION_KEYS = {"data.eval_split", "num_eval_images"}
 
 # They change neither weights nor figures, or (data_dir) only say where the same files lie.
 _FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
@@ -118,28 +124,73 @@ def stage(runtime: Runtime, name: str, experiment: config.Experiment):
 
 def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) -> dict:
     """The configuration that stage `name` depends on, flat, and the facts of the data set that it
-    was run on.
+    was run on. An ensemble's holds its members' records as well.
     """
+    flat = _deciding(experiment, name)
+    for workdir in experiment.ensemble:
+        theirs = read_record(pathlib.Path(workdir), "segment")
+        flat |= {f"{workdir} {key}": theirs[key] for key in theirs if key not in _FREE_KEYS}
+    facts = (
+        list(dataset.spec.class_names),
+        dataset.train.num_images,
+        dataset.eval.num_images,
+    )
+    return flat | dict(zip(_FACTS, facts, strict=True))
+
+
+def _deciding(experiment, name):
+    """The part of the configuration that stage `name` depends on, flat."""
     task = config.proxy_task(experiment)
-    sections = {"data", "network", *SECTIONS[name], "precision", "seed"}
-    if task:
-        sections.add(task)
+    if experiment.ensemble:
+        sections = {"data", "evaluate", "ensemble"}  # all else is told by its members' records
     else:
+        sections = {"data", "network", task, *SECTIONS[name], "precision", "seed"}
+    if task is None or experiment.ensemble:
         experiment = config.replace(experiment, "data.unlabelled_dir", None)  # not used
-    flat = {
+    return {
         key: value
         for key, value in config.flatten(experiment).items()
         if key.split(".")[0] in sections
     }
-    return flat | {
-        "classes": list(dataset.spec.class_names),
-        "num_train_images": dataset.train.num_images,
-        "num_eval_images": dataset.eval.num_images,
-    }
 
 
-def check_workdir(runtime: Runtime, experiment: config.Experiment):
-    """Refuses a folder that holds stages of another configuration.
+def read_record(workdir: pathlib.Path, name: str) -> dict:
+    """What `record` said of stage `name` of another run.
+
+    Raises:
+        WorkdirError: there is no such record, or it cannot be read.
+    """
+    path = workdir / name / "config.json"
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise WorkdirError(
+            f"{path} cannot be read ({error.strerror}): expected the working folder of a run whose "
+            f"stage {name} is done."
+        ) from error
+    except ValueError as error:
+        raise WorkdirError(f"{path} is not JSON ({error}): restore it, or run anew.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        raise WorkdirError(f"{path} names no classes: expected the record of a stage.")
+    return content
+
+
+def stored_experiment(workdir: pathlib.Path, name: str) -> config.Experiment:
+    """The configuration that stage `name` of another run was made with; what it does not depend on
+    has its default.
+
+    Raises:
+        WorkdirError: see `read_record`.
+        config.ConfigError: the record was written by another version.
+    """
+    flat = read_record(workdir, name)
+    flat = {key: value for key, value in flat.items() if key not in _FACTS}
+    return config.from_flat(flat, str(workdir / name / "config.json"))
+
+
+def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: list[str]):
+    """Refuses a folder that holds stages of another configuration. Which images were evaluated
+    matters only to those of `stages`, so that other ones can be predicted later.
 
     Raises:
         WorkdirError: names each differing key with both values.
@@ -149,10 +200,12 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment):
         if not path.exists():
             continue
         theirs, ours = json.loads(path.read_text()), record(experiment, name, runtime.dataset)
+        is_asked = name in stages and name in ("evaluate", "predict")
+        free = _FREE_KEYS if is_asked else _FREE_KEYS | _EVALUATION_KEYS
         differing = [
             f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
             for key in sorted(theirs.keys() | ours.keys())
-            if key not in _FREE_KEYS and theirs.get(key) != ours.get(key)
+            if key not in free and theirs.get(key) != ours.get(key)
         ]
         if differing:
             raise WorkdirError(

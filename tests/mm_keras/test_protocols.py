@@ -210,6 +210,21 @@ def test_scales_are_averaged_at_the_pixels_of_the_image(protocol):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [{}, {"flip": True, "scales": (1, 0.5)}, {"protocol": "pascal", "flip": True}]
+    + [{"protocol": "cityscapes"}, {"protocol": "cityscapes", "flip": True, "scales": (0.5, 1)}],
+)
+def test_saved_and_live_predictions_are_equal(tmp_path, arguments):
+    predictor = inference.Predictor([FormulaModel(2), FormulaModel(1, 3, (0, 0, 0))], **arguments)
+    predictor.export(tmp_path / "model")
+    serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serve_probabilities"]
+    for size in ((1, 1), (37, 51), (520, 300)):
+        pixels = tf.constant(image(*size)[None])
+        served, live = serve(images=pixels)["probabilities"], predictor.probabilities(pixels)
+        np.testing.assert_allclose(served, live, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("size", "shorter_side", "scale", "expected"),
     [
         ((40, 60), 20, 1, (20, 30)),

@@ -10,6 +10,7 @@ import pathlib
 import resource
 import shutil
 import time
+from collections.abc import Sequence
 
 import keras
 import rich.console
@@ -188,7 +189,7 @@ def stored_experiment(workdir: pathlib.Path, name: str) -> config.Experiment:
     return config.from_flat(flat, str(workdir / name / "config.json"))
 
 
-def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: list[str]):
+def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: Sequence[str] = STAGES):
     """Refuses a folder that holds stages of another configuration. Which images were evaluated
     matters only to those of `stages`, so that other ones can be predicted later.
 

@@ -1,5 +1,7 @@
 """Configuration: keys and values, sizes as shares, presets as claims."""
 
+import json
+
 import pytest
 
 from trainers import config, presets
@@ -21,6 +23,9 @@ from trainers import config, presets
         ("data.data_dir", "none", None),
         ("data.data_dir", "a/b", "a/b"),
         ("seed", 3, 3),
+        ("evaluate.scales", "1,1.5", (1.0, 1.5)),
+        ("evaluate.flip", "true", True),
+        ("ensemble", "runs/a,runs/b", ("runs/a", "runs/b")),
     ],
 )
 def test_values_are_read_as_the_type_of_their_field(key, given, expected):
@@ -60,6 +65,30 @@ def test_wrong_keys_and_values(key, value, message):
 def test_values_that_would_fail_later_are_refused(key, value, message):
     with pytest.raises(config.ConfigError, match=message):
         config.check(config.replace(config.Experiment(), key, value))
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_what_was_written_is_read_back(preset):
+    experiment = presets.experiment(preset, "voc_sbd")
+    experiment = config.replace(experiment, "evaluate.scales", "0.5,1")
+    written = json.loads(json.dumps(config.flatten(experiment)))
+    assert config.from_flat(written, "config.json") == experiment
+    part = {key: value for key, value in written.items() if key.startswith("mm.")}
+    assert config.from_flat(part, "config.json") == config.Experiment(mm=experiment.mm)
+
+
+@pytest.mark.parametrize(
+    ("flat", "message"),
+    [
+        ({"mm.margn": 2.1}, "Unknown config key 'mm.margn'. Did you mean mm.margin"),
+        ({"mm.steps": [1]}, "mm.steps must be int"),
+        ({"mm.drops": 7}, "mm.drops must be"),
+        ({"segment.steps": 0}, "segment.steps must be at least 1"),
+    ],
+)
+def test_what_another_version_wrote_is_refused(flat, message):
+    with pytest.raises(config.ConfigError, match=f"a/config.json was written by.*{message}"):
+        config.from_flat(flat, "a/config.json")
 
 
 def test_shares_become_even_pixels_of_the_shorter_side():

@@ -6,7 +6,7 @@ or h5py (`weights`) is imported when it is first asked for.
 
 import importlib
 
-from mm_keras import backbones, layers, losses, matching, metrics, optimizers, weights
+from mm_keras import backbones, contours, layers, losses, matching, metrics, optimizers, weights
 from mm_keras.losses import VOID
 from mm_keras.models.fcn import FcnSegmenter
 from mm_keras.models.mix_and_match import MixAndMatch
@@ -19,6 +19,7 @@ __all__ = [
     "MixAndMatch",
     "Predictor",
     "backbones",
+    "contours",
     "inference",
     "layers",
     "losses",

@@ -171,8 +171,7 @@ def _is_uniform_around(regions, distance):
 def _is_covered(regions, width):
     """bool [H, W]: some square of `width` pixels that holds the pixel lies within its region."""
     padded = np.pad(regions, width - 1, constant_values=_NOWHERE)
-    fits = _is_uniform(padded, width) & (padded[: 1 - width, : 1 - width] != _NOWHERE)
-    return _extreme(np.maximum, fits, width)
+    return _extreme(np.maximum, _is_uniform(padded, width), width)
 
 
 def _is_uniform(regions, width):

@@ -116,13 +116,13 @@ class Predictor:
         return protocols.resized(probabilities, size)
 
     def _serve(self, images):
-        return _most_probable(self._average(images))._asdict()
+        return _most_probable(self._probabilities(images))._asdict()
 
     def _serve_encoded(self, encoded):
         return self._serve(tf.map_fn(_decode, encoded, fn_output_signature=IMAGES_OF_ONE_SIZE))
 
     def _serve_probabilities(self, images):
-        return {"probabilities": self._average(images)}
+        return {"probabilities": self._probabilities(images)}
 
 
 IMAGES_OF_ONE_SIZE = tf.TensorSpec([None, None, 3], tf.uint8)

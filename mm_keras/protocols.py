@@ -23,6 +23,9 @@ it (released resources/crop_images.py).
 """
 
 
+PIXELS = tf.TensorSpec([None, None, None, 3], tf.float32, name="pixels")
+
+
 class Network:
     """A segmenter as protocols see it: called with pixels [B, h, w, 3], RGB 0..255, it gives class
     probabilities float32 [B, ceil(h / stride), ceil(w / stride), num_classes].
@@ -43,8 +46,13 @@ class Network:
         self.model, self.shorter_side = model, shorter_side
         self.num_classes, self.stride = model.num_classes, model.output_stride
         self.pad_colour = model.backbone.spec.pad_colour
+        # Traced once, however many views are looked at.
+        self._probabilities = tf.function(self._trace, input_signature=[PIXELS])
 
     def __call__(self, pixels):
+        return self._probabilities(pixels)
+
+    def _trace(self, pixels):
         self._check_size(pixels)
         logits = self.model(pixels, training=False)
         return keras.ops.softmax(tf.cast(logits, tf.float32))

@@ -265,11 +265,11 @@ def _table(columns, dataset):
 def _check_labels(dataset, stages):
     """Refuses to measure where there are no labels, before hours are spent on training."""
     if "evaluate" in stages and not dataset.eval.is_labelled:
-        others = ",".join(name for name in stages if name != "evaluate")
+        others = ",".join(name for name in stages if name not in ("evaluate", "predict"))
         raise config.ConfigError(
             f"Split '{dataset.eval.name}' of {dataset.spec.name} has no labels, so there is nothing"
-            f" to measure. Choose another --eval_split, or leave stage evaluate out"
-            f"{f' (--stage={others})' if others else ''}."
+            " to measure. Choose another --eval_split, or predict it instead: "
+            f"--stage={f'{others},' if others else ''}predict."
         )
 
 

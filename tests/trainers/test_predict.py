@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import datasets
-from pipelines.builders import voc_sbd
+from pipelines.builders import cityscapes, voc_sbd
 from trainers import config, evaluate, networks, predict, runtime
 
 
@@ -73,22 +72,12 @@ def test_voc_palette_is_that_of_its_own_masks(real_data, tmp_path):
     assert Image.open(tmp_path / "a.png").getpalette() == theirs.getpalette()
 
 
-def _cityscapes_spec(labels):
-    classes = [labels.trainId2label[k] for k in range(19)]
-    return datasets.DatasetSpec(
-        name="cityscapes",
-        class_names=tuple(label.name for label in classes),
-        colours=tuple(label.color for label in classes),
-        background_label=None,
-        source="",
-        label_ids=tuple(label.id for label in classes),
-    )
-
-
 def test_cityscapes_scripts_score_the_files_as_we_score_the_class_ids(tmp_path):
     labels = pytest.importorskip("cityscapesscripts.helpers.labels")
     script = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
-    spec = _cityscapes_spec(labels)
+    spec, classes = cityscapes.SPEC, [labels.trainId2label[k] for k in range(19)]
+    assert spec.class_names == tuple(label.name for label in classes)
+    assert spec.label_ids == tuple(label.id for label in classes)
     names = ("frankfurt_000000_000294", "lindau_000007_000019")
     truths = _maps(34, (40, 60), names)  # label ids, those that are ignored among them
     truths[names[0]][truths[names[0]] == 33] = 0  # a class that only the other image has

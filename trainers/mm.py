@@ -115,7 +115,9 @@ def _run(experiment, stages, console):
     runtime_module = importlib.import_module("trainers.runtime")
     experiment = _with_possible_width(experiment, console)
     importlib.import_module("trainers.networks").check(experiment)
-    dataset = _dataset(experiment, console)
+    dataset = runtime_module.load_dataset(experiment.data)
+    for message in dataset.messages:
+        console.print(message, highlight=False)
     experiment = config.resolve(experiment, dataset.train.shorter_side)
     _check_labels(dataset, stages)
     runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
@@ -154,25 +156,6 @@ def _run_stage(name, experiment, runtime):
     importlib.import_module(f"trainers.{module}").run(experiment, runtime)
 
 
-def _dataset(experiment, console):
-    datasets = importlib.import_module("pipelines.datasets")
-    data = experiment.data
-    try:
-        dataset = datasets.load(
-            data.dataset,
-            data_dir=data.data_dir,
-            train_split=data.train_split,
-            eval_split=data.eval_split,
-            max_unreadable=data.max_unreadable,
-            void_value=data.void_value,
-        )
-    except datasets.DatasetError as error:
-        raise config.ConfigError(str(error)) from error
-    for message in dataset.messages:
-        console.print(message, highlight=False)
-    return dataset
-
-
 def _workdir(experiment) -> pathlib.Path:
     if FLAGS.workdir:
         return pathlib.Path(FLAGS.workdir)
@@ -199,7 +182,7 @@ def _report(results, runtime):
 
 
 def _table(columns, dataset):
-    table = rich.table.Table(title=f"{dataset.spec.name} {dataset.eval.name}, percent")
+    table = rich.table.Table(title=f"{dataset.spec.name} {dataset.eval.title}, percent")
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")

@@ -243,7 +243,7 @@ CHOICES = {
     "mm.rule": ("paper", "release"),
     "mm.matching": ("class_connected", "random_triplets"),
     "mm.scale": ("paper", "release"),
-    "evaluate.protocol": ("native", "pascal"),
+    "evaluate.protocol": ("native", "pascal", "cityscapes"),
     "evaluate.output_stride": (1, 2),
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
 }

@@ -14,7 +14,11 @@ from absl import app, flags, logging
 from trainers import config, presets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
+flags.DEFINE_string(
+    "preset",
+    "quick",
+    "quick, paper, release or a cell of the paper; python -m trainers.report --presets lists them.",
+)
 flags.DEFINE_string(
     "backbone",
     None,
@@ -23,7 +27,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("init", None, "random (default), imagenet, colorization or jigsaw.")
 flags.DEFINE_string("init_weights", None, "File with the weights of the init.")
 flags.DEFINE_string(
-    "dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd, cityscapes, folder."
+    "dataset", None, "texture_scenes (default), camvid, voc_sbd, cityscapes, folder."
 )
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
 flags.DEFINE_string("unlabelled_dir", None, "Images for the proxy task; default: the data set's.")
@@ -63,7 +67,8 @@ def main(argv):
             _audit(experiment, console)
             return
         stages = _stages(FLAGS.stage, config.proxy_task(experiment))
-        console.print(f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}", highlight=False)
+        summary = presets.PRESETS[FLAGS.preset].summary
+        console.print(f"preset {FLAGS.preset}: {summary}", highlight=False)
         _run(experiment, stages, console)
     except config.UserError as error:
         sys.exit(f"error: {error}")
@@ -82,7 +87,7 @@ def experiment_of_flags() -> config.Experiment:
     Raises:
         config.ConfigError: an unknown preset, key or value.
     """
-    experiment = presets.experiment(FLAGS.preset, FLAGS.dataset)
+    experiment = presets.experiment(FLAGS.preset, FLAGS.dataset, FLAGS.backbone)
     for flag, key in _KEYS_OF_FLAGS.items():
         if FLAGS[flag].value is not None:
             experiment = config.replace(experiment, key, FLAGS[flag].value)
@@ -160,10 +165,8 @@ def _workdir(experiment) -> pathlib.Path:
     if FLAGS.workdir:
         return pathlib.Path(FLAGS.workdir)
     network = experiment.network
-    backbone = network.backbone.replace("/", "_")
-    return (
-        pathlib.Path("runs") / f"{experiment.data.dataset}-{backbone}-{network.init}-{FLAGS.preset}"
-    )
+    parts = (experiment.data.dataset, network.backbone, network.init, FLAGS.preset)
+    return pathlib.Path("runs") / "-".join(parts).replace("/", "_")
 
 
 def _report(results, runtime):

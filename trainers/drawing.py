@@ -116,9 +116,8 @@ def _gallery(comparison, dataset, numbers, mious):
         for name, runs in comparison.columns.items()
     }
     captions = [
-        ", ".join(
-            [dataset.eval.ids[n], *(f"{name} {100 * mious[name][n]:.1f}" for name in columns)]
-        )
+        f"{dataset.eval.ids[n]}: mIoU "
+        + ", ".join(f"{name} {100 * mious[name][n]:.1f}" for name in columns)
         for n in numbers
     ]
     return visualize.segmentation_gallery(

@@ -54,7 +54,7 @@ def per_class_bars(
         axes.plot(-1.6, place, "s", ms=8, color=_rgb(colour), mec="#404040", clip_on=False)
     axes.axhline(len(class_names) - 0.5, color="#404040", lw=0.8)
     axes.set_yticks(np.arange(len(names)), names)
-    axes.tick_params(axis="y", length=0, pad=12)
+    axes.tick_params(axis="y", length=0, pad=18)
     axes.set(xlim=(0, 106), xlabel="IoU in percent", title=title)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
@@ -164,6 +164,7 @@ def study(
     for axes, (name, runs) in zip(panels, curves.items(), strict=True):
         _curves(axes, runs, colours)
         axes.set(title=name, xlabel="step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     points, differences = lower.subplots(1, 2)
     _paired_points(points, mious, colours)

@@ -6,7 +6,6 @@ win. `python -m trainers.report --presets` lists them all.
 """
 
 import dataclasses
-import types
 from collections.abc import Mapping
 
 from trainers import config
@@ -15,8 +14,6 @@ NAIVE, TUNED, ENSEMBLE = "naive", "M&M", "ensemble"
 """What a number belongs to: fine-tuning from the init, the same after M&M, or the mean of the class
 probabilities of two networks.
 """
-
-_NOTHING = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +46,9 @@ class Preset:
     """
 
     summary: str
-    keys: Mapping[str, object] = _NOTHING
-    of_backbone: Mapping[str, Mapping[str, object]] = _NOTHING
-    of_dataset: Mapping[str, Mapping[str, object]] = _NOTHING
+    keys: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    of_backbone: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+    of_dataset: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     claim: Claim | None = None
 
 
@@ -167,7 +164,7 @@ class _Cell:
     backbone: str
     init: str
     expected: Mapping[str, float]
-    keys: Mapping[str, object] = _NOTHING
+    keys: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 _CELLS = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines import datasets
 from trainers import intervals, measure, runtime, tables, workdirs
-from trainers.study import Arm, Study, mm_pixels, segment_pixels
+from trainers.arms import Arm, Study, mm_pixels, segment_pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _main_table(summaries):
             _bounds(summary.over_seeds),
             _bounds(summary.over_images),
             *map(str, summary.steps),
-            f"{summary.megapixels:.0f}",
+            f"{summary.megapixels:.3g}",
             *(f"{seconds:.0f}" for seconds in summary.seconds),
         ]
         for name, summary in summaries.items()

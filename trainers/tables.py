@@ -6,6 +6,7 @@ and if it saw the whole data set. Otherwise the cell stays empty.
 
 import csv
 import dataclasses
+import functools
 import io
 import statistics
 from collections.abc import Sequence
@@ -173,7 +174,7 @@ def departures(run: workdirs.Run, preset: str, arm: str) -> dict[str, tuple] | N
     """
     if arm == ENSEMBLE or run.is_tuned != (arm == TUNED):
         return None
-    expected = config.flatten(presets.experiment(preset))
+    expected = _settings(preset)
     found = workdirs.differences(run.recorded, expected, _FREE_KEYS)
     if arm == NAIVE:
         found = {key: values for key, values in found.items() if not key.startswith("mm.")}
@@ -185,6 +186,11 @@ def departures(run: workdirs.Run, preset: str, arm: str) -> dict[str, tuple] | N
         if run.recorded[key] not in wanted:
             found[key] = (run.recorded[key], wanted[-1])
     return found
+
+
+@functools.cache
+def _settings(preset):
+    return config.flatten(presets.experiment(preset))
 
 
 def figure(cell: Cell, runs: Sequence[workdirs.Run]) -> Figure:

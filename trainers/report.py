@@ -67,16 +67,16 @@ def write_up(runs: list[workdirs.Run]) -> str:
 
 def list_presets() -> str:
     """All presets, with the claims of those that are cells of the paper."""
-    lines = []
-    for name, preset in presets.PRESETS.items():
-        lines.append(f"{name}\n{textwrap.indent(_described(preset), '    ')}")
-    return "\n".join(lines)
+    texts = {name: _described(preset) for name, preset in presets.PRESETS.items()}
+    texts["(no preset)"] = _claimed(presets.ENSEMBLE_CLAIM)
+    return "\n".join(f"{name}\n{textwrap.indent(text, '    ')}" for name, text in texts.items())
 
 
 def _described(preset):
-    claim = preset.claim
-    if claim is None:
-        return preset.summary
+    return _claimed(preset.claim) if preset.claim else preset.summary
+
+
+def _claimed(claim):
     numbers = ", ".join(f"{arm} {value:.1f}" for arm, value in claim.expected.items())
     lines = [f"source: {claim.source}", f"expected: {numbers or 'a curve, its values not stated'}"]
     if claim.hours is not None:

@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import functools
 import io
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -42,8 +43,9 @@ class Cell:
     row: its labels, as many as the table has columns of labels.
     column: the name of its column.
     paper: percent.
-    preset: what makes it here; None for methods that this project does not have.
-    arm: NAIVE, TUNED or ENSEMBLE, which figure of the preset's run it is.
+    preset: what makes it here; None for the ensemble, and for methods that this project does not
+        have.
+    arm: NAIVE or TUNED, which figure of the preset's run it is; or ENSEMBLE.
     class_number: id of the class whose IoU it is; None for the mIoU.
     """
 
@@ -57,7 +59,8 @@ class Cell:
 
 
 def _claimed(table, row, column, preset, arm):
-    return Cell(table, row, column, presets.PRESETS[preset].claim.expected[arm], preset, arm)
+    claim = presets.PRESETS[preset].claim if preset else presets.ENSEMBLE_CLAIM
+    return Cell(table, row, column, claim.expected[arm], preset, arm)
 
 
 def _table_1():
@@ -110,7 +113,7 @@ def _table_2():
             "37.2 75.7 58.6",
         ),
         (
-            *("ensemble ImageNet + M&M", "table2/ensemble", ENSEMBLE),
+            *("ensemble ImageNet + M&M", None, ENSEMBLE),
             "84.5 39.4 76.3 60.3 64.6 85.4 77.7 84.1 35.6 63.6 50.4 70.6 72.0 73.6 80.1 50.2 73.7 "
             "37.6 77.8 66.6",
         ),
@@ -172,7 +175,7 @@ def departures(run: workdirs.Run, preset: str, arm: str) -> dict[str, tuple] | N
 
     None if it is another arm altogether. Settings of M&M do not count without M&M.
     """
-    if arm == ENSEMBLE or run.is_tuned != (arm == TUNED):
+    if run.kind != arm:
         return None
     expected = _settings(preset)
     found = workdirs.differences(run.recorded, expected, _FREE_KEYS)
@@ -195,12 +198,25 @@ def _settings(preset):
 
 def figure(cell: Cell, runs: Sequence[workdirs.Run]) -> Figure:
     """Our figure of a cell, of all runs that are it."""
-    if cell.preset is None:
-        return Figure((), ())
-    runs = [run for run in runs if departures(run, cell.preset, cell.arm) == {}]
+    runs = [run for run in runs if _is_cell(run, cell)]
     values = [(_value(run, cell.class_number), run) for run in runs]
     values = [(value, run) for value, run in values if value is not None]
     return Figure(tuple(100 * value for value, _ in values), tuple(run for _, run in values))
+
+
+def _is_cell(run, cell):
+    if cell.arm == ENSEMBLE:
+        return run.kind == ENSEMBLE and _is_papers_ensemble(run.members)
+    return cell.preset is not None and departures(run, cell.preset, cell.arm) == {}
+
+
+def _is_papers_ensemble(members):
+    wanted = presets.ENSEMBLE_MEMBERS
+    orders = itertools.permutations(members) if len(members) == len(wanted) else ()
+    return any(
+        all(departures(run, *which) == {} for run, which in zip(order, wanted, strict=True))
+        for order in orders
+    )
 
 
 def _value(run, class_number):
@@ -278,13 +294,13 @@ def near_miss(run: workdirs.Run, most: int = 5) -> str:
 
 _COLUMNS = (
     ("data set", lambda run: run.recorded["data.dataset"] + _held_out(run)),
-    ("network", lambda run: f"{run.recorded['network.backbone']} x{_width(run)}"),
-    ("init", lambda run: run.recorded["network.init"]),
-    ("matching", lambda run: run.recorded["mm.matching"] if run.is_tuned else "-"),
-    ("M&M steps", lambda run: str(run.recorded["mm.steps"] if run.is_tuned else 0)),
-    ("nodes", lambda run: str(run.num_nodes) if run.is_tuned else "-"),
-    ("fine-tuning steps", lambda run: str(run.recorded["segment.steps"])),
-    ("seed", lambda run: str(run.seed)),
+    ("network", lambda run: _network(run)),
+    ("init", lambda run: run.recorded.get("network.init", "")),
+    ("matching", lambda run: _of_mm(run, "mm.matching")),
+    ("M&M steps", lambda run: _of_mm(run, "mm.steps")),
+    ("nodes", lambda run: str(run.num_nodes) if run.kind == TUNED else ""),
+    ("fine-tuning steps", lambda run: str(run.recorded.get("segment.steps", ""))),
+    ("seed", lambda run: str(run.recorded.get("seed", ""))),
     ("mIoU", lambda run: _percent(run, "miou")),
     ("pixel accuracy", lambda run: _percent(run, "pixel_accuracy")),
     ("mean accuracy", lambda run: _percent(run, "mean_accuracy")),
@@ -317,8 +333,14 @@ def _held_out(run):
     return f", {holdout} held out" if holdout else ""
 
 
-def _width(run):
-    return f"{run.recorded['network.width']:g}"
+def _network(run):
+    if run.kind == ENSEMBLE:
+        return f"ensemble of {' and '.join(str(member.folder) for member in run.members)}"
+    return f"{run.recorded['network.backbone']} x{run.recorded['network.width']:g}"
+
+
+def _of_mm(run, key):
+    return str(run.recorded[key]) if run.kind == TUNED else ""
 
 
 def _percent(run, key):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import rich.console
 
 from pipelines import datasets
-from trainers import config, runtime
+from trainers import config, presets, runtime
 
 
 class NoRunsError(config.UserError):
@@ -40,9 +40,34 @@ class Run:
         return self.workdir / self.arm
 
     @property
-    def is_tuned(self) -> bool:
-        """Whether M&M took a step before fine-tuning."""
-        return self.arm != "naive" and self.recorded["mm.steps"] > 0
+    def kind(self) -> str:
+        """ENSEMBLE, TUNED if M&M took a step before fine-tuning, else NAIVE."""
+        if self.recorded.get("ensemble"):
+            return presets.ENSEMBLE
+        is_tuned = self.arm != "naive" and self.recorded["mm.steps"] > 0
+        return presets.TUNED if is_tuned else presets.NAIVE
+
+    @property
+    def members(self) -> list["Run"]:
+        """The runs that an ensemble averages, as if each had been evaluated as the ensemble was;
+        none for other runs.
+        """
+        shared = {
+            key: value
+            for key, value in self.recorded.items()
+            if " " not in key and key != "ensemble"
+        }
+        members = []
+        for workdir in self.recorded.get("ensemble", ()):
+            start = f"{workdir} "  # so an ensemble records the configurations of its members
+            own = {
+                key.removeprefix(start): value
+                for key, value in self.recorded.items()
+                if key.startswith(start)
+            }
+            arm = "naive" if pathlib.Path(workdir).name == "naive" else ""
+            members.append(Run(pathlib.Path(workdir), arm, own | shared, self.results, {}))
+        return members
 
     @property
     def seed(self) -> int:
@@ -153,13 +178,16 @@ def compare(runs: Iterable[Run]) -> list[Comparison]:
     """Sets each way of M&M against fine-tuning without it that is otherwise the same.
 
     Ways of M&M are told apart by its settings. Seeds that only one side has are left out, unless no
-    seed is on both sides; runs without anything to compare with stand alone.
+    seed is on both sides; runs without anything to compare with stand alone; ensembles are left
+    out.
     """
-    runs, found = list(runs), []
+    runs, found = [run for run in runs if run.kind != presets.ENSEMBLE], []
+    if not runs:
+        return []
     root = _common_folder(runs).parent
     for group in _grouped(runs, lambda run: _without(run, "mm.")):
-        naive = {run.seed: run for run in group if not run.is_tuned}
-        variants = _grouped([run for run in group if run.is_tuned], _without)
+        naive = {run.seed: run for run in group if run.kind == presets.NAIVE}
+        variants = _grouped([run for run in group if run.kind == presets.TUNED], _without)
         sides = [(naive, {run.seed: run for run in variant}) for variant in variants]
         for side in sides or [(naive, {})]:
             found.append(_comparison(root, *side))
@@ -185,7 +213,8 @@ def _common_folder(runs):
 def graph_studies(runs: Iterable[Run]) -> list[list[Run]]:
     """Groups of tuned runs that differ in seed and graph size alone, two or more sizes in each."""
     sizes = ("mm.num_images", "mm.patches_per_image")
-    groups = _grouped([run for run in runs if run.is_tuned], lambda run: _without(run, *sizes))
+    tuned = [run for run in runs if run.kind == presets.TUNED]
+    groups = _grouped(tuned, lambda run: _without(run, *sizes))
     return [group for group in groups if len({run.num_nodes for run in group}) > 1]
 
 

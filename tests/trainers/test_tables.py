@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import statistics
 
 import pytest
@@ -59,7 +60,7 @@ def test_figures_stand_in_their_cells(make_preset_run):
     tuned = make_preset_run("a", "table3/voc-vgg16-random", 0.55)
     make_preset_run("a", "table3/voc-vgg16-random", 0.333, arm="naive")
     runs = found(tuned)
-    assert [run.is_tuned for run in runs] == [True, False]
+    assert [run.kind for run in runs] == [presets.TUNED, presets.NAIVE]
     _, rows = cells(tables.paper_tables(runs), 3)
     filled = [row for row in rows if row[4] or row[6] or row[8]]
     assert filled == [
@@ -157,3 +158,37 @@ def test_plain_table(make_preset_run):
 def test_markdown_columns_are_aligned():
     text = tables.markdown(["a", "long head"], [["1", "2"], ["wide cell", ""]])
     assert {len(line) for line in text.splitlines()} == {len("| wide cell | long head |")}
+
+
+def make_ensemble(folder, members, miou=0.66):
+    """What stage evaluate leaves of an ensemble: its members' records stand under their folders."""
+    recorded = {"ensemble": [str(member.folder) for member in members]}
+    for member in members:
+        recorded |= {f"{member.folder} {key}": value for key, value in member.recorded.items()}
+    first = members[0].recorded
+    shared = ("data.", "evaluate.", "classes", "num_")
+    recorded |= {key: value for key, value in first.items() if key.startswith(shared)}
+    results = {"miou": miou, "per_class_iou": dict.fromkeys(first["classes"], miou)}
+    place = folder / "evaluate"
+    place.mkdir(parents=True)
+    (place / "config.json").write_text(json.dumps(recorded))
+    (place / "results.json").write_text(json.dumps(results | {"seconds": 1.0, "peak_bytes": 1}))
+    return folder
+
+
+def test_the_papers_ensemble_is_known_by_its_members(make_preset_run, tmp_path):
+    (imagenet,) = found(make_preset_run("i", "table2/vgg16-imagenet", 0.6))
+    (tuned,) = found(make_preset_run("t", "table2/vgg16-colorization", 0.6))
+    (other,) = found(make_preset_run("o", "table2/vgg16-colorization", 0.6, mm__steps=4000))
+    cell = next(c for c in tables.CELLS if c.arm == presets.ENSEMBLE and c.column == "mIoU")
+    for name, members, values in (
+        ("right", [tuned, imagenet], (66,)),
+        ("wrong", [other, imagenet], ()),
+        ("twice", [tuned, tuned], ()),
+        ("three", [tuned, imagenet, imagenet], ()),
+    ):
+        runs = found(make_ensemble(tmp_path / name, members))
+        assert runs[0].kind == presets.ENSEMBLE
+        assert tables.figure(cell, runs).values == pytest.approx(values)
+        assert "ensemble of" in tables.plain_table(runs) and tables.near_miss(runs[0]) == ""
+        assert workdirs.compare(runs) == workdirs.graph_studies(runs) == []

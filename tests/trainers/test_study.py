@@ -94,6 +94,7 @@ def test_a_killed_study_continues_and_sums_up_what_its_runs_wrote(environment, t
         assert stored.shape == (4, 9, 9) and stored.dtype == np.int32
         assert 100 * metrics.mean_iou(stored.sum(axis=0)) == pytest.approx(_miou(folder))
     _the_arms_of_a_seed_are_paired(runs)
+    _the_naive_arm_is_that_of_compare(environment, tmp_path, runs["naive"][0])
     text = (workdir / "summary.md").read_text()
     assert text in output and "| class_connected | 2 " in text
     assert (workdir / "summary.png").exists()
@@ -116,6 +117,18 @@ def _the_arms_of_a_seed_are_paired(runs):
     tuned = first_kernel(runs["class_connected"][0])
     assert not np.allclose(zero, one) and not np.array_equal(zero, tuned)
     assert np.corrcoef(zero, tuned)[0, 1] > 0.9  # three steps away from the same start
+
+
+def _the_naive_arm_is_that_of_compare(environment, folder, ours):
+    own = ("--seeds", "--arms")
+    shared = [argument for argument in SMALL if not argument.startswith(own)]
+    command = [sys.executable, "-m", "trainers.mm", *shared, "--compare", "--stage=mm,segment"]
+    subprocess.run(
+        [*command, "--workdir=pair"], env=environment, cwd=folder, check=True, capture_output=True
+    )
+    place = pathlib.Path("segment") / "metrics.jsonl"
+    theirs = folder / "pair" / "naive" / place
+    assert theirs.read_text() == (ours / place).read_text()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 
@@ -104,19 +105,24 @@ def test_a_killed_study_continues_and_sums_up_what_its_runs_wrote(environment, t
 
 
 def _the_arms_of_a_seed_are_paired(runs):
-    """M&M of no steps hands on the weights of the init: other ones for each seed."""
-    import h5py
+    """M&M of no steps hands on the weights of the init, other ones for each seed; three steps lead
+    not far away from them.
+    """
 
-    def first_kernel(folder):
+    def kernels(folder):
+        found = []
+
+        def collect(_, item):  # a value other than None would end the visit
+            if isinstance(item, h5py.Dataset) and item.ndim == 4:
+                found.append(np.ravel(item[()]))
+
         with h5py.File(folder / "mm" / "backbone.weights.h5") as file:
-            found = []
-            file.visititems(lambda name, item: found.append(item) if hasattr(item, "shape") else 0)
-            return np.concatenate([np.ravel(item[()]) for item in found])
+            file.visititems(collect)
+        return np.concatenate(found)
 
-    zero, one = (first_kernel(folder) for folder in runs["naive"])
-    tuned = first_kernel(runs["class_connected"][0])
-    assert not np.allclose(zero, one) and not np.array_equal(zero, tuned)
-    assert np.corrcoef(zero, tuned)[0, 1] > 0.9  # three steps away from the same start
+    zero, one = (kernels(folder) for folder in runs["naive"])
+    tuned = kernels(runs["class_connected"][0])
+    assert 0 < np.abs(tuned - zero).mean() < np.abs(one - zero).mean() / 3
 
 
 def _the_naive_arm_is_that_of_compare(environment, folder, ours):

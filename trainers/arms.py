@@ -1,7 +1,6 @@
 """Arms of a study: what they change, what they may spend, and the commands of their runs."""
 
 import dataclasses
-import importlib
 import math
 import pathlib
 from collections.abc import Iterator
@@ -168,10 +167,7 @@ class Study:
 
     def first_stages(self) -> list[str]:
         """Stages before M&M, which all arms of a seed share: the proxy task, where there is one."""
-        stages = importlib.import_module("trainers.runtime").STAGES
-        if self.shared.network.init == "random":
-            return []
-        return list(stages[: stages.index("mm")])
+        return ["proxy"] if config.proxy_task(self.shared) else []
 
     def first_folder(self, seed: int) -> pathlib.Path:
         """The working folder of a seed's first stages."""

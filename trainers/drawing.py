@@ -150,7 +150,7 @@ def _maps(comparison, dataset, num_patches):
         )
 
     networks = (
-        ("before M&M", measure.initial_backbone(run)),
+        ("before M&M", measure.initial_backbone(run, dataset)),
         ("after M&M", measure.tuned_backbone(run, dataset)),
     )
     yield "patches", figure(networks, "before fine-tuning")

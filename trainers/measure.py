@@ -9,7 +9,7 @@ import numpy as np
 
 from mm_keras import backbones, losses, metrics
 from pipelines import build, datasets
-from trainers import config, networks, runtime
+from trainers import config, initialization, networks, runtime
 from trainers.workdirs import Run
 
 _BATCH = 64  # patches embedded at a time
@@ -107,16 +107,18 @@ def patches(
     return element["patches"].numpy(), element["labels"].numpy()
 
 
-def initial_backbone(run: Run) -> backbones.Backbone:
+def initial_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
     """The backbone as the run started: with the weights of its init."""
     experiment = run.experiment()
     runtime.set_up(experiment)
-    return networks.backbone(experiment)
+    return initialization.backbone(experiment, run.runtime(dataset))
 
 
 def tuned_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
     """The backbone after M&M and before fine-tuning."""
-    backbone = initial_backbone(run)
+    experiment = run.experiment()
+    runtime.set_up(experiment)
+    backbone = networks.backbone(experiment)
     backbone.load_weights(run.runtime(dataset).needed("mm", "backbone.weights.h5"))
     return backbone
 

@@ -118,7 +118,7 @@ def _stages(asked: list[str], proxy_task: str | None) -> list[str]:
 def _run(experiment, stages, console):
     # TensorFlow is imported from here on: a wrong flag is told at once.
     runtime_module = importlib.import_module("trainers.runtime")
-    experiment = _with_possible_width(experiment, console)
+    experiment = with_possible_width(experiment, console)
     importlib.import_module("trainers.networks").check(experiment)
     dataset = runtime_module.load_dataset(experiment.data)
     for message in dataset.messages:
@@ -137,7 +137,7 @@ def _run(experiment, stages, console):
     _report(runtime_module.gather(runtime), runtime)
 
 
-def _with_possible_width(experiment, console):
+def with_possible_width(experiment, console):
     """Leaves out the preset's `network.width` where a network, or its weights, have one width."""
     network = experiment.network
     is_asked_for = any(item.partition("=")[0] == "network.width" for item in FLAGS["set"].value)

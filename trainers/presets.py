@@ -21,7 +21,8 @@ class Claim:
     """A published result.
 
     source: table or figure of the M&M paper (AAAI 2018), and the row.
-    command: what reproduces it; DIR is the data set's folder.
+    command: what reproduces it; DIR is the data set's folder, FILE the published weights of the
+        init (VGG-16's from ImageNet are fetched).
     expected: {NAIVE, TUNED or ENSEMBLE: mIoU in percent on the data set's val split}; empty where
         the paper draws a curve and does not name its values.
     hardware, hours: of M&M tuning as the paper gives them; None where nothing is tuned. It gives no
@@ -100,9 +101,12 @@ QUICK = {
     "segment.log_every": 10,
 }
 
+# AlexNet's own first fully connected layer.
+_ALEXNET = {"colorization.fc6_size": 6}
+
 # Batches of fine-tuning: the paper gives none; the released solvers have 6 x 2 x 4 images for
 # VGG-16 (the default) and 16 x iter_size 4 for AlexNet.
-_FINE_TUNING = {"alexnet": {"segment.num_images": 64}}
+_LARGE_ALEXNET = _ALEXNET | {"segment.num_images": 64}
 
 # The test protocols of both. Patches of Cityscapes: the released sampler has one size there; the
 # paper speaks of various sizes and gives none.
@@ -140,16 +144,17 @@ _GENERAL = {
         "a slim network (width 0.25) and a short schedule, minutes on a 2-core CPU; "
         "--preset=paper has the published settings",
         QUICK,
+        of_backbone={"alexnet": _ALEXNET},
     ),
     "paper": Preset(
         "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
-        of_backbone=_FINE_TUNING,
+        of_backbone={"alexnet": _LARGE_ALEXNET},
         of_dataset=_PROTOCOLS,
     ),
     "release": Preset(
         "the settings of the authors' released code where it differs from the paper; needs a GPU",
         RELEASE,
-        of_backbone={"alexnet": _ALEXNET_GRAPH | _FINE_TUNING["alexnet"]},
+        of_backbone={"alexnet": _ALEXNET_GRAPH | _LARGE_ALEXNET},
         of_dataset=_PROTOCOLS,
     ),
 }
@@ -287,7 +292,7 @@ def _preset(name: str, cell: _Cell) -> Preset:
     return Preset(
         summary=f"{_source(name)}, {cell.row}; needs a GPU",
         keys=keys,
-        of_backbone=_FINE_TUNING,
+        of_backbone={"alexnet": _LARGE_ALEXNET},
         of_dataset=_PROTOCOLS,
         claim=Claim(
             source=f"{_source(name)}, {cell.row}",
@@ -307,6 +312,8 @@ def _source(name):
 
 def _command(name, cell):
     command = f"python -m trainers.mm --preset={name} --data_dir=DIR"
+    if cell.init != "random" and (cell.backbone, cell.init) != ("vgg16", "imagenet"):
+        command += " --init_weights=FILE"
     return f"{command} --compare" if len(cell.expected) == 2 else command
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+import rich.console
 from absl import app, flags, logging
 
 from trainers import arms, config, mm
@@ -134,7 +135,7 @@ def _prepared():
             )
     if not FLAGS.workdir:
         raise arms.StudyError("A study needs a --workdir.")
-    shared = mm.experiment_of_flags()
+    shared = mm.with_possible_width(mm.experiment_of_flags(), rich.console.Console())
     runtime = importlib.import_module("trainers.runtime")
     importlib.import_module("trainers.networks").check(shared)
     dataset = runtime.load_dataset(shared.data)

@@ -179,8 +179,8 @@ def departures(run: workdirs.Run, preset: str, arm: str) -> dict[str, tuple] | N
         return None
     expected = _settings(preset)
     found = workdirs.differences(run.recorded, expected, _FREE_KEYS)
-    if arm == NAIVE:
-        found = {key: values for key, values in found.items() if not key.startswith("mm.")}
+    unused = _unused_sections(run)
+    found = {key: values for key, values in found.items() if not key.startswith(unused)}
     dataset = expected["data.dataset"]
     for key, wanted in (
         ("num_train_images", _NUM_TRAIN_IMAGES[dataset]),
@@ -189,6 +189,15 @@ def departures(run: workdirs.Run, preset: str, arm: str) -> dict[str, tuple] | N
         if run.recorded[key] not in wanted:
             found[key] = (run.recorded[key], wanted[-1])
     return found
+
+
+def _unused_sections(run):
+    """Starts of keys that say nothing of the run: those of pretext tasks that it was not given, and
+    those of M&M without M&M.
+    """
+    sections = [f"{task}." for task in config.PROXIES]
+    unused = [s for s in sections if not any(key.startswith(s) for key in run.recorded)]
+    return tuple(unused + (["mm."] if run.kind == NAIVE else []))
 
 
 @functools.cache

@@ -120,5 +120,11 @@ def test_a_change_that_does_not_fit_is_named():
         made.experiment(made.arms[0], 3)
 
 
-def test_random_weights_have_no_stage_to_share():
+def test_the_proxy_task_is_shared_where_there_is_one():
     assert study().first_stages() == []
+    made = study(network__init="jigsaw")
+    assert made.first_stages() == ["proxy"]
+    assert made.first_command(4)[-3:] == [
+        *("--seed=4", "--stage=proxy", "--workdir=s/shared/seed4"),
+    ]
+    assert study(network__init="jigsaw", network__init_weights="file").first_stages() == []

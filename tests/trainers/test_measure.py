@@ -120,7 +120,7 @@ def test_embeddings_before_and_after(finished):
     (run, naive), dataset = finished
     pixels, labels = measure.patches(run.experiment(), dataset, 24)
     networks_by_name = {
-        "initial": measure.initial_backbone(run),
+        "initial": measure.initial_backbone(run, dataset),
         "tuned": measure.tuned_backbone(run, dataset),
         "fine-tuned": measure.fine_tuned_backbone(run, dataset),
         "naive": measure.fine_tuned_backbone(naive, dataset),

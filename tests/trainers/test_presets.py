@@ -47,6 +47,7 @@ def test_paper_for_other_backbones_and_data_sets():
     assert differences(paper, alexnet) == {
         "network.backbone": "alexnet",
         "segment.num_images": 64,  # 16 x iter_size 4
+        "colorization.fc6_size": 6,
     }
     assert differences(paper, flat("paper", "cityscapes")) == {
         "data.dataset": "cityscapes",
@@ -58,6 +59,10 @@ def test_paper_for_other_backbones_and_data_sets():
 
 def test_release_differs_from_paper_where_the_code_does():
     assert differences(flat("paper", "voc_sbd"), flat("release", "voc_sbd")) == {
+        "jigsaw.cell": 85,
+        "jigsaw.placement": "centre",
+        "jigsaw.grey_share": 0.0,
+        "jigsaw.normalization": "mean",
         "mm.patches_per_image": 9,
         "mm.rule": "release",
         "mm.scale": "release",
@@ -106,6 +111,8 @@ def test_claims_are_complete_and_belong_to_their_settings(name):
     assert (claim.hardware is None) == (claim.hours is None)
     assert ("--compare" in claim.command) == (len(claim.expected) == 2)
     backbone, init = settings["network.backbone"], settings["network.init"]
+    is_made_here = init == "random" or (backbone, init) == ("vgg16", "imagenet")
+    assert ("--init_weights=FILE" in claim.command) != is_made_here
     if not name.startswith("fig5/"):
         assert name.split("/")[1].endswith(f"{backbone}-{init}") or "triplets" in name
     if not is_naive:

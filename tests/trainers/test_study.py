@@ -138,6 +138,25 @@ def _the_naive_arm_is_that_of_compare(environment, folder, ours):
 
 
 @pytest.mark.slow
+def test_the_proxy_task_is_trained_once_a_seed(environment, tmp_path):
+    arguments = (
+        *SMALL,
+        *("--workdir=s", "--seeds=3", "--init=colorization", "--set=colorization.steps=2"),
+        *("--set=colorization.drops=", "--set=colorization.num_images=2"),
+        *("--set=colorization.crop=32", "--set=colorization.log_every=1"),
+    )
+    _run(environment, tmp_path, *arguments)
+    weights = pathlib.Path("proxy") / "backbone.weights.h5"
+    folders = ("shared", "naive", "class_connected")
+    contents = {(tmp_path / "s" / f / "seed3" / weights).read_bytes() for f in folders}
+    assert len(contents) == 1
+    assert not (tmp_path / "s" / "naive" / "seed3" / "proxy" / "checkpoints").exists()
+    log = (tmp_path / "s" / "naive" / "seed3" / "log.txt").read_text()
+    assert "init: colorization, from the proxy stage" in log.replace("\n", " ")
+    assert (tmp_path / "s" / "summary.md").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

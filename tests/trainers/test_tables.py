@@ -138,6 +138,22 @@ def test_where_files_lie_and_logging_do_not_count(make_preset_run):
     assert tables.departures(run, "table3/cityscapes-vgg16-random", presets.NAIVE) is None
 
 
+def test_settings_of_a_pretext_task_count_only_for_runs_that_were_given_it(make_preset_run):
+    folder = make_preset_run("a", "table3/voc-alexnet-colorization", 0.4)
+    (trained_here,) = found(folder)
+    assert trained_here.recorded["colorization.fc6_size"] == 6
+    path = folder / "evaluate" / "config.json"
+    others = {k: v for k, v in trained_here.recorded.items() if not k.startswith("colorization.")}
+    path.write_text(json.dumps(others))
+    (published,) = found(folder)
+    path.write_text(json.dumps(trained_here.recorded | {"colorization.steps": 9}))
+    (short,) = found(folder)
+    name = "table3/voc-alexnet-colorization"
+    assert tables.departures(trained_here, name, presets.TUNED) == {}
+    assert tables.departures(published, name, presets.TUNED) == {}
+    assert tables.departures(short, name, presets.TUNED) == {"colorization.steps": (9, 100000)}
+
+
 def test_a_quick_run_is_close_to_nothing(make_preset_run):
     (run,) = found(make_preset_run("a", "quick", 0.3))
     assert tables.near_miss(run) == ""

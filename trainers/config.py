@@ -231,6 +231,14 @@ def proxy_task(experiment: Experiment) -> str | None:
     return network.init if is_needed else None
 
 
+FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
+    f"{stage}.{key}"
+    for stage in (*PROXIES, "mm", "segment")
+    for key in ("log_every", "checkpoint_every")
+}
+"""Keys that change neither weights nor figures, or (data_dir) only say where the same files lie."""
+
+
 CHOICES = {
     "network.init": ("random", "imagenet", *PROXIES),
     "colorization.formulation": ("2017", "2016"),

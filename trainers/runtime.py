@@ -30,13 +30,6 @@ SECTIONS = {
 }
 """The parts of the configuration that decide what a stage writes, besides those of all stages."""
 
-# They change neither weights nor figures, or (data_dir) only say where the same files lie.
-FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
-    f"{stage}.{key}"
-    for stage in (*config.PROXIES, "mm", "segment")
-    for key in ("log_every", "checkpoint_every")
-}
-
 
 class WorkdirError(config.UserError):
     """The working folder does not fit what was asked for."""
@@ -172,7 +165,7 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment):
         differing = [
             f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
             for key in sorted(theirs.keys() | ours.keys())
-            if key not in FREE_KEYS and theirs.get(key) != ours.get(key)
+            if key not in config.FREE_KEYS and theirs.get(key) != ours.get(key)
         ]
         if differing:
             raise WorkdirError(

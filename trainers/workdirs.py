@@ -1,16 +1,21 @@
 """Finished runs, read back from their working folders."""
 
 import dataclasses
+import importlib
 import io
 import json
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import rich.console
 
 from pipelines import datasets
-from trainers import config, presets, runtime
+from trainers import config, presets
+
+if TYPE_CHECKING:
+    from trainers import runtime
 
 
 class NoRunsError(config.UserError):
@@ -90,11 +95,12 @@ class Run:
                 experiment = config.replace(experiment, key, self.recorded[key])
         return experiment
 
-    def runtime(self, dataset: datasets.Dataset) -> runtime.Runtime:
+    def runtime(self, dataset: datasets.Dataset) -> "runtime.Runtime":
         """What stages take to load this run's networks; it prints nowhere."""
-        return runtime.Runtime(
-            self.workdir, dataset, rich.console.Console(file=io.StringIO()), self.arm
-        )
+        # Imported here: tables need no TensorFlow.
+        module = importlib.import_module("trainers.runtime")
+        console = rich.console.Console(file=io.StringIO())
+        return module.Runtime(self.workdir, dataset, console, self.arm)
 
 
 def find(paths: Iterable[pathlib.Path]) -> list[Run]:
@@ -151,7 +157,7 @@ def differences(first: dict, second: dict, free: Iterable[str] = ()) -> dict[str
     return {
         key: (first.get(key), second.get(key))
         for key in sorted(first.keys() | second.keys())
-        if key not in {*runtime.FREE_KEYS, *free} and first.get(key) != second.get(key)
+        if key not in {*config.FREE_KEYS, *free} and first.get(key) != second.get(key)
     }
 
 
@@ -220,7 +226,7 @@ def graph_studies(runs: Iterable[Run]) -> list[list[Run]]:
 
 def _without(run, *prefixes):
     """The run's configuration but for the seed, free keys, and keys that start with a prefix."""
-    left_out = {"seed", "network.init_weights", *runtime.FREE_KEYS}  # each seed may have its own
+    left_out = {"seed", "network.init_weights", *config.FREE_KEYS}  # each seed may have its own
     kept = {
         key: value
         for key, value in run.recorded.items()

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from pipelines import datasets
 from trainers import config, presets
 
 CLASSES = ["background", *(f"class{k}" for k in range(1, 21))]
@@ -34,12 +33,6 @@ def write_run(folder, experiment, miou, ious=None, arm="", facts=(10582, 1449), 
 
 
 @pytest.fixture
-def make_run():
-    """Function that writes a made-up run, see `write_run`."""
-    return write_run
-
-
-@pytest.fixture
 def make_preset_run(tmp_path):
     """Function(name, preset, miou, **changes of keys with __ for dots) -> folder."""
 
@@ -50,13 +43,3 @@ def make_preset_run(tmp_path):
         return write_run(tmp_path / name, experiment, miou, ious, arm, facts)
 
     return make
-
-
-@pytest.fixture
-def made_dataset():
-    """A data set of facts alone, three classes."""
-    spec = datasets.DatasetSpec(
-        "made", ("a", "b", "c"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)), None, "here"
-    )
-    split = datasets.Split("val", ("v",), ("v.jpg",), ("v.png",), (True,), 90)
-    return datasets.Dataset(spec, split, split, ())

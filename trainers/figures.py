@@ -70,7 +70,7 @@ def embedding_maps(
     colours: Sequence[tuple[int, int, int]],
     title: str = "",
 ) -> Figure:
-    """Patches as points in the plane, one column a network, five classes a row.
+    """Patches as points in the plane, one column a network, up to five classes a row.
 
     After Figs. 1b and 4 of the paper.
 

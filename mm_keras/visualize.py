@@ -114,18 +114,20 @@ def triplet_gallery(
 
 
 def segmentation_gallery(
-    images, truths, predictions, colours, class_names, panel_size=320
+    images, truths, predictions, colours, class_names, panel_size=320, captions=None
 ) -> np.ndarray:
     """One image per row: image, truth, prediction, and below them the colour of each class.
 
     Args:
         images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
         truths: integer [H, W] each, class ids, VOID = 255 hatched.
-        predictions: integer [H, W] each, class ids.
+        predictions: integer [H, W] each, class ids; or, to compare networks, {head of the column:
+            such a list}.
         colours: integer [K, 3], RGB 0..255.
         class_names: K names.
         panel_size: longer side in pixels to which each picture is scaled (images bilinear, class
             ids by nearest neighbour).
+        captions: a line of text under each row, None for none.
 
     Returns:
         uint8 [height, width, 3].
@@ -134,16 +136,18 @@ def segmentation_gallery(
         ValueError: the arguments do not fit each other, or there is no image.
     """
     colours = _checked_colours(colours, class_names)
-    if not len(images) == len(truths) == len(predictions) >= 1:
-        raise ValueError(
-            "Expected as many images as truths and predictions, and at least one. "
-            f"Received {len(images)}, {len(truths)} and {len(predictions)}."
-        )
+    columns = predictions if isinstance(predictions, dict) else {"prediction": predictions}
+    for maps in columns.values():
+        if not len(images) == len(truths) == len(maps) >= 1:
+            raise ValueError(
+                "Expected as many images as truths and predictions, and at least one. "
+                f"Received {len(images)}, {len(truths)} and {len(maps)}."
+            )
     rows = [
-        _segmentation_row(*panels, colours, panel_size)
-        for panels in zip(images, truths, predictions, strict=True)
+        _segmentation_row(image, maps, colours, panel_size)
+        for image, *maps in zip(images, truths, *columns.values(), strict=True)
     ]
-    table = _table(["image", "truth", "prediction"], rows)
+    table = _table(["image", "truth", *columns], rows, captions)
     legend = _legend(class_names, colours, table.shape[1])
     return _on_page(_below([table, legend]))
 
@@ -288,22 +292,22 @@ def _spread(valid, num_rows):
     return [*good, *other[: num_rows - len(good)]]
 
 
-def _segmentation_row(image, truth, prediction, colours, panel_size):
+def _segmentation_row(image, maps, colours, panel_size):
+    """Pictures of the image and of its truth and predictions."""
     image = _checked_image(image)
-    if not image.shape[:2] == np.shape(truth) == np.shape(prediction):
+    if {np.shape(labels) for labels in maps} != {image.shape[:2]}:
+        shapes = [np.shape(labels) for labels in maps]
         raise ValueError(
-            "An image, its truth and its prediction must have one size. "
-            f"Received {image.shape[:2]}, {np.shape(truth)} and {np.shape(prediction)}."
+            "An image, its truth and its predictions must have one size. "
+            f"Received {', '.join(map(str, [image.shape[:2], *shapes]))}."
         )
     picture = _scaled_picture(image, panel_size)
     height, width = picture.shape[:2]
     # Class ids are picked before they are painted, so that the hatch keeps its scale.
     rows = (np.arange(height) * image.shape[0]) // height
     columns = (np.arange(width) * image.shape[1]) // width
-    maps = [
-        colour_map(np.asarray(labels)[rows][:, columns], colours) for labels in (truth, prediction)
-    ]
-    return [picture, *maps]
+    painted = [colour_map(np.asarray(labels)[rows][:, columns], colours) for labels in maps]
+    return [picture, *painted]
 
 
 def _colorization_row(image, colourised, panel_size):
@@ -439,16 +443,21 @@ def _legend(class_names, colours, width):
     return _below([_beside(entries[i : i + per_line]) for i in range(0, len(entries), per_line)])
 
 
-def _table(heads, rows):
-    """Rows of pictures under one head per column, columns aligned and pictures centred in them."""
+def _table(heads, rows, captions=None):
+    """Rows of pictures under one head per column, columns aligned and pictures centred in them; a
+    caption stands under its row.
+    """
     widths = [max(picture.shape[1] for picture in column) for column in zip(*rows, strict=True)]
     lines = [[_text_line(head, width) for head, width in zip(heads, widths, strict=True)], *rows]
-    return _below(
-        [
-            _beside([_centred(cell, width) for cell, width in zip(line, widths, strict=True)])
-            for line in lines
-        ]
-    )
+    lines = [
+        _beside([_centred(cell, width) for cell, width in zip(line, widths, strict=True)])
+        for line in lines
+    ]
+    if captions is not None:
+        texts = [_text_line(text, lines[0].shape[1], centred=False) for text in captions]
+        under = zip(lines[1:], texts, strict=True)
+        lines[1:] = [part for pair in under for part in pair]
+    return _below(lines)
 
 
 def _plain(height, width, colour=_PAPER):

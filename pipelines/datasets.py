@@ -11,6 +11,7 @@ import functools
 import importlib
 import os
 import statistics
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Split:
         shorter_side: median over the whole split of min(height, width), in pixels.
         records: folder of the TFDS records that hold this split.
         positions: where each image stands in the records.
+        part: which of the split's images these are, in words; empty for all of them.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Split:
     shorter_side: int
     records: str = ""
     positions: tuple[int, ...] = ()
+    part: str = ""
 
     @property
     def num_images(self) -> int:
@@ -96,14 +99,37 @@ class Split:
         """Whether any pixel of the split has a class; without, it can be predicted only."""
         return any(self.has_labels)
 
+    @property
+    def title(self) -> str:
+        """The name, and which part of the split it is: "train, 60 held out"."""
+        return f"{self.name}, {self.part}" if self.part else self.name
+
     def labelled(self) -> "Split":
         """Returns the split without the images that have no labelled pixel."""
+        return self.take(k for k, has_labels in enumerate(self.has_labels) if has_labels)
 
-        def keep(values):
-            return tuple(v for v, has in zip(values, self.has_labels, strict=True) if has)
+    def take(self, indices: Iterable[int], part: str | None = None) -> "Split":
+        """Returns the images of these indices, in the split's order.
 
+        The shorter side stays that of the whole split, so that sizes which depend on it do not
+        depend on the choice.
+
+        Args:
+            indices: 0 .. num_images - 1, each at most once.
+            part: the choice in words; None leaves the words as they are.
+
+        Raises:
+            ValueError: an index is out of range or comes twice.
+        """
+        indices = sorted(indices)
+        if len(set(indices)) < len(indices) or set(indices) - set(range(self.num_images)):
+            raise ValueError(
+                f"Indices must be different ones of 0..{self.num_images - 1}, got {indices}."
+            )
         per_image = ("ids", "image_files", "label_files", "has_labels", "positions")
-        return dataclasses.replace(self, **{name: keep(getattr(self, name)) for name in per_image})
+        chosen = {name: getattr(self, name) for name in per_image}
+        chosen = {name: tuple(v[k] for k in indices) if v else v for name, v in chosen.items()}
+        return dataclasses.replace(self, **chosen, part=self.part if part is None else part)
 
     def examples(self) -> "tf.data.Dataset":
         """Reads the records one after the other, in the split's order.
@@ -218,6 +244,71 @@ def no_labels(split: str) -> str:
         f"no mask of split '{split}' has a labelled pixel, all are {VOID} (void). Training needs "
         "labels: check the masks."
     )
+
+
+def spread(num_chosen: int, num_all: int) -> tuple[int, ...]:
+    """Returns `num_chosen` of the indices 0 .. num_all - 1, evenly spaced from 0 on.
+
+    Index k is floor(k * num_all / num_chosen). Neighbours in a split may be frames of one film, so
+    an even choice shows more of a data set than its first images do.
+
+    Raises:
+        ValueError: more are asked for than there are, or less than none.
+    """
+    if not 0 <= num_chosen <= num_all:
+        raise ValueError(f"Expected 0..{num_all} to choose of {num_all}, got {num_chosen}.")
+    return tuple(k * num_all // num_chosen for k in range(num_chosen))
+
+
+def select(dataset: Dataset, num_train_images: int | None = None, holdout: int = 0) -> Dataset:
+    """Trains on a part of the train split, and measures on another part of it if asked to.
+
+    Both parts are chosen evenly (`spread`) among the images that have labels: first those to train
+    on, then, from what is left, those to hold out. The images to train on therefore do not depend
+    on `holdout`, unless `num_train_images` is None, where they are all that is not held out.
+
+    Args:
+        dataset: from `load`.
+        num_train_images: how many images to train on; None for all.
+        holdout: how many images of the train split to measure on in place of the eval split, for
+            choosing settings without a look at it; 0 for none.
+
+    Raises:
+        DatasetError: the train split has too few images with labels.
+    """
+    if num_train_images is None and not holdout:
+        return dataset
+    pool = dataset.train.labelled()
+    num_left = pool.num_images - holdout
+    num_chosen = num_left if num_train_images is None else num_train_images
+    if not 1 <= num_chosen <= num_left:
+        raise DatasetError(
+            f"{dataset.spec.name}: split '{pool.name}' has {pool.num_images} images with labels, "
+            f"too few for {num_chosen} to train on and {holdout} to hold out."
+        )
+    chosen, held_out = _parts(pool.num_images, num_train_images, holdout)
+    message = f"Training on {num_chosen} of the {pool.num_images} labelled images of '{pool.name}'."
+    if holdout:
+        message += (
+            f" Evaluation on {holdout} others of them, which is for choosing settings: figures to "
+            f"report come from '{dataset.eval.name}', without data.holdout."
+        )
+    return dataclasses.replace(
+        dataset,
+        train=pool.take(chosen, f"{num_chosen} chosen evenly"),
+        eval=pool.take(held_out, f"{holdout} held out") if holdout else dataset.eval,
+        messages=(*dataset.messages, message),
+    )
+
+
+def _parts(num_all, num_train_images, holdout):
+    """The indices to train on and the indices to hold out, of a pool of `num_all` images."""
+    if num_train_images is None:
+        held_out = spread(holdout, num_all)
+        return sorted(set(range(num_all)) - set(held_out)), held_out
+    chosen = spread(num_train_images, num_all)
+    left = sorted(set(range(num_all)) - set(chosen))
+    return chosen, [left[k] for k in spread(holdout, len(left))]
 
 
 def voc_colours(num_colours: int) -> tuple[tuple[int, int, int], ...]:

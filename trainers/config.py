@@ -25,6 +25,9 @@ class Data:
 
     shorter_side: larger images are shrunk to it, in training and in prediction; None never.
     unlabelled_dir: images for the proxy task; None takes the data set's own training images.
+    num_train_images: train on so many images, chosen evenly over the train split; None for all.
+    holdout: measure on so many other images of the train split in place of the eval split, to
+        choose settings without a look at it; 0 for none (pipelines.datasets.select).
     """
 
     dataset: str = "texture_scenes"
@@ -34,6 +37,8 @@ class Data:
     unlabelled_dir: str | None = None
     shorter_side: int | None = None
     void_value: int = 255  # in the masks of a folder: pixels without a class; 0: classes from 1 on
+    num_train_images: int | None = None
+    holdout: int = 0
     max_unreadable: int = 0  # images that may be broken before the data set is refused
 
 
@@ -232,6 +237,14 @@ def proxy_task(experiment: Experiment) -> str | None:
     return network.init if is_needed else None
 
 
+FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
+    f"{stage}.{key}"
+    for stage in (*PROXIES, "mm", "segment")
+    for key in ("log_every", "checkpoint_every")
+}
+"""Keys that change neither weights nor figures, or (data_dir) only say where the same files lie."""
+
+
 CHOICES = {
     "network.init": ("random", "imagenet", *PROXIES),
     "colorization.formulation": ("2017", "2016"),
@@ -248,12 +261,13 @@ CHOICES = {
     "evaluate.output_stride": (1, 2),
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
 }
-AT_LEAST_ONE = (
+AT_LEAST_ONE = (  # or none, where a key takes it
     *(
         f"{task}.{key}"
         for task in PROXIES
         for key in ("steps", "num_images", "num_measured", "log_every", "checkpoint_every")
     ),
+    "data.num_train_images",
     "mm.log_every",
     "mm.checkpoint_every",
     "mm.num_images",
@@ -266,6 +280,7 @@ AT_LEAST_ONE = (
     "segment.num_points",
 )
 NOT_NEGATIVE = (
+    "data.holdout",
     "data.max_unreadable",
     "mm.steps",
     "mm.learning_rate",
@@ -287,7 +302,7 @@ def check(experiment: Experiment):
             raise ConfigError(unknown(key, flat[key], choices))
     for bound, names in ((1, AT_LEAST_ONE), (0, NOT_NEGATIVE)):
         for key in names:
-            if flat[key] < bound:
+            if flat[key] is not None and flat[key] < bound:
                 raise ConfigError(f"{key} must be at least {bound}. Received {flat[key]}.")
     for stage in (*PROXIES, "mm", "segment"):
         drops = flat[f"{stage}.drops"]

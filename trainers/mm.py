@@ -14,7 +14,11 @@ from absl import app, flags, logging
 from trainers import config, presets
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("preset", "quick", "quick, paper or release; see trainers/presets.py.")
+flags.DEFINE_string(
+    "preset",
+    "quick",
+    "quick, paper, release or a cell of the paper; python -m trainers.report --presets lists them.",
+)
 flags.DEFINE_string(
     "backbone",
     None,
@@ -23,7 +27,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("init", None, "random (default), imagenet, colorization or jigsaw.")
 flags.DEFINE_string("init_weights", None, "File with the weights of the init.")
 flags.DEFINE_string(
-    "dataset", "texture_scenes", "texture_scenes, camvid, voc_sbd, cityscapes, folder."
+    "dataset", None, "texture_scenes (default), camvid, voc_sbd, cityscapes, folder."
 )
 flags.DEFINE_string("data_dir", None, "Folder of the data set, or its parent.")
 flags.DEFINE_string("unlabelled_dir", None, "Images for the proxy task; default: the data set's.")
@@ -42,6 +46,7 @@ flags.DEFINE_multi_string("set", [], "Any key of the configuration: --set mm.mar
 
 _KEYS_OF_FLAGS = {
     "backbone": "network.backbone",
+    "dataset": "data.dataset",
     "init": "network.init",
     "init_weights": "network.init_weights",
     "data_dir": "data.data_dir",
@@ -91,7 +96,7 @@ def experiment_of_flags() -> config.Experiment:
         _check_ensemble(changes)
         experiment = importlib.import_module("trainers.ensemble").of_workdirs(FLAGS.ensemble)
     else:
-        experiment = presets.experiment(FLAGS.preset, FLAGS.dataset)
+        experiment = presets.experiment(FLAGS.preset, FLAGS.dataset, FLAGS.backbone)
     for key, value in changes:
         experiment = config.replace(experiment, key, value)
     config.check(experiment)
@@ -102,8 +107,6 @@ def _changes() -> list[tuple[str, object]]:
     """Keys and values that flags and then each --set give."""
     given = {key: FLAGS[flag].value for flag, key in _KEYS_OF_FLAGS.items()}
     changes = [(key, value) for key, value in given.items() if value is not None]
-    if FLAGS["dataset"].present:
-        changes.append(("data.dataset", FLAGS.dataset))
     for assignment in FLAGS["set"].value:
         key, equals, value = assignment.partition("=")
         if not equals:
@@ -151,15 +154,17 @@ def _stages(asked: list[str], proxy_task: str | None) -> list[str]:
 def _headline() -> str:
     if FLAGS.ensemble:
         return f"ensemble of {', '.join(FLAGS.ensemble)}"
-    return f"preset {FLAGS.preset}: {presets.SUMMARIES[FLAGS.preset]}"
+    return f"preset {FLAGS.preset}: {presets.PRESETS[FLAGS.preset].summary}"
 
 
 def _run(experiment, stages, console):
     # TensorFlow is imported from here on: a wrong flag is told at once.
     runtime_module = importlib.import_module("trainers.runtime")
-    experiment = _with_possible_width(experiment, console)
+    experiment = with_possible_width(experiment, console)
     importlib.import_module("trainers.networks").check(experiment)
-    dataset = _dataset(experiment, console)
+    dataset = runtime_module.load_dataset(experiment.data)
+    for message in dataset.messages:
+        console.print(message, highlight=False)
     importlib.import_module("trainers.ensemble").check_classes(
         experiment, dataset.spec.name, dataset.spec.class_names
     )
@@ -177,7 +182,7 @@ def _run(experiment, stages, console):
     _report(runtime_module.gather(runtime), runtime)
 
 
-def _with_possible_width(experiment, console):
+def with_possible_width(experiment, console):
     """Leaves out the preset's `network.width` where a network, or its weights, have one width."""
     network = experiment.network
     is_asked_for = any(item.partition("=")[0] == "network.width" for item in FLAGS["set"].value)
@@ -201,35 +206,14 @@ def _run_stage(name, experiment, runtime):
     importlib.import_module(f"trainers.{module}").run(experiment, runtime)
 
 
-def _dataset(experiment, console):
-    datasets = importlib.import_module("pipelines.datasets")
-    data = experiment.data
-    try:
-        dataset = datasets.load(
-            data.dataset,
-            data_dir=data.data_dir,
-            train_split=data.train_split,
-            eval_split=data.eval_split,
-            max_unreadable=data.max_unreadable,
-            void_value=data.void_value,
-        )
-    except datasets.DatasetError as error:
-        raise config.ConfigError(str(error)) from error
-    for message in dataset.messages:
-        console.print(message, highlight=False)
-    return dataset
-
-
 def _workdir(experiment) -> pathlib.Path:
     if FLAGS.workdir:
         return pathlib.Path(FLAGS.workdir)
     if experiment.ensemble:
         return importlib.import_module("trainers.ensemble").default_workdir(experiment)
     network = experiment.network
-    backbone = network.backbone.replace("/", "_")
-    return (
-        pathlib.Path("runs") / f"{experiment.data.dataset}-{backbone}-{network.init}-{FLAGS.preset}"
-    )
+    parts = (experiment.data.dataset, network.backbone, network.init, FLAGS.preset)
+    return pathlib.Path("runs") / "-".join(parts).replace("/", "_")
 
 
 def _report(results, runtime):
@@ -249,7 +233,7 @@ def _report(results, runtime):
 
 
 def _table(columns, dataset):
-    table = rich.table.Table(title=f"{dataset.spec.name} {dataset.eval.name}, percent")
+    table = rich.table.Table(title=f"{dataset.spec.name} {dataset.eval.title}, percent")
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")

@@ -37,13 +37,6 @@ _FACTS = ("classes", "num_train_images", "num_eval_images")
 # They say which images are predicted: training and export do not depend on them.
 _EVALUATION_KEYS = {"data.eval_split", "num_eval_images"}
 
-# They change neither weights nor figures, or (data_dir) only say where the same files lie.
-_FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
-    f"{stage}.{key}"
-    for stage in (*config.PROXIES, "mm", "segment")
-    for key in ("log_every", "checkpoint_every")
-}
-
 
 class WorkdirError(config.UserError):
     """The working folder does not fit what was asked for."""
@@ -95,6 +88,26 @@ class Runtime:
         self.console.print(text, highlight=False)
 
 
+def load_dataset(data: config.Data) -> datasets.Dataset:
+    """The data set and the part of it that is asked for.
+
+    Raises:
+        config.ConfigError: it is not there or not usable; the message says what to do.
+    """
+    try:
+        dataset = datasets.load(
+            data.dataset,
+            data_dir=data.data_dir,
+            train_split=data.train_split,
+            eval_split=data.eval_split,
+            max_unreadable=data.max_unreadable,
+            void_value=data.void_value,
+        )
+        return datasets.select(dataset, data.num_train_images, data.holdout)
+    except datasets.DatasetError as error:
+        raise config.ConfigError(str(error)) from error
+
+
 def set_up(experiment: config.Experiment):
     """Makes the process repeatable and sets its precision. Call before a stage builds its model."""
     keras.utils.clear_session(free_memory=True)
@@ -130,7 +143,7 @@ def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) 
     flat = _deciding(experiment, name)
     for workdir in experiment.ensemble:
         theirs = read_record(pathlib.Path(workdir), "segment")
-        flat |= {f"{workdir} {key}": theirs[key] for key in theirs if key not in _FREE_KEYS}
+        flat |= {f"{workdir} {key}": theirs[key] for key in theirs if key not in config.FREE_KEYS}
     facts = (
         list(dataset.spec.class_names),
         dataset.train.num_images,
@@ -202,7 +215,7 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: Seque
             continue
         theirs, ours = json.loads(path.read_text()), record(experiment, name, runtime.dataset)
         is_asked = name in stages and name in ("evaluate", "predict")
-        free = _FREE_KEYS if is_asked else _FREE_KEYS | _EVALUATION_KEYS
+        free = config.FREE_KEYS if is_asked else config.FREE_KEYS | _EVALUATION_KEYS
         differing = [
             f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
             for key in sorted(theirs.keys() | ours.keys())

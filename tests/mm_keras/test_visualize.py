@@ -231,6 +231,26 @@ def test_confusion_picture_names_bad_input():
         visualize.confusion_picture(np.zeros((0, 0)), [])
 
 
+def test_segmentation_gallery_compares_networks_and_captions_rows():
+    rng = np.random.default_rng(4)
+    images = [rng.integers(0, 256, (60, 60, 3), np.uint8) for _ in range(2)]
+    truths = [np.full((60, 60), 0), np.full((60, 60), 1)]
+    others = {"first": [truths[1], truths[0]], "second": [np.full((60, 60), 2), truths[1]]}
+    bare = visualize.segmentation_gallery(images, truths, others, COLOURS, NAMES, 60)
+    picture = visualize.segmentation_gallery(
+        images, truths, others, COLOURS, NAMES, 60, captions=["one", "two"]
+    )
+    assert picture.shape[1] == bare.shape[1] == 4 * 60 + 5 * 6
+    assert len(picture) == len(bare) + 2 * (20 + 6)
+    for row, image in enumerate(images):
+        ((y, x),) = find(picture, image)
+        for column, maps in enumerate([truths, *others.values()], start=1):
+            place = picture[y : y + 60, x + 66 * column : x + 66 * column + 60]
+            assert (place == COLOURS[maps[row][0, 0]]).all()
+        caption = picture[y + 66 : y + 86]
+        assert (caption == 255).mean() > 0.9 and (caption < 128).any()
+
+
 def test_bad_input_is_named(patches):
     with pytest.raises(ValueError, match="uint8 RGB.*float64"):
         visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLOURS)
@@ -243,6 +263,8 @@ def test_bad_input_is_named(patches):
     image, labels = patches[0], np.zeros((100, 100), int)
     with pytest.raises(ValueError, match="Received 1, 0 and 1"):
         visualize.segmentation_gallery([image], [], [labels], COLOURS, NAMES)
+    with pytest.raises(ValueError, match="Received 1, 1 and 0"):
+        visualize.segmentation_gallery([image], [labels], {"a": [labels], "b": []}, COLOURS, NAMES)
     with pytest.raises(ValueError, match=r"one size.*\(100, 100\), \(100, 99\)"):
         visualize.segmentation_gallery([image], [labels[:, 1:]], [labels], COLOURS, NAMES)
     with pytest.raises(ValueError, match="Received 1 and 0"):

@@ -1,0 +1,188 @@
+"""Arms of a study: what they change, what they may spend, and the commands of their runs."""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator
+
+from trainers import config, presets
+
+_STAGES = ("mm", "segment", "evaluate")
+
+
+class StudyError(config.UserError):
+    """A study that cannot be planned or cannot go on."""
+
+
+def naive_longer(experiment: config.Experiment) -> dict[str, object]:
+    """Fine-tuning without M&M that may look at as many pixels as M&M and fine-tuning do together.
+
+    Budgets are counted in pixels that go forward and backward through the backbone, which is the
+    same on all machines: patches * side^2 in a step of M&M, images * crop^2 in one of fine-tuning.
+    A pixel of fine-tuning costs more, since the segmenter's own layers come on top, so the count
+    favours this arm. The drops of the rate keep their share of the schedule.
+
+    Args:
+        experiment: resolved, with M&M.
+    """
+    settings = experiment.segment
+    num_steps = settings.steps + math.ceil(
+        experiment.mm.steps * mm_pixels(experiment) / segment_pixels(experiment)
+    )
+    drops = tuple(round(drop * num_steps / settings.steps) for drop in settings.drops)
+    return {**presets.WITHOUT_MM, "segment.steps": num_steps, "segment.drops": drops}
+
+
+def mm_pixels(experiment: config.Experiment) -> int:
+    """Pixels that a step of M&M sends through the backbone."""
+    settings = experiment.mm
+    return settings.num_images * settings.patches_per_image * settings.patch_size**2
+
+
+def segment_pixels(experiment: config.Experiment) -> int:
+    """Pixels that a step of fine-tuning sends through the backbone."""
+    return experiment.segment.num_images * experiment.segment.crop**2
+
+
+ARMS = {
+    "naive": lambda experiment: presets.WITHOUT_MM,
+    "naive_longer": naive_longer,
+    "random_triplets": lambda experiment: {"mm.matching": "random_triplets"},
+    "class_connected": lambda experiment: {"mm.matching": "class_connected"},
+}
+"""Name -> function(resolved experiment) -> changes of the configuration."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """changes: {key: value} on top of what all arms share; seeds: those it is run with."""
+
+    name: str
+    changes: dict[str, object]
+    seeds: tuple[int, ...]
+
+
+def plan(
+    names: list[str], seeds: list[int], changes: list[str], shared: config.Experiment
+) -> list[Arm]:
+    """The arms of a study.
+
+    Args:
+        names: as the flag --arms takes them.
+        seeds: of all arms.
+        changes: as the flag --arm_set takes them.
+        shared: resolved; what all arms have in common.
+
+    Raises:
+        config.ConfigError: an unknown arm, or a change that does not fit.
+        StudyError: M&M has no steps, or seeds or arms come twice.
+    """
+    if shared.mm.steps == 0:
+        raise StudyError("mm.steps is 0, so all arms would be the same: choose some M&M steps.")
+    own = _changes_by_arm(changes)
+    names_and_seeds = [_arm_and_seeds(name, seeds) for name in names]
+    names = [name for name, _ in names_and_seeds]
+    for kind, values in (("arms", names), ("seeds", seeds)):
+        if not values or len(set(values)) < len(values):
+            raise StudyError(f"--{kind} takes one or more different ones. Received {values}.")
+    for name in own.keys() - set(names):
+        raise config.ConfigError(config.unknown("arm of --arm_set", name, names))
+    return [
+        Arm(name, _changes_of(name, own.get(name), shared), chosen)
+        for name, chosen in names_and_seeds
+    ]
+
+
+def _arm_and_seeds(text, seeds):
+    name, colon, number = text.partition(":")
+    if not colon:
+        return name, tuple(seeds)
+    if not number.isdecimal() or not 1 <= int(number) <= len(seeds):
+        raise StudyError(f"--arms takes ARM:N with N in 1..{len(seeds)}. Received {text!r}.")
+    return name, tuple(seeds[: int(number)])
+
+
+def _changes_by_arm(assignments):
+    changes = {}
+    for text in assignments:
+        name, colon, assignment = text.partition(":")
+        key, equals, value = assignment.partition("=")
+        if not (colon and equals):
+            raise config.ConfigError(f"--arm_set takes ARM:KEY=VALUE. Received {text!r}.")
+        changes.setdefault(name, {})[key] = value
+    return changes
+
+
+def _changes_of(name, own, shared):
+    if name not in ARMS and own is None:
+        raise config.ConfigError(
+            f"{config.unknown('arm', name, ARMS)} Another name needs --arm_set={name}:KEY=VALUE."
+        )
+    usual = ARMS[name](shared) if name in ARMS else {}
+    return {**usual, **(own or {})}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Runs to be done.
+
+    workdir: of the study.
+    arms: in the order of the summary; differences are taken to the first.
+    shared: the configuration of all arms; sizes may still be shares.
+    shorter_side: of the data set's images, which settles such sizes.
+    flags: arguments of trainers.mm that give `shared`.
+    """
+
+    workdir: pathlib.Path
+    arms: list[Arm]
+    shared: config.Experiment
+    shorter_side: int
+    flags: list[str]
+
+    def runs(self) -> Iterator[tuple[Arm, int]]:
+        """All runs, seed by seed, so that what is there first can be compared."""
+        for seed in dict.fromkeys(seed for arm in self.arms for seed in arm.seeds):
+            yield from ((arm, seed) for arm in self.arms if seed in arm.seeds)
+
+    def experiment(self, arm: Arm, seed: int) -> config.Experiment:
+        """The configuration of one run, resolved.
+
+        Raises:
+            config.ConfigError: a change does not fit.
+        """
+        experiment = self.shared
+        for key, value in (arm.changes | {"seed": seed}).items():
+            experiment = config.replace(experiment, key, value)
+        config.check(experiment)
+        return config.resolve(experiment, self.shorter_side)
+
+    def folder(self, arm: Arm, seed: int) -> pathlib.Path:
+        """The working folder of one run."""
+        return self.workdir / arm.name / f"seed{seed}"
+
+    def command(self, arm: Arm, seed: int) -> list[str]:
+        """What runs it, without the interpreter."""
+        changes = (f"--set={key}={_as_text(value)}" for key, value in arm.changes.items())
+        return self._command(self.folder(arm, seed), seed, _STAGES, changes)
+
+    def first_stages(self) -> list[str]:
+        """Stages before M&M, which all arms of a seed share: the proxy task, where there is one."""
+        return ["proxy"] if config.proxy_task(self.shared) else []
+
+    def first_folder(self, seed: int) -> pathlib.Path:
+        """The working folder of a seed's first stages."""
+        return self.workdir / "shared" / f"seed{seed}"
+
+    def first_command(self, seed: int) -> list[str]:
+        """What runs a seed's first stages, without the interpreter."""
+        return self._command(self.first_folder(seed), seed, self.first_stages())
+
+    def _command(self, folder, seed, stages, changes=()):
+        return [
+            *("-m", "trainers.mm", *self.flags, *changes),
+            *(f"--seed={seed}", f"--stage={','.join(stages)}", f"--workdir={folder}"),
+        ]
+
+
+def _as_text(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

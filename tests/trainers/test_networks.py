@@ -111,7 +111,7 @@ def test_a_presets_width_is_left_out_where_there_is_one_only(
     monkeypatch.setattr(mm, "FLAGS", {"set": types.SimpleNamespace(value=asked_for)})
     lines = []
     console = types.SimpleNamespace(print=lambda text, **_: lines.append(text))
-    experiment = mm._with_possible_width(_experiment("quick", backbone=backbone), console)
+    experiment = mm.with_possible_width(_experiment("quick", backbone=backbone), console)
     assert experiment.network.width == width
     assert len(lines) == len(said)
     assert all(text in line for text, line in zip(said, lines, strict=True))

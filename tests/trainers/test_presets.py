@@ -48,6 +48,7 @@ def test_paper_for_other_backbones_and_data_sets():
         "network.backbone": "alexnet",
         "segment.num_images": 64,  # 16 x iter_size 4
         "colorization.fc6_size": 6,
+        "colorization.input_tap": True,
     }
     assert differences(paper, flat("paper", "cityscapes")) == {
         "data.dataset": "cityscapes",

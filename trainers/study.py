@@ -11,12 +11,12 @@ again continues where it stopped, however it was stopped.
 import contextlib
 import fcntl
 import importlib
+import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import rich.console
 from absl import app, flags, logging
@@ -48,18 +48,14 @@ def run(study: arms.Study, say=print):
     todo = list(study.runs())
     with _lock(study.workdir, say) as lock:
         for number, (arm, seed) in enumerate(todo, start=1):
-            folder, title = (
-                study.folder(arm, seed),
-                f"[{number}/{len(todo)}] {arm.name} seed {seed}",
-            )
-            if (folder / "evaluate" / "results.json").exists():
-                say(f"{title}: done")
-                continue
-            say(f"{title}: running, log in {folder / 'log.txt'}")
-            started = time.monotonic()
-            _share_first_stages(study, arm, seed, lock)
-            _execute(study.command(arm, seed), folder, lock)
-            say(f"{title}: done in {time.monotonic() - started:.0f} s")
+            title = f"[{number}/{len(todo)}] {arm.name} seed {seed}"
+            folder = study.folder(arm, seed)
+            result = folder / "evaluate" / "results.json"
+            if not result.exists():
+                say(f"{title}: running, log in {folder / 'log.txt'}")
+                _share_first_stages(study, arm, seed, lock)
+                _execute(study.command(arm, seed), folder, lock)
+            say(f"{title}: mIoU {100 * json.loads(result.read_text())['miou']:.2f}")
 
 
 @contextlib.contextmanager

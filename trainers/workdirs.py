@@ -87,13 +87,11 @@ class Run:
         """The run's configuration; keys that it was recorded without have their defaults.
 
         Raises:
-            config.ConfigError: a recorded value is not of its key's type.
+            config.ConfigError: a value that cannot be used; names the file.
         """
-        experiment = config.Experiment()
-        for key in config.keys(experiment):
-            if key in self.recorded:
-                experiment = config.replace(experiment, key, self.recorded[key])
-        return experiment
+        known = {key for key in config.keys(config.Experiment()) if key in self.recorded}
+        source = str(self.folder / "evaluate" / "config.json")
+        return config.from_flat({key: self.recorded[key] for key in known}, source)
 
     def runtime(self, dataset: datasets.Dataset) -> "runtime.Runtime":
         """What stages take to load this run's networks; it prints nowhere."""

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 import mm_keras
-from mm_keras import matching, visualize
+from mm_keras import layers, matching, visualize
 from pipelines import build
 from trainers import config, initialization, networks
 from trainers.loop import Loop
@@ -17,26 +17,47 @@ def run(experiment: config.Experiment, runtime: Runtime):
     """Tunes for `mm.steps` steps, continuing an interrupted run."""
     settings = experiment.mm
     with stage(runtime, "mm", experiment) as results:
-        backbone = initialization.backbone(experiment, runtime)
-        model = mm_keras.MixAndMatch(
-            backbone,
-            margin=settings.margin,
-            scale=settings.scale,
-            matching=getattr(matching, settings.matching),
-            seed=experiment.seed,
+        with runtime.replicas.scope():
+            model = _model(experiment, runtime)
+        pad_colour = model.backbone.spec.pad_colour
+
+        def data(start_step, share):
+            return _patches(experiment, runtime, pad_colour, start_step, settings.steps, share)
+
+        loop = Loop(
+            runtime,
+            "mm",
+            model,
+            settings,
+            data,
+            on_log=_Watch(runtime, settings.margin),
+            shared_seeds=[model.seed_generator.state] if settings.graph == "global" else [],
         )
-        networks.compile_model(model, settings)
-
-        def data(start_step):
-            return _patches(experiment, runtime, backbone.spec.pad_colour, start_step)
-
-        loop = Loop(runtime, "mm", model, settings, data, on_log=_Watch(runtime, settings.margin))
-        _show_first_batch(loop, model, data, runtime.dataset.spec)
+        _show_first_batch(loop, model, runtime.dataset.spec)
         results["seconds"] = loop.run()
-        save_weights(backbone, runtime.folder("mm") / "backbone.weights.h5")
+        save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
 
 
-def _patches(experiment, runtime, pad_colour, start_step):
+def _model(experiment, runtime):
+    settings = experiment.mm
+    backbone = initialization.backbone(experiment, runtime)
+    # A chunk is what batch norm sees, on whichever replica it is.
+    if settings.graph == "global" and settings.chunk is None:
+        layers.synchronize(backbone, runtime.replicas.count)
+    model = mm_keras.MixAndMatch(
+        backbone,
+        margin=settings.margin,
+        scale=settings.scale,
+        matching=getattr(matching, settings.matching),
+        seed=experiment.seed,
+        chunk=settings.chunk,
+        graph=settings.graph,
+    )
+    networks.compile_model(model, settings)
+    return model
+
+
+def _patches(experiment, runtime, pad_colour, start_step, num_steps, share):
     settings = experiment.mm
     return build.patches(
         runtime.dataset.train.labelled(),
@@ -53,17 +74,18 @@ def _patches(experiment, runtime, pad_colour, start_step):
         class_balanced=settings.class_balanced,
         pad_colour=pad_colour,
         mirror=settings.mirror,
+        share=share,
         seed=experiment.seed,
         start_step=start_step,
-        num_steps=settings.steps,
+        num_steps=num_steps,
     )
 
 
-def _show_first_batch(loop, model, data, spec):
+def _show_first_batch(loop, model, spec):
     """Writes the first step's patches and some triplets of their graph to TensorBoard."""
     if loop.settings.steps == 0:
         return
-    batch = next(iter(data(0)))
+    batch = next(iter(loop.data(0, loop.replicas.shares[0])))
     patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
     triplets = model.matching(labels, seed=0)
     names, colours = spec.class_names, spec.colours

@@ -1,6 +1,7 @@
-"""One training pass over a batch of patches, in one piece or chunk by chunk: memory for as many nodes
-as a graph should have (gradient caching; Gao et al., "Scaling deep contrastive learning batch size
-under memory limited setup", 2021).
+"""One training pass over a batch of patches, in one piece or chunk by chunk.
+
+Chunks need memory for one of them only, whatever the size of the graph (gradient caching; Gao et
+al., "Scaling deep contrastive learning batch size under memory limited setup", 2021).
 """
 
 
@@ -37,16 +38,18 @@ class WholePass:
 
 
 class ChunkedPass:
-    """Embeds chunk by chunk without keeping activations; once the gradient of the loss with respect
-    to all embeddings is known, each chunk goes through the network again and its share of the
-    weights' gradients is added. Memory follows the chunk, time is that of one more forward pass, and
-    the traced graph has the same size for any number of chunks.
+    """Embeds chunk by chunk without keeping activations.
 
-    What a chunk sees is the same both times: before the second round every variable of the backbone
-    that training changes by itself (running statistics, states of random generators) is set back to
-    where the first round found it. Thus dropout draws the same masks, and the statistics are updated
-    once, by one update per chunk. Batch norm in training mode normalises each chunk by its own
-    batch; with frozen statistics the gradients are those of `WholePass`.
+    Once the gradient of the loss with respect to all embeddings is known, each chunk goes through
+    the network again, and its part of the weights' gradients is added up. Memory follows the chunk,
+    the time is that of one more forward pass, and the traced graph has the same size for any number
+    of chunks.
+
+    What a chunk sees is the same both times: before the second round all variables of the backbone
+    that training changes by itself (running statistics, states of random generators) are set back
+    to where the first round found them. Thus dropout draws the same masks, and running statistics
+    are updated once, by one update per chunk. Batch norm in training mode normalises each chunk by
+    its own batch; with frozen statistics the gradients are those of `WholePass`.
     """
 
     def __init__(self, model, patches, chunk):

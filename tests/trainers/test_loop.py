@@ -28,7 +28,7 @@ def _model():
     return model
 
 
-def _data(start_step, num_steps=7):
+def _data(start_step, share=None, num_steps=7):
     def batches():
         for step in range(start_step, num_steps):
             rng = np.random.default_rng(step)
@@ -57,7 +57,7 @@ def _lines(folder):
 
 def _cut_at(step):
     """Data that ends before `step`, which stops the loop as a crash would."""
-    return lambda start_step: _data(start_step, step)
+    return lambda start_step, share: _data(start_step, num_steps=step)
 
 
 @pytest.mark.parametrize("crash", [1, 4, 5, 6])

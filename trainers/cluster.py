@@ -55,14 +55,14 @@ def _parsed(text):
         raise ClusterError("TF_CONFIG is not set.")
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClusterError(f"TF_CONFIG is not JSON ({error}).") from None
     jobs, task = (_mapping(content, key) for key in ("cluster", "task"))
     for job in jobs:
         if job not in _JOBS:
             raise ClusterError(f"TF_CONFIG has the job {job!r}; known are chief and worker.")
     kind, index = task.get("type"), task.get("index")
-    if kind not in jobs:
+    if kind not in list(jobs):
         raise ClusterError(f"TF_CONFIG's task.type is {kind!r}, which is no job of its cluster.")
     workers = [address for job in _JOBS if job in jobs for address in _addresses(job, jobs[job])]
     if len(set(workers)) < len(workers):

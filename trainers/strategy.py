@@ -115,8 +115,8 @@ class Replicas:
             if self.cluster is None:
                 raise
             raise StrategyError(
-                f"Another worker of TF_CONFIG was lost: {_first_line(error)}. Start the same "
-                "command again on every worker; it continues at the last checkpoint."
+                "Another worker of TF_CONFIG was lost or has stopped. Start the same command again "
+                "on every worker; it continues at the last checkpoint."
             ) from error
 
 
@@ -127,10 +127,6 @@ _LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
-
-
-def _first_line(error) -> str:
-    return str(error).strip().splitlines()[0][:200].rstrip(".")
 
 
 def create(experiment: config.Experiment, console: rich.console.Console) -> Replicas:

@@ -4,8 +4,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import layers, matching, visualize
-from pipelines import build
-from trainers import config, initialization, networks
+from trainers import config, initialization, mix, networks
 from trainers.loop import Loop
 from trainers.runtime import Runtime, save_weights, stage
 
@@ -19,22 +18,19 @@ def run(experiment: config.Experiment, runtime: Runtime):
     with stage(runtime, "mm", experiment) as results:
         with runtime.replicas.scope():
             model = _model(experiment, runtime)
-        pad_colour = model.backbone.spec.pad_colour
-
-        def data(start_step, share):
-            return _patches(experiment, runtime, pad_colour, start_step, settings.steps, share)
-
+        batches = mix.Batches(experiment, runtime, model.backbone.spec.pad_colour)
         loop = Loop(
             runtime,
             "mm",
             model,
             settings,
-            data,
+            batches,
             on_log=_Watch(runtime, settings.margin),
             shared_seeds=[model.seed_generator.state] if settings.graph == "global" else [],
         )
-        _show_first_batch(loop, model, runtime.dataset.spec)
+        _show_first_batch(loop, model, batches, runtime.dataset.spec)
         results["seconds"] = loop.run()
+        batches.tell()
         save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
 
 
@@ -57,35 +53,11 @@ def _model(experiment, runtime):
     return model
 
 
-def _patches(experiment, runtime, pad_colour, start_step, num_steps, share):
-    settings = experiment.mm
-    return build.patches(
-        runtime.dataset.train.labelled(),
-        num_images=settings.num_images,
-        patches_per_image=settings.patches_per_image,
-        min_size=settings.min_size,
-        max_size=settings.max_size,
-        patch_size=settings.patch_size,
-        crop=settings.crop,
-        shorter_side=experiment.data.shorter_side,
-        rule=settings.rule,
-        background_label=networks.background_label(experiment, runtime.dataset.spec),
-        background_share=settings.background_share,
-        class_balanced=settings.class_balanced,
-        pad_colour=pad_colour,
-        mirror=settings.mirror,
-        share=share,
-        seed=experiment.seed,
-        start_step=start_step,
-        num_steps=num_steps,
-    )
-
-
-def _show_first_batch(loop, model, spec):
+def _show_first_batch(loop, model, batches, spec):
     """Writes the first step's patches and some triplets of their graph to TensorBoard."""
     if loop.settings.steps == 0:
         return
-    batch = next(iter(loop.data(0, loop.replicas.shares[0])))
+    batch = next(iter(batches.made_here(0, loop.replicas.shares[0])))
     patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
     triplets = model.matching(labels, seed=0)
     names, colours = spec.class_names, spec.colours

@@ -1,11 +1,13 @@
-"""Trains a small model on some logical CPU devices; test_strategy.py runs it in a process of its own,
-since devices are fixed when TensorFlow starts.
+"""Trains a small model on some logical CPU devices or workers.
+
+test_strategy.py runs it in processes of their own: devices are fixed when TensorFlow starts.
 
 python replicas.py OUT.json NUM_DEVICES
 TF_CONFIG=... python replicas.py OUT.json
 """
 
 import json
+import pathlib
 import sys
 
 import keras
@@ -69,6 +71,19 @@ def train(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
     return {"figures": figures, "edges": recorded.edges, "weights": weights}
 
 
+def same_labels(replicas):
+    """What each replica matches when all have the same labels."""
+    with replicas.scope():
+        model = mm_keras.MixAndMatch(keras.Sequential([keras.Input((16, 16, 3))]), seed=3)
+    replicas.part_ways(model.variables)
+    labels = tf.constant([0, 1] * 8)
+    edges = replicas.run(
+        lambda x: matching.class_connected(x, model.seed_generator).negative,
+        replicas.distributed([labels for _ in replicas.shares]),
+    )
+    return [part.numpy().tolist() for part in replicas.strategy.experimental_local_results(edges)]
+
+
 def overflow(replicas):
     """Under mixed_float16, a batch whose gradients overflow on the last replica alone."""
     keras.mixed_precision.set_global_policy("mixed_float16")
@@ -109,12 +124,12 @@ def main(path, count=None):
     results = {"global": train(replicas)}
     if count in (1, 2):
         results["chunk"] = train(replicas, chunk=4)
-        results["alexnet"] = train(replicas, backbone="alexnet", rate=1e-3)
+        results["alexnet"] = train(replicas, backbone="alexnet", rate=1e-4)
     if count == 2:
         results["replica"] = train(replicas, graph="replica")
+        results["replica"]["same_labels"] = same_labels(replicas)
         results["overflow"] = overflow(replicas)
-    with open(path, "w") as file:
-        json.dump(results, file)
+    pathlib.Path(path).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_a_graph_for_each_replica(of_devices):
 def test_an_overflow_on_the_last_replica_skips_the_step_on_all(of_devices):
     overflow = of_devices[2]["overflow"]
     assert overflow["unchanged"] and overflow["finite"]
-    assert overflow["counted"] == [0, 2.0**14] and overflow["then"] == 1
+    assert overflow["counted"] == [0, 2.0**39] and overflow["then"] == 1
 
 
 def _experiment(*settings):

@@ -94,6 +94,7 @@ def overflow(replicas):
         model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.1), jit_compile=False)
         model.optimizer.build(model.trainable_variables)
     keras.mixed_precision.set_global_policy("float32")
+    model.optimizer.dynamic_scale.assign(2.0**40)
     before = network.get_weights()
     step_function = tf.function(lambda element: replicas.run(model.train_step, element))
     elements = [batch(0, share) for share in replicas.shares]

@@ -26,9 +26,10 @@ def patches(
     class_balanced: bool = False,
     pad_colour: tuple[int, int, int] = (0, 0, 0),
     mirror: bool = True,
+    share: steps.Share = steps.WHOLE,
     seed: int | tf.Tensor = 0,
-    start_step: int = 0,
-    num_steps: int | None = None,
+    start_step: int | tf.Tensor = 0,
+    num_steps: int | tf.Tensor | None = None,
     num_parallel: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Builds the data of mix-and-match tuning: labelled patches of some images (M&M paper, Mix).
@@ -40,7 +41,7 @@ def patches(
     Args:
         split: the images, each with a labelled pixel: `image_files` and `label_files`, equally
             many.
-        num_images: images of a step.
+        num_images: images of a step, of all shares together.
         patches_per_image: patches of an image.
         min_size: smallest side of a box in pixels of the canvas, even.
         max_size: largest side, even.
@@ -54,15 +55,17 @@ def patches(
         class_balanced: draw patch centres by class first.
         pad_colour: colour outside the image, three ints in 0..255.
         mirror: mirror images with probability 1/2.
+        share: the part of each step's images to yield, for one of several replicas.
         seed: int or int32 [2].
-        start_step: the first step to yield.
+        start_step: the first step to yield; a scalar tensor inside of another dataset.
         num_steps: the step to stop before, so num_steps - start_step elements come; None for no
             end.
         num_parallel: images worked on at once; it changes the speed, not the data.
 
     Returns:
         Dataset of {"patches" uint8 [num_images * patches_per_image, patch_size, patch_size, 3],
-        "labels" int32 [num_images * patches_per_image]}, the patches of an image side by side.
+        "labels" int32 [num_images * patches_per_image]}, the patches of an image side by side; of
+        a share, those of its images.
 
     Raises:
         ValueError: an argument is out of range, or the split is empty.
@@ -95,12 +98,14 @@ def patches(
         crop=crop,
         shorter_side=shorter_side,
         mirror=mirror,
+        share=share,
         seed=seed,
         start_step=start_step,
         num_steps=num_steps,
         num_parallel=num_parallel,
     )
-    joined = _side_by_side(batches, num_images * patches_per_image, patch_size)
+    num_patches = num_images // share.count * patches_per_image
+    joined = _side_by_side(batches, num_patches, patch_size)
     return joined.prefetch(tf.data.AUTOTUNE)
 
 
@@ -124,9 +129,10 @@ def crops(
     shorter_side: int | None = None,
     pad_colour: tuple[int, int, int] = (0, 0, 0),
     mirror: bool = True,
+    share: steps.Share = steps.WHOLE,
     seed: int | tf.Tensor = 0,
-    start_step: int = 0,
-    num_steps: int | None = None,
+    start_step: int | tf.Tensor = 0,
+    num_steps: int | tf.Tensor | None = None,
     num_parallel: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Builds the data of fine-tuning: each step, square crops of some images with their label maps.
@@ -153,6 +159,7 @@ def crops(
         crop=crop,
         shorter_side=shorter_side,
         mirror=mirror,
+        share=share,
         seed=seed,
         start_step=start_step,
         num_steps=num_steps,
@@ -169,6 +176,7 @@ def _batches(
     crop,
     shorter_side,
     mirror,
+    share,
     seed,
     start_step,
     num_steps,
@@ -197,6 +205,7 @@ def _batches(
         len(split.image_files),
         example,
         num_images=num_images,
+        share=share,
         seed=seed,
         start_step=start_step,
         num_steps=num_steps,

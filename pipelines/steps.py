@@ -6,10 +6,23 @@ sequence of an unbroken run, whatever the number of workers.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from pipelines import ops
+
+
+class Share(NamedTuple):
+    """The part of each step's images that one of several replicas gets: number `index` of `count`
+    equal parts, in their order. All parts together are the step of a single replica.
+    """
+
+    index: int = 0
+    count: int = 1
+
+
+WHOLE = Share()
 
 
 def batches(
@@ -17,9 +30,10 @@ def batches(
     example: Callable,
     *,
     num_images: int,
+    share: Share = WHOLE,
     seed: int | tf.Tensor = 0,
-    start_step: int = 0,
-    num_steps: int | None = None,
+    start_step: int | tf.Tensor = 0,
+    num_steps: int | tf.Tensor | None = None,
     num_parallel: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Builds the batches of what `example` makes of each image of a step.
@@ -30,21 +44,28 @@ def batches(
         num_files: images to choose from.
         example: function(image_id, seed) -> dict of tensors, traced into the graph: image_id is
             an int64 scalar in 0..num_files - 1, seed is int32 [2].
-        num_images: images of a step.
+        num_images: images of a step, of all shares together.
+        share: the part of them to yield.
         seed: int or int32 [2].
-        start_step: the first step to yield.
+        start_step: the first step to yield; a scalar tensor inside of another dataset.
         num_steps: the step to stop before, so num_steps - start_step elements come; None for no
             end.
         num_parallel: images worked on at once; it changes the speed, not the data.
 
     Returns:
-        Dataset of what `example` returns, stacked over the num_images of a step; not prefetched.
+        Dataset of what `example` returns, stacked over the images of a step, or over the
+        num_images / share.count of a share; not prefetched.
 
     Raises:
-        ValueError: an argument is out of range, or there is no file.
+        ValueError: an argument is out of range, share.count does not divide num_images, or there is
+            no file.
     """
-    _check(num_files, num_images, start_step, num_steps)
+    _check(num_files, num_images, share, start_step, num_steps)
     order_seed, data_seed = tf.unstack(tf.random.split(ops.as_seed(seed)))
+    num_own = num_images // share.count
+
+    def is_own(position, _):
+        return position % num_images // num_own == share.index
 
     def numbered(position, image_id):
         step, element = position // num_images, position % num_images
@@ -53,10 +74,10 @@ def batches(
     start = start_step * num_images
     end = tf.int64.max if num_steps is None else num_steps * num_images
     positions = tf.data.Dataset.range(start, end)
-    return (
-        tf.data.Dataset.zip(positions, _image_ids(num_files, order_seed, start))
-        .map(numbered, num_parallel_calls=num_parallel, deterministic=True)
-        .batch(num_images, drop_remainder=True)
+    numbers = tf.data.Dataset.zip(positions, _image_ids(num_files, order_seed, start))
+    own = numbers if share.count == 1 else numbers.filter(is_own)
+    return own.map(numbered, num_parallel_calls=num_parallel, deterministic=True).batch(
+        num_own, drop_remainder=True
     )
 
 
@@ -86,10 +107,17 @@ def _fold_in(seed, number):
     return tf.random.fold_in(seed, tf.cast(number, tf.int32))
 
 
-def _check(num_files, num_images, start_step, num_steps):
+def _check(num_files, num_images, share, start_step, num_steps):
     if num_files < 1:
         raise ValueError("There are no images to train on.")
     check_at_least_one(num_images=num_images)
+    if not 0 <= share.index < share.count or num_images % share.count:
+        raise ValueError(
+            f"num_images, the images of a step, must be a multiple of the number of replicas, got "
+            f"num_images={num_images} and {share}."
+        )
+    if tf.is_symbolic_tensor(start_step):
+        return
     if start_step < 0 or (num_steps is not None and num_steps < start_step):
         raise ValueError(
             f"Steps run from start_step to num_steps, got {start_step} to {num_steps}: expected "

@@ -7,6 +7,7 @@ by `resolve` once the data set is known.
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 
@@ -40,6 +41,7 @@ class Data:
     num_train_images: int | None = None
     holdout: int = 0
     max_unreadable: int = 0  # images that may be broken before the data set is refused
+    service: str | None = None  # grpc://HOST:PORT that makes the patches of stage mm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +154,8 @@ class Tune(Optimization):
     matching: str = "class_connected"  # or "random_triplets"
     margin: float = 2.1
     scale: str = "paper"  # of the loss: "paper" or "release" (mm_keras.losses)
+    chunk: int | None = None  # patches that are in the network at a time (mm_keras.MixAndMatch)
+    graph: str = "replica"  # one for each of several replicas (release), or one "global" one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +192,12 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that decides the result of a run."""
+    """Everything that decides the result of a run, and the devices that it runs on.
+
+    strategy: "none" for one device, "mirrored" for all of this machine, "multi_worker" for several
+        machines. They share the images of a step.
+    timeout: seconds to wait for what does not answer: another worker, a data service.
+    """
 
     data: Data = Data()
     network: Network = Network()
@@ -200,6 +209,8 @@ class Experiment:
     precision: str = "float32"
     seed: int = 0
     ensemble: tuple[str, ...] = ()  # workdirs to average instead of a network of one's own
+    strategy: str = "none"
+    timeout: int = 600
 
 
 def replace(experiment: Experiment, path: str, value) -> Experiment:
@@ -237,7 +248,7 @@ def proxy_task(experiment: Experiment) -> str | None:
     return network.init if is_needed else None
 
 
-FREE_KEYS = {"data.data_dir", "evaluate.num_pictures"} | {
+FREE_KEYS = {"data.data_dir", "data.service", "evaluate.num_pictures"} | {
     f"{stage}.{key}"
     for stage in (*PROXIES, "mm", "segment")
     for key in ("log_every", "checkpoint_every")
@@ -257,9 +268,11 @@ CHOICES = {
     "mm.rule": ("paper", "release"),
     "mm.matching": ("class_connected", "random_triplets"),
     "mm.scale": ("paper", "release"),
+    "mm.graph": ("replica", "global"),
     "evaluate.protocol": ("native", "pascal", "cityscapes"),
     "evaluate.output_stride": (1, 2),
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
+    "strategy": ("none", "mirrored", "multi_worker"),
 }
 AT_LEAST_ONE = (  # or none, where a key takes it
     *(
@@ -273,11 +286,13 @@ AT_LEAST_ONE = (  # or none, where a key takes it
     "mm.num_images",
     "mm.patches_per_image",
     "mm.patch_size",
+    "mm.chunk",
     "segment.steps",
     "segment.log_every",
     "segment.checkpoint_every",
     "segment.num_images",
     "segment.num_points",
+    "timeout",
 )
 NOT_NEGATIVE = (
     "data.holdout",
@@ -308,6 +323,11 @@ def check(experiment: Experiment):
         drops = flat[f"{stage}.drops"]
         if drops != sorted(set(drops)):
             raise ConfigError(f"{stage}.drops must be ascending update indices. Received {drops}.")
+    service = experiment.data.service
+    if service is not None and not re.fullmatch(r"grpc://[^/\s]+:\d{1,5}", service):
+        raise ConfigError(
+            f"--data_service must be the dispatcher's grpc://HOST:PORT. Received {service!r}."
+        )
 
 
 def unknown(kind: str, value, known) -> str:

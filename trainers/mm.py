@@ -6,6 +6,7 @@ python -m trainers.mm --backbone=vgg16 --init=random --preset=quick --dataset=ca
 import importlib
 import pathlib
 import sys
+import tempfile
 
 import rich.console
 import rich.table
@@ -41,6 +42,10 @@ flags.DEFINE_list("ensemble", [], "Working folders of finished runs to average: 
 flags.DEFINE_bool("compare", False, "Also fine-tune, evaluate without M&M ('naive').")
 flags.DEFINE_bool("overwrite", False, "Start the stages anew instead of continuing.")
 flags.DEFINE_string("precision", None, "float32 (default), mixed_float16 or mixed_bfloat16.")
+flags.DEFINE_string(
+    "strategy", None, "none (default), mirrored (all devices here) or multi_worker (TF_CONFIG)."
+)
+flags.DEFINE_string("data_service", None, "grpc://HOST:PORT of a tf.data service, for stage mm.")
 flags.DEFINE_integer("seed", None, "Decides everything random. Default 0.")
 flags.DEFINE_multi_string("set", [], "Any key of the configuration: --set mm.margin=2.1.")
 
@@ -54,6 +59,8 @@ _KEYS_OF_FLAGS = {
     "train_split": "data.train_split",
     "eval_split": "data.eval_split",
     "precision": "precision",
+    "strategy": "strategy",
+    "data_service": "data.service",
     "seed": "seed",
 }
 _TRAINING_STAGES = ("proxy", "mm", "segment")
@@ -159,7 +166,9 @@ def _headline() -> str:
 
 def _run(experiment, stages, console):
     # TensorFlow is imported from here on: a wrong flag is told at once.
+    replicas = importlib.import_module("trainers.strategy").create(experiment, console)
     runtime_module = importlib.import_module("trainers.runtime")
+    console.quiet = not replicas.is_chief
     experiment = with_possible_width(experiment, console)
     importlib.import_module("trainers.networks").check(experiment)
     dataset = runtime_module.load_dataset(experiment.data)
@@ -170,7 +179,11 @@ def _run(experiment, stages, console):
     )
     experiment = config.resolve(experiment, dataset.train.shorter_side)
     _check_labels(dataset, stages)
-    runtime = runtime_module.Runtime(_workdir(experiment), dataset, console)
+    scratch = None if replicas.is_chief else tempfile.TemporaryDirectory()
+    runtime = runtime_module.Runtime(
+        _workdir(experiment), dataset, console, replicas=replicas, scratch=scratch
+    )
+    runtime_module.check_workers(runtime, experiment)
     for arm in (runtime, runtime.naive()):
         if FLAGS.overwrite:
             runtime_module.clear(arm, stages)
@@ -179,7 +192,9 @@ def _run(experiment, stages, console):
         for stage in stages:
             if arm is runtime or stage in ("segment", "evaluate"):
                 _run_stage(stage, experiment, arm)
-    _report(runtime_module.gather(runtime), runtime)
+    if replicas.is_chief:
+        _report(runtime_module.gather(runtime), runtime)
+    replicas.barrier()  # a worker that left early would be taken for lost
 
 
 def with_possible_width(experiment, console):
@@ -198,12 +213,13 @@ def with_possible_width(experiment, console):
 
 def _run_stage(name, experiment, runtime):
     title = f"{runtime.arm} {name}".strip()
-    if runtime.result(name) is not None:
+    if runtime.is_done(name):
         runtime.say(f"{title}: done already in {runtime.folder(name)}; --overwrite runs it anew")
         return
     runtime.say(f"{title}: writing to {runtime.folder(name)}")
     module = {"mm": "tune"}.get(name, name)
-    importlib.import_module(f"trainers.{module}").run(experiment, runtime)
+    if runtime.replicas.is_chief or name in _TRAINING_STAGES:
+        importlib.import_module(f"trainers.{module}").run(experiment, runtime)
 
 
 def _workdir(experiment) -> pathlib.Path:

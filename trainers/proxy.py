@@ -29,14 +29,14 @@ def run(experiment: config.Experiment, runtime: Runtime):
     settings, task_class = getattr(experiment, name), TASKS[name]
     with stage(runtime, "proxy", experiment) as results:
         train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_colour)
-        backbone = networks.backbone(experiment)
-        task = task_class(experiment, backbone)
-        networks.compile_model(task.model, settings)
+        with runtime.replicas.scope():
+            task = _task(task_class, experiment)
 
-        def data(start_step):
+        def data(start_step, share):
             return task.batches(
                 train,
                 num_images=settings.num_images,
+                share=share,
                 seed=experiment.seed,
                 start_step=start_step,
                 num_steps=settings.steps,
@@ -44,10 +44,21 @@ def run(experiment: config.Experiment, runtime: Runtime):
 
         loop = Loop(runtime, "proxy", task.model, settings, data, section=name)
         results["seconds"] = loop.run()
-        save_weights(backbone, runtime.folder("proxy") / "backbone.weights.h5")
+        save_weights(task.model.backbone, runtime.folder("proxy") / "backbone.weights.h5")
+        if not runtime.replicas.is_chief:
+            return
+        if runtime.replicas.count > 1:  # the replicas' model predicts on all of them together
+            trained, task = task.model, _task(task_class, experiment)
+            task.model.set_weights(trained.get_weights())
         measured = held_out[: settings.num_measured]
         results["figures"] = task.measure(train, measured)
         _show(loop, task, measured, results["figures"])
+
+
+def _task(task_class, experiment):
+    task = task_class(experiment, networks.backbone(experiment))
+    networks.compile_model(task.model, getattr(experiment, config.proxy_task(experiment)))
+    return task
 
 
 def _files(experiment, runtime, share, needs_colour):

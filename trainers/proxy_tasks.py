@@ -30,7 +30,7 @@ class Task(Protocol):
     def __init__(self, experiment: config.Experiment, backbone: Backbone): ...
 
     def batches(self, files: Sequence[str], **steps) -> tf.data.Dataset:
-        """One element per step; `steps` are num_images, seed, start_step and num_steps."""
+        """One element per step; `steps` are num_images, share, seed, start_step, num_steps."""
 
     def measure(self, train: Sequence[str], held_out: Sequence[str]) -> dict[str, float]:
         """Figures of the trained model on images that it was not trained on, each beside the one

@@ -9,7 +9,9 @@ import os
 import pathlib
 import resource
 import shutil
+import tempfile
 import time
+import zlib
 from collections.abc import Sequence
 
 import keras
@@ -17,7 +19,7 @@ import rich.console
 import tensorflow as tf
 
 from pipelines import datasets
-from trainers import config
+from trainers import config, strategy
 
 STAGES = ("proxy", "mm", "segment", "evaluate", "export", "predict")
 """In the order in which they need each other's files."""
@@ -33,9 +35,15 @@ SECTIONS = {
 """The parts of the configuration that decide what a stage writes, besides those of all stages."""
 
 # What `record` adds to the configuration.
-_FACTS = ("classes", "num_train_images", "num_eval_images")
+_FACTS = ("classes", "num_train_images", "num_eval_images", "num_replicas")
 # They say which images are predicted: training and export do not depend on them.
 _EVALUATION_KEYS = {"data.eval_split", "num_eval_images"}
+
+TRAINING = ("proxy", "mm", "segment")
+"""The stages in which all replicas work; the others are the chief's."""
+
+# Paths that may differ from worker to worker.
+_FILE_KEYS = {"data.unlabelled_dir", "network.init_weights"}
 
 
 class WorkdirError(config.UserError):
@@ -51,18 +59,29 @@ class Runtime:
     console: for everything that a person should read.
     arm: "" for the tuned network, "naive" for fine-tuning without M&M; its stages live in a folder
         of that name.
+    replicas: the devices that train.
+    scratch: where a worker other than the chief writes what nobody reads, so that it runs the same
+        code as the chief; None for the chief.
     """
 
     workdir: pathlib.Path
     dataset: datasets.Dataset
     console: rich.console.Console
     arm: str = ""
+    replicas: strategy.Replicas = dataclasses.field(default_factory=strategy.Replicas)
+    scratch: tempfile.TemporaryDirectory | None = None
 
     def naive(self) -> "Runtime":
         """The same run without M&M."""
         return dataclasses.replace(self, arm="naive")
 
     def folder(self, stage: str) -> pathlib.Path:
+        """Where this process writes what the stage leaves."""
+        root = pathlib.Path(self.scratch.name) if self.scratch else self.workdir
+        return root / self.arm / stage
+
+    def source(self, stage: str) -> pathlib.Path:
+        """Where all workers read what the stage left."""
         return self.workdir / self.arm / stage
 
     def needed(self, stage: str, filename: str) -> pathlib.Path:
@@ -71,7 +90,7 @@ class Runtime:
         Raises:
             WorkdirError: it is not there; names the stage to run.
         """
-        path = self.folder(stage) / filename
+        path = self.source(stage) / filename
         if not path.exists():
             raise WorkdirError(
                 f"{path} is missing: run the same command with --stage={stage} first (or with "
@@ -81,8 +100,12 @@ class Runtime:
 
     def result(self, stage: str) -> dict | None:
         """What a finished stage reported, or None."""
-        path = self.folder(stage) / "results.json"
+        path = self.source(stage) / "results.json"
         return json.loads(path.read_text()) if path.exists() else None
+
+    def is_done(self, stage: str) -> bool:
+        """Whether the chief finds the stage finished; all workers get the same answer."""
+        return bool(self.replicas.every_worker(self.result(stage) is not None)[0])
 
     def say(self, text: str):
         self.console.print(text, highlight=False)
@@ -126,7 +149,7 @@ def stage(runtime: Runtime, name: str, experiment: config.Experiment):
     """
     folder = runtime.folder(name)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", record(experiment, name, runtime.dataset))
+    write_json(folder / "config.json", _record(experiment, name, runtime))
     set_up(experiment)
     _reset_peak()
     started, results = time.monotonic(), {}
@@ -136,9 +159,12 @@ def stage(runtime: Runtime, name: str, experiment: config.Experiment):
     write_json(folder / "results.json", results)
 
 
-def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) -> dict:
+def record(
+    experiment: config.Experiment, name: str, dataset: datasets.Dataset, num_replicas: int = 1
+) -> dict:
     """The configuration that stage `name` depends on, flat, and the facts of the data set that it
-    was run on. An ensemble's holds its members' records as well.
+    was run on; of a training stage also the number of replicas, if there were several. An
+    ensemble's holds its members' records as well.
     """
     flat = _deciding(experiment, name)
     for workdir in experiment.ensemble:
@@ -148,8 +174,14 @@ def record(experiment: config.Experiment, name: str, dataset: datasets.Dataset) 
         list(dataset.spec.class_names),
         dataset.train.num_images,
         dataset.eval.num_images,
+        num_replicas,
     )
-    return flat | dict(zip(_FACTS, facts, strict=True))
+    several = num_replicas > 1 and name in TRAINING
+    return flat | dict(zip(_FACTS if several else _FACTS[:-1], facts, strict=False))
+
+
+def _record(experiment, name, runtime):
+    return record(experiment, name, runtime.dataset, runtime.replicas.count)
 
 
 def _deciding(experiment, name):
@@ -213,9 +245,11 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: Seque
         path = runtime.folder(name) / "config.json"
         if not path.exists():
             continue
-        theirs, ours = json.loads(path.read_text()), record(experiment, name, runtime.dataset)
+        theirs, ours = json.loads(path.read_text()), _record(experiment, name, runtime)
         is_asked = name in stages and name in ("evaluate", "predict")
         free = config.FREE_KEYS if is_asked else config.FREE_KEYS | _EVALUATION_KEYS
+        if runtime.result(name):  # a finished stage may be built upon with other devices
+            free = free | {"num_replicas"}
         differing = [
             f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
             for key in sorted(theirs.keys() | ours.keys())
@@ -226,6 +260,30 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: Seque
                 f"{path.parent} was made with another configuration ({'; '.join(differing)}). "
                 "Choose another --workdir, or start anew with --overwrite."
             )
+
+
+def check_workers(runtime: Runtime, experiment: config.Experiment):
+    """Refuses workers that were started with other settings or find other data than the chief.
+
+    Raises:
+        WorkdirError: names them.
+    """
+    if runtime.replicas.cluster is None:
+        return
+    records = [_record(experiment, name, runtime) for name in STAGES]
+    settings = [
+        sorted(
+            (key, value) for key, value in entry.items() if key not in config.FREE_KEYS | _FILE_KEYS
+        )
+        for entry in records
+    ]
+    fingerprints = runtime.replicas.every_worker(zlib.crc32(json.dumps(settings).encode()))
+    others = [str(k) for k, value in enumerate(fingerprints) if value != fingerprints[0]]
+    if others:
+        raise WorkdirError(
+            f"Worker {', '.join(others)} of TF_CONFIG has other settings or another data set than "
+            "worker 0: start the same command on every worker."
+        )
 
 
 def clear(runtime: Runtime, stages: list[str]):

@@ -14,11 +14,12 @@ def run(experiment: config.Experiment, runtime: Runtime):
     """
     settings = experiment.segment
     with stage(runtime, "segment", experiment) as results:
-        backbone = _starting_point(experiment, runtime)
-        model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
-        networks.compile_model(model, settings)
+        with runtime.replicas.scope():
+            backbone = _starting_point(experiment, runtime)
+            model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
+            networks.compile_model(model, settings)
 
-        def data(start_step):
+        def data(start_step, share):
             return build.crops(
                 runtime.dataset.train.labelled(),
                 num_images=settings.num_images,
@@ -26,6 +27,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
                 shorter_side=experiment.data.shorter_side,
                 pad_colour=backbone.spec.pad_colour,
                 mirror=settings.mirror,
+                share=share,
                 seed=experiment.seed,
                 start_step=start_step,
                 num_steps=settings.steps,

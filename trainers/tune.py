@@ -3,9 +3,8 @@
 import tensorflow as tf
 
 import mm_keras
-from mm_keras import matching, visualize
-from pipelines import build
-from trainers import config, initialization, networks
+from mm_keras import layers, matching, visualize
+from trainers import config, initialization, mix, networks
 from trainers.loop import Loop
 from trainers.runtime import Runtime, save_weights, stage
 
@@ -17,53 +16,48 @@ def run(experiment: config.Experiment, runtime: Runtime):
     """Tunes for `mm.steps` steps, continuing an interrupted run."""
     settings = experiment.mm
     with stage(runtime, "mm", experiment) as results:
-        backbone = initialization.backbone(experiment, runtime)
-        model = mm_keras.MixAndMatch(
-            backbone,
-            margin=settings.margin,
-            scale=settings.scale,
-            matching=getattr(matching, settings.matching),
-            seed=experiment.seed,
+        with runtime.replicas.scope():
+            model = _model(experiment, runtime)
+        batches = mix.Batches(experiment, runtime, model.backbone.spec.pad_colour)
+        loop = Loop(
+            runtime,
+            "mm",
+            model,
+            settings,
+            batches,
+            on_log=_Watch(runtime, settings.margin),
+            shared_seeds=[model.seed_generator.state] if settings.graph == "global" else [],
         )
-        networks.compile_model(model, settings)
-
-        def data(start_step):
-            return _patches(experiment, runtime, backbone.spec.pad_colour, start_step)
-
-        loop = Loop(runtime, "mm", model, settings, data, on_log=_Watch(runtime, settings.margin))
-        _show_first_batch(loop, model, data, runtime.dataset.spec)
+        _show_first_batch(loop, model, batches, runtime.dataset.spec)
         results["seconds"] = loop.run()
-        save_weights(backbone, runtime.folder("mm") / "backbone.weights.h5")
+        batches.tell()
+        save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
 
 
-def _patches(experiment, runtime, pad_colour, start_step):
+def _model(experiment, runtime):
     settings = experiment.mm
-    return build.patches(
-        runtime.dataset.train.labelled(),
-        num_images=settings.num_images,
-        patches_per_image=settings.patches_per_image,
-        min_size=settings.min_size,
-        max_size=settings.max_size,
-        patch_size=settings.patch_size,
-        crop=settings.crop,
-        shorter_side=experiment.data.shorter_side,
-        rule=settings.rule,
-        background_label=networks.background_label(experiment, runtime.dataset.spec),
-        background_share=settings.background_share,
-        class_balanced=settings.class_balanced,
-        pad_colour=pad_colour,
-        mirror=settings.mirror,
+    backbone = initialization.backbone(experiment, runtime)
+    # A chunk is what batch norm sees, on whichever replica it is.
+    if settings.graph == "global" and settings.chunk is None:
+        layers.synchronize(backbone, runtime.replicas.count)
+    model = mm_keras.MixAndMatch(
+        backbone,
+        margin=settings.margin,
+        scale=settings.scale,
+        matching=getattr(matching, settings.matching),
         seed=experiment.seed,
-        start_step=start_step,
-        num_steps=settings.steps,
+        chunk=settings.chunk,
+        graph=settings.graph,
     )
+    networks.compile_model(model, settings)
+    return model
 
 
-def _show_first_batch(loop, model, data, spec):
+def _show_first_batch(loop, model, batches, spec):
     """Writes the first step's patches and some triplets of their graph to TensorBoard."""
     if loop.settings.steps == 0:
         return
-    batch = next(iter(data(0)))
+    batch = next(iter(batches.made_here(0, loop.replicas.shares[0])))
     patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
     triplets = model.matching(labels, seed=0)
     names, colours = spec.class_names, spec.colours

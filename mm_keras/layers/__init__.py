@@ -16,6 +16,7 @@ from mm_keras.layers.hypercolumn import (
     upsample,
 )
 from mm_keras.layers.pixels import InputAdapter
+from mm_keras.layers.replicas import synchronize
 
 __all__ = [
     "AccumulatedBatchNormalization",
@@ -28,6 +29,7 @@ __all__ = [
     "gather_points",
     "interpolate",
     "resize_aligned",
+    "synchronize",
     "upsample",
     "xavier",
 ]

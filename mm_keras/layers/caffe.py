@@ -180,6 +180,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
     def __init__(self, fraction=0.999, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
         self.fraction, self.epsilon = fraction, epsilon
+        self.num_replicas = 1  # that share their batch, see `mm_keras.layers.synchronize`
 
     def build(self, input_shape):
         self.accumulated_mean, self.accumulated_variance, self.factor = (
@@ -196,7 +197,11 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
     def call(self, features, training=False):
         values = ops.cast(features, "float32")
         if training and self.trainable:
-            mean, variance = ops.moments(values, axes=list(range(len(values.shape) - 1)))
+            mean, variance = ops.moments(
+                values,
+                axes=list(range(len(values.shape) - 1)),
+                synchronized=self.num_replicas > 1,
+            )
             self._accumulate(mean, variance, values)
         else:
             mean, variance = self._statistics()
@@ -204,7 +209,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
         return ops.cast(normalised, self.compute_dtype)
 
     def _accumulate(self, mean, variance, values):
-        count = ops.cast(ops.size(values[..., 0]), "float32")
+        count = ops.cast(ops.size(values[..., 0]) * self.num_replicas, "float32")
         unbiased = variance * count / ops.maximum(count - 1, 1)
         for total, value in (
             (self.accumulated_mean, mean),

@@ -7,7 +7,9 @@ from keras import ops
 
 from mm_keras import losses, metrics
 from mm_keras import matching as matchings
-from mm_keras.models import training
+from mm_keras.models import gradient_caching, training
+
+GRAPHS = ("replica", "global")
 
 
 class MixAndMatch(keras.Model):
@@ -27,11 +29,23 @@ class MixAndMatch(keras.Model):
         scale: "paper" or "release", see `mm_keras.losses.triplet_margin`.
         matching: function(labels, seed) -> `Triplets`; `class_connected` is the paper's graph.
         seed: int, start of the sequence of graphs.
+        chunk: patches that are in the network at a time, a divisor of the batch's; None for all.
+            Memory then depends on the chunk and not on the size of the graph, at the price of a
+            second forward pass, and batch norm sees one chunk at a time, see
+            `gradient_caching.ChunkedPass`. In TensorFlow's train step only.
+        graph: under `tf.distribute` with several replicas, "replica" for one graph on each of them
+            (the released code's way) and the mean of their losses, or "global" for one graph over
+            the patches of all. The latter equals one device with the joint batch if batch norm does
+            too (`mm_keras.layers.synchronize`, or the same chunk).
 
     Metrics: loss; positive_distance and negative_distance, means over the edges of valid triplets,
     in 0..4; effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share
     of their dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss or gradient
-    was not finite.
+    was not finite. Under several replicas these are means over them, non_finite their sum;
+    gradient_norm is that of a replica's own part of the gradient.
+
+    Raises:
+        ValueError: an unknown graph, or a chunk below 1 or on another backend than TensorFlow.
     """
 
     def __init__(
@@ -41,13 +55,17 @@ class MixAndMatch(keras.Model):
         scale="paper",
         matching=matchings.class_connected,
         seed=0,
+        chunk=None,
+        graph="replica",
         name="mix_and_match",
     ):
         super().__init__(name=name)
+        _check(chunk, graph)
         self.backbone = backbone
         self.margin = margin
         self.loss_scale = scale
         self.matching = matching
+        self.chunk, self.graph = chunk, graph
         # The loss is no argument of `compile`: under tf.distribute Keras builds a compiled loss
         # from (y, y_pred) first.
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -81,12 +99,14 @@ class MixAndMatch(keras.Model):
         import tensorflow as tf
 
         patches, labels = training.unpack(*args, keys=("patches", "labels"))
+        network = gradient_caching.passes(self, patches, self.chunk)
         with tf.GradientTape() as tape:
-            embeddings = self(patches, training=True)
+            embeddings, labels = self._nodes(network.embed(tape), labels)
             triplets = self.matching(labels, self.seed_generator)
             loss = self.triplet_loss(embeddings, triplets)
             scaled_loss = training.scaled(self, loss)
-        gradient_norm = training.update_weights(self, tape, scaled_loss)
+        gradients = network.gradients(tape, scaled_loss)
+        gradient_norm = training.update_weights(self, gradients)
         training.track_step(self, loss, gradient_norm)
         return self.get_metrics_result()
 
@@ -96,6 +116,12 @@ class MixAndMatch(keras.Model):
         """
         triplets = self.matching(y, self.seed_generator)
         return self.triplet_loss(y_pred, triplets)
+
+    def _nodes(self, embeddings, labels):
+        """The nodes of the graph, from those of this replica."""
+        if self.graph == "replica":
+            return embeddings, labels
+        return training.gathered(embeddings), training.gathered(ops.cast(labels, "int32"))
 
     def triplet_loss(self, embeddings, triplets):
         """Eq. 1 over the triplets; records the distances and the health of the embeddings."""
@@ -109,3 +135,17 @@ class MixAndMatch(keras.Model):
     def _track_health(self, embeddings):
         self.trackers["effective_rank"].update_state(metrics.effective_rank(embeddings))
         self.trackers["collapsed_share"].update_state(metrics.collapsed_share(embeddings))
+
+
+def _check(chunk, graph):
+    if graph not in GRAPHS:
+        raise ValueError(f"Unknown graph {graph!r}; expected one of {GRAPHS}.")
+    if chunk is None:
+        return
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, or None. Received {chunk}.")
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"chunk={chunk} needs the TensorFlow backend: the training step of "
+            f"{keras.backend.backend()} is Keras' own. Use chunk=None."
+        )

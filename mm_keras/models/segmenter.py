@@ -64,7 +64,8 @@ class Segmenter(keras.Model):
             outputs = self(images, training=True)
             loss = self.compute_loss(images, labels, outputs)
             scaled_loss = training.scaled(self, loss)
-        gradient_norm = training.update_weights(self, tape, scaled_loss)
+        gradients = tape.gradient(scaled_loss, self.trainable_variables)
+        gradient_norm = training.update_weights(self, gradients)
         training.track_step(self, loss, gradient_norm)
         return self.get_metrics_result()
 

@@ -20,7 +20,7 @@ class NonFinite(keras.metrics.Metric):
         self.count.assign_add(1.0 - ops.cast(finite, self.count.dtype))
 
     def result(self):
-        return ops.convert_to_tensor(self.count)
+        return self.count + 0  # a tensor; under several replicas the sum of their counts
 
 
 def unpack(data, keys):
@@ -48,18 +48,62 @@ def scaled(model, loss):
     return model.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
 
 
-def update_weights(model, tape, scaled_loss):
-    """Applies the gradients of `scaled_loss`, which was computed under `tape`.
+def update_weights(model, gradients):
+    """Applies gradients of a `scaled` loss with respect to the model's trainable variables.
 
     Returns:
-        float32 scalar, the global norm of the unscaled gradients. With a `LossScaleOptimizer` it is
-        not finite in a step whose gradients overflowed; such a step leaves the weights alone.
+        float32 scalar, the global norm of the unscaled gradients, under several replicas of this
+        one's. With a `LossScaleOptimizer` it is not finite in a step whose gradients overflowed;
+        such a step leaves the weights alone.
     """
-    gradients = tape.gradient(scaled_loss, model.trainable_variables)
     squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
     norm = ops.sqrt(sum(squares)) / scaled(model, ops.ones(()))
+    if is_scaled(model):
+        gradients = _overflow_everywhere(gradients, norm)
     model.optimizer.apply(gradients, model.trainable_variables)
     return norm
+
+
+def is_scaled(model) -> bool:
+    """Whether the optimizer scales the loss, as Keras' does under mixed_float16."""
+    return isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def _overflow_everywhere(gradients, norm):
+    """Makes an overflow on one replica one on all: Keras asks the first alone whether to skip."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return gradients
+    overflows = tf.cast(~tf.math.is_finite(norm), "float32")
+    is_any = context.all_reduce(tf.distribute.ReduceOp.SUM, overflows) > 0
+    return [tf.where(is_any, float("nan"), gradient) for gradient in gradients]
+
+
+def gathered(values):
+    """What all replicas hold, one after another, on each of them.
+
+    An all-reduce over slots that are zero but for the replica's own: `all_gather` raises under
+    MultiWorkerMirroredStrategy. A gradient flows back to the replica that a row came from, summed
+    over the losses of all.
+
+    Args:
+        values: tensor [N, ...] of a known shape, the same on each replica.
+
+    Returns:
+        [num_replicas * N, ...]; on a single replica `values`.
+    """
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    count, index = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    if count == 1:
+        return values
+    num_own, *shape = values.shape
+    around = [[index * num_own, (count - 1 - index) * num_own], *([0, 0] for _ in shape)]
+    slots = tf.reshape(tf.pad(values, around), [count * num_own, *shape])
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, slots)
 
 
 def track_step(model, loss, gradient_norm):
@@ -69,5 +113,4 @@ def track_step(model, loss, gradient_norm):
             metric.update_state(loss)
     model.trackers["gradient_norm"].update_state(gradient_norm)
     # Under loss scaling an overflowing gradient is normal and skipped; only the loss tells.
-    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    model.non_finite.update_state(*((loss,) if is_scaled else (loss, gradient_norm)))
+    model.non_finite.update_state(*((loss,) if is_scaled(model) else (loss, gradient_norm)))

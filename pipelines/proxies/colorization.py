@@ -32,9 +32,10 @@ def batches(
     enlarge: bool = False,
     pad_colour: tuple[int, int, int] = (0, 0, 0),
     mirror: bool = True,
+    share: steps.Share = steps.WHOLE,
     seed: int | tf.Tensor = 0,
-    start_step: int = 0,
-    num_steps: int | None = None,
+    start_step: int | tf.Tensor = 0,
+    num_steps: int | tf.Tensor | None = None,
     num_parallel: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Builds the data of the colorization proxy: each step, crops of some images with the colours
@@ -63,8 +64,9 @@ def batches(
         enlarge: scale smaller images up so that they fill the crop, instead of padding them.
         pad_colour: colour outside the image, three ints in 0..255; black in the released code.
         mirror: mirror images with probability 1/2.
+        share: the part of each step's images to yield, for one of several replicas.
         seed: int or int32 [2].
-        start_step: the first step to yield.
+        start_step: the first step to yield; a scalar tensor inside of another dataset.
         num_steps: the step to stop before, so num_steps - start_step elements come; None for no
             end.
         num_parallel: images worked on at once; it changes the speed, not the data.
@@ -101,6 +103,7 @@ def batches(
         len(files),
         example,
         num_images=num_images,
+        share=share,
         seed=seed,
         start_step=start_step,
         num_steps=num_steps,

@@ -39,9 +39,10 @@ def batches(
     placement: str = "random",
     channel_jitter: int = 0,
     grey_share: float = 0.3,
+    share: steps.Share = steps.WHOLE,
     seed: int | tf.Tensor = 0,
-    start_step: int = 0,
-    num_steps: int | None = None,
+    start_step: int | tf.Tensor = 0,
+    num_steps: int | tf.Tensor | None = None,
     num_parallel: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Builds the data of the jigsaw proxy: each step, the shuffled tiles of some images.
@@ -66,8 +67,9 @@ def batches(
             itself then by 0..cell - tile - channel_jitter, so that it stays in its cell.
         grey_share: share of puzzles whose tiles are grey, the mean of their channels; 0.3 in the
             paper.
+        share: the part of each step's images to yield, for one of several replicas.
         seed: int or int32 [2].
-        start_step: the first step to yield.
+        start_step: the first step to yield; a scalar tensor inside of another dataset.
         num_steps: the step to stop before, so num_steps - start_step elements come; None for no
             end.
         num_parallel: images worked on at once; it changes the speed, not the data.
@@ -98,6 +100,7 @@ def batches(
         len(files),
         example,
         num_images=num_images,
+        share=share,
         seed=seed,
         start_step=start_step,
         num_steps=num_steps,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import build, datasets
+from pipelines import build, datasets, steps
 
 VOID = datasets.VOID
 
@@ -71,6 +71,18 @@ def test_resuming_continues_the_very_sequence(split, pipeline, options, shorter_
     for start_step, num_parallel in [(1, 1), (5, 4), (8, 4)]:
         resumed = pipeline(split, start_step=start_step, num_parallel=num_parallel, **options)
         assert_equal(arrays(resumed), whole[start_step:])
+
+
+@pytest.mark.parametrize("pipeline, options", [(build.patches, PATCHES), (build.crops, CROPS)])
+def test_shares_are_parts_of_the_step(split, pipeline, options):
+    options = options | {"seed": 5, "num_images": 4, "num_steps": 3, "num_parallel": 2}
+    whole = arrays(pipeline(split, **options))
+    shares = [arrays(pipeline(split, share=steps.Share(k, 2), **options)) for k in range(2)]
+    joined = [
+        {key: np.concatenate([one[key], other[key]]) for key in one}
+        for one, other in zip(*shares, strict=True)
+    ]
+    assert_equal(joined, whole)
 
 
 @pytest.mark.parametrize("rule", ["paper", "release"])

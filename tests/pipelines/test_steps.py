@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipelines import steps
 
@@ -36,11 +37,39 @@ def test_resuming_continues_the_very_sequence(start_step):
         np.testing.assert_array_equal(step["seed"], other["seed"])
 
 
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_shares_are_the_parts_of_the_whole_step(count):
+    """Also where epochs end within a share, and from a step on."""
+    whole = arrays(7, num_images=6, num_steps=9, start_step=2, seed=5)
+    shares = [
+        arrays(7, num_images=6, share=steps.Share(k, count), num_steps=9, start_step=2, seed=5)
+        for k in range(count)
+    ]
+    for step, *parts in zip(whole, *shares, strict=True):
+        for key in ("id", "seed"):
+            np.testing.assert_array_equal(step[key], np.concatenate([part[key] for part in parts]))
+
+
+def test_a_step_inside_of_another_dataset_is_that_step():
+    """The form in which a data service hands out single steps."""
+    whole = arrays(5, num_images=3, num_steps=8, seed=1)
+    inner = tf.data.Dataset.range(8).flat_map(
+        lambda step: steps.batches(
+            5, numbered, num_images=3, start_step=step, num_steps=step + 1, seed=1
+        )
+    )
+    for ours, theirs in zip(inner.as_numpy_iterator(), whole, strict=True):
+        np.testing.assert_array_equal(ours["seed"], theirs["seed"])
+        np.testing.assert_array_equal(ours["id"], theirs["id"])
+
+
 @pytest.mark.parametrize(
     "num_files, change, message",
     [
         (0, {}, "no images"),
         (3, {"num_images": 0}, "num_images .* got 0"),
+        (3, {"num_images": 4, "share": steps.Share(0, 3)}, "num_images=4 and .*count=3"),
+        (3, {"num_images": 4, "share": steps.Share(2, 2)}, "num_images=4 and .*index=2"),
         (3, {"start_step": -1}, "start_step .* -1 to"),
         (3, {"start_step": 7, "num_steps": 6}, "7 to 6"),
     ],

@@ -62,6 +62,16 @@ def test_wrong_keys_and_values(key, value, message):
         ("mm.drops", "20,10", "ascending"),
         ("data.num_train_images", 0, "data.num_train_images must be at least 1. Received 0"),
         ("data.holdout", -1, "data.holdout must be at least 0"),
+        ("mm.chunk", 0, "mm.chunk must be at least 1. Received 0"),
+        (
+            "mm.graph",
+            "globel",
+            "Unknown mm.graph 'globel'; known: replica, global. Did you mean glo",
+        ),
+        ("strategy", "mirored", "Unknown strategy 'mirored'.* Did you mean mirrored"),
+        ("timeout", 0, "timeout must be at least 1"),
+        ("data.service", "localhost:5000", "--data_service must be .* grpc://HOST:PORT"),
+        ("data.service", "grpc://a/b:1", "Received 'grpc://a/b:1'"),
     ],
 )
 def test_values_that_would_fail_later_are_refused(key, value, message):

@@ -28,7 +28,7 @@ def _model():
     return model
 
 
-def _data(start_step, num_steps=7):
+def _data(start_step, share=None, num_steps=7):
     def batches():
         for step in range(start_step, num_steps):
             rng = np.random.default_rng(step)
@@ -57,7 +57,7 @@ def _lines(folder):
 
 def _cut_at(step):
     """Data that ends before `step`, which stops the loop as a crash would."""
-    return lambda start_step: _data(start_step, step)
+    return lambda start_step, share: _data(start_step, num_steps=step)
 
 
 @pytest.mark.parametrize("crash", [1, 4, 5, 6])
@@ -101,3 +101,58 @@ def test_fit_gives_the_weights_of_the_loop(tmp_path):
     fitted.fit(_data(0), verbose=0)
     for ours, theirs in zip(looped.trainable_variables, fitted.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def _float16_model(scale):
+    """As `networks.compile_model` leaves it under mixed_float16, with a loss scale of one's own."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = _model()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    inner = mm_keras.optimizers.CoupledSGD(0.01)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
+    model.compile(optimizer=optimizer, jit_compile=False)
+    return model
+
+
+def _looped(folder, model, **arguments):
+    """What a loop over all steps says."""
+    run = _runtime(folder)
+    loop.Loop(run, "mm", model, SETTINGS, _data, **arguments).run()
+    return " ".join(run.console.file.getvalue().split())
+
+
+def test_skipped_steps_are_counted_and_told(tmp_path):
+    said = _looped(tmp_path, _float16_model(scale=2.0**21))
+    last = _lines(tmp_path)[-1]
+    number = last["skipped_steps"]
+    assert 1 <= number <= 6 and last["loss_scale"] == 2.0 ** (21 - number)
+    assert last["non_finite"] == 0
+    assert f"mm: {number:g} of 7 steps were skipped since their gradients overflowed" in said
+
+
+def test_nothing_is_told_where_no_step_was_skipped(tmp_path):
+    assert "skipped" not in _looped(tmp_path / "a", _float16_model(scale=1.0))
+    assert _lines(tmp_path / "a")[-1]["skipped_steps"] == 0
+    assert "skipped" not in _looped(tmp_path / "b", _model())
+    assert "skipped_steps" not in _lines(tmp_path / "b")[-1]
+
+
+def test_a_scale_below_one_stops_the_run(tmp_path):
+    """Every overflow halves it; below 1 no gradient will ever fit."""
+    model = _float16_model(scale=1.0)
+
+    def overflow_often(step, metrics):
+        model.optimizer.dynamic_scale.assign(0.25)
+
+    with pytest.raises(loop.TrainingError, match="overflow at step 3 .*mixed_bfloat16"):
+        _looped(tmp_path, model, on_log=overflow_often)
+    assert tf.train.latest_checkpoint(tmp_path / "mm" / "checkpoints") is None
+
+
+def test_served_batches_may_be_any_iterable(tmp_path):
+    """A data service's feed is no dataset."""
+    model = _run(tmp_path / "a", data=lambda start_step, share: list(_data(start_step)))
+    for ours, theirs in zip(model.variables, _run(tmp_path / "b").variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())

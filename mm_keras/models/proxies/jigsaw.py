@@ -115,7 +115,8 @@ class Jigsaw(keras.Model):
             logits = self(tiles, training=True)
             loss = self.compute_loss(tiles, permutations, logits)
             scaled_loss = training.scaled(self, loss)
-        gradient_norm = training.update_weights(self, tape, scaled_loss)
+        gradients = tape.gradient(scaled_loss, self.trainable_variables)
+        gradient_norm = training.update_weights(self, gradients)
         training.track_step(self, loss, gradient_norm)
         return self.get_metrics_result()
 

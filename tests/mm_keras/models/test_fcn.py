@@ -142,8 +142,9 @@ def test_fit_and_evaluate():
     np.testing.assert_allclose(figures["loss"], np.log(5), atol=0.2)
 
 
-def test_mixed_float16_step_and_inference():
-    keras.mixed_precision.set_global_policy("mixed_float16")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_step_and_inference(policy):
+    keras.mixed_precision.set_global_policy(policy)
     try:
         model = _model()
         figures = model.train_step((_images(64, 64), np.zeros((2, 64, 64), "uint8")))

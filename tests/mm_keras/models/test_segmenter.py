@@ -141,8 +141,9 @@ def test_fit_and_evaluate():
     np.testing.assert_allclose(figures["loss"], np.log(5), atol=0.1)
 
 
-def test_mixed_float16_step_and_inference():
-    keras.mixed_precision.set_global_policy("mixed_float16")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_step_and_inference(policy):
+    keras.mixed_precision.set_global_policy(policy)
     try:
         model = _model()
         figures = model.train_step((_images(32, 32), np.zeros((2, 32, 32), "uint8")))

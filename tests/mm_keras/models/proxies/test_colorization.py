@@ -348,8 +348,9 @@ def test_weights_survive_saving(tmp_path):
     np.testing.assert_array_equal(*kernels)
 
 
-def test_mixed_float16_step():
-    keras.mixed_precision.set_global_policy("mixed_float16")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_step(policy):
+    keras.mixed_precision.set_global_policy(policy)
     try:
         model = build()
         figures = model.train_step(batch_of(images(16, 16)))

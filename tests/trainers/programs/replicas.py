@@ -1,0 +1,137 @@
+"""Trains a small model on some logical CPU devices or workers.
+
+test_strategy.py runs it in processes of their own: devices are fixed when TensorFlow starts.
+
+python replicas.py OUT.json NUM_DEVICES
+TF_CONFIG=... python replicas.py OUT.json
+"""
+
+import json
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import rich.console
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones, layers, matching
+from trainers import config, strategy
+
+NUM_NODES, NUM_STEPS = 16, 3
+
+
+def batch(step, share):
+    """Of step `step`, the part of one replica."""
+    rng = np.random.default_rng(step)
+    labels = rng.integers(0, 3, NUM_NODES).astype("int32")
+    patches = rng.integers(0, 256, (NUM_NODES, 16, 16, 3)).astype("uint8")
+    own = np.split(np.arange(NUM_NODES), share.count)[share.index]
+    return {"patches": tf.constant(patches[own]), "labels": tf.constant(labels[own])}
+
+
+class Recorded:
+    """A matching that keeps the edges it made."""
+
+    def __init__(self):
+        self.edges = []
+
+    def __call__(self, labels, seed):
+        triplets = matching.class_connected(labels, seed)
+        if tf.executing_eagerly():
+            self.edges.append([labels.numpy().tolist(), *(x.numpy().tolist() for x in triplets)])
+        return triplets
+
+
+def train(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
+    """Figures, edges of the first step and the weights after the last."""
+    keras.utils.set_random_seed(0)
+    recorded = Recorded()
+    with replicas.scope():
+        network = backbones.build(backbone, width=0.05 if backbone == "alexnet" else 1.0)
+        if graph == "global" and chunk is None:
+            layers.synchronize(network, replicas.count)
+        model = mm_keras.MixAndMatch(network, matching=recorded, seed=3, chunk=chunk, graph=graph)
+        model.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate), jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+    shared = [model.seed_generator.state] if graph == "global" else []
+    replicas.part_ways(model.variables, shared)
+    step_function = tf.function(lambda element: replicas.run(model.train_step, element))
+    figures = []
+    for step in range(NUM_STEPS):
+        element = replicas.distributed([batch(step, share) for share in replicas.shares])
+        if step == 0:
+            replicas.run(model.train_step, element)
+        else:
+            step_function(element)
+        figures.append({k: float(v) for k, v in model.get_metrics_result().items()})
+        model.reset_metrics()
+    weights = {v.path: v.numpy().tolist() for v in network.variables}
+    return {"figures": figures, "edges": recorded.edges, "weights": weights}
+
+
+def same_labels(replicas):
+    """What each replica matches when all have the same labels."""
+    with replicas.scope():
+        model = mm_keras.MixAndMatch(keras.Sequential([keras.Input((16, 16, 3))]), seed=3)
+    replicas.part_ways(model.variables)
+    labels = tf.constant([0, 1] * 8)
+    edges = replicas.run(
+        lambda x: matching.class_connected(x, model.seed_generator).negative,
+        replicas.distributed([labels for _ in replicas.shares]),
+    )
+    return [part.numpy().tolist() for part in replicas.strategy.experimental_local_results(edges)]
+
+
+def overflow(replicas):
+    """Under mixed_float16, a batch whose gradients overflow on the last replica alone."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    with replicas.scope():
+        inputs = keras.Input((16, 16, 3))
+        network = keras.Model(inputs, keras.layers.Conv2D(4, 3, strides=4)(inputs))
+        model = mm_keras.MixAndMatch(network, margin=2.1)
+        model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.1), jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+    keras.mixed_precision.set_global_policy("float32")
+    model.optimizer.dynamic_scale.assign(2.0**40)
+    before = network.get_weights()
+    step_function = tf.function(lambda element: replicas.run(model.train_step, element))
+    elements = [batch(0, share) for share in replicas.shares]
+    harmless, large = (dict(element) for element in elements)
+    for element, factor in ((harmless, 0.0), (large, 1.0)):
+        element["patches"] = tf.cast(element["patches"], "float32") * factor
+    step_function(replicas.distributed([harmless, large]))
+    unchanged = all(
+        np.array_equal(a, b) for a, b in zip(before, network.get_weights(), strict=True)
+    )
+    counted = int(model.optimizer.iterations.numpy()), float(model.optimizer.dynamic_scale.numpy())
+    step_function(replicas.distributed([harmless, harmless]))
+    return {
+        "unchanged": unchanged,
+        "counted": counted,
+        "then": int(model.optimizer.iterations.numpy()),
+        "finite": all(np.isfinite(w).all() for w in network.get_weights()),
+    }
+
+
+def main(path, count=None):
+    if count is not None:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        devices = [tf.config.LogicalDeviceConfiguration()] * count
+        tf.config.set_logical_device_configuration(cpu, devices)
+    kind = "multi_worker" if count is None else "mirrored"
+    replicas = strategy.create(config.Experiment(strategy=kind), rich.console.Console())
+    results = {"global": train(replicas)}
+    if count in (1, 2):
+        results["chunk"] = train(replicas, chunk=4)
+        results["alexnet"] = train(replicas, backbone="alexnet", rate=1e-4)
+    if count == 2:
+        results["replica"] = train(replicas, graph="replica")
+        results["replica"]["same_labels"] = same_labels(replicas)
+        results["overflow"] = overflow(replicas)
+    pathlib.Path(path).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

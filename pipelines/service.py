@@ -7,6 +7,7 @@ service decides which worker makes which step, and they come as they get ready.
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -56,14 +57,35 @@ class Feed:
         Raises:
             ServiceError: says what did not answer.
         """
+        made = self._made()
+        self._await_dispatcher()
         batches, stop = queue.Queue(_QUEUED), threading.Event()
-        # A thread of its own: neither registering nor reading a dataset takes a time-out.
-        threading.Thread(target=self._fill, args=(batches, stop), daemon=True).start()
+        # A thread of its own: neither registering nor reading a dataset takes a time-out. A daemon,
+        # since one that waits in TensorFlow for good cannot be ended.
+        thread = threading.Thread(target=self._fill, args=(made, batches, stop), daemon=True)
+        thread.start()
         try:
             while True:
                 yield self._counted(self._next(batches))
         finally:
             stop.set()
+            thread.join(timeout=2)
+
+    def _await_dispatcher(self):
+        deadline = time.monotonic() + self.timeout
+        host, _, port = self.address.removeprefix("grpc://").rpartition(":")
+        while True:
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+                return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise ServiceError(
+                        f"Nothing answered at the data service {self.address} within "
+                        f"{self.timeout:g} seconds ({error}). Start the dispatcher, or check the "
+                        "address."
+                    ) from error
+            time.sleep(0.2)
 
     def _next(self, batches):
         try:
@@ -71,24 +93,14 @@ class Feed:
         except queue.Empty:
             raise ServiceError(
                 f"No batch came from the data service {self.address} within {self.timeout:g} "
-                f"seconds: {self._guess()}"
+                "seconds. What answers there is no dispatcher, is stuck, or has no worker: look at "
+                "the logs of dispatcher and workers."
             ) from None
         if isinstance(result, Exception):
             raise ServiceError(
                 f"The data service {self.address} failed: {str(result)[:500]}"
             ) from result
         return result
-
-    def _guess(self) -> str:
-        host, _, port = self.address.removeprefix("grpc://").rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        except OSError as error:
-            return f"nothing listens there ({error}). Start the dispatcher, or check the address."
-        return (
-            "something listens there, but is no dispatcher, is stuck, or has no worker. Look at "
-            "the logs of dispatcher and workers."
-        )
 
     def _counted(self, batch):
         step = int(batch["step"])
@@ -97,30 +109,28 @@ class Feed:
         self.last_step = max(step, self.last_step)
         return batch
 
-    def _fill(self, batches, stop):
+    def _made(self) -> tf.data.Dataset:
+        """The batches as a worker makes them."""
+
+        def numbered(step):
+            return self.one_step(step).map(lambda batch: {**batch, "step": step})
+
+        # No end: what is lost with a worker is made up for by later steps.
+        steps = tf.data.Dataset.range(self.start_step, tf.int64.max)
+        return steps.interleave(
+            numbered, cycle_length=2, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False
+        )
+
+    def _fill(self, made, batches, stop):
         try:
-            for batch in self._dataset():
+            # Dynamic sharding gives each element of the source, a step, to one worker.
+            policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
+            distribute = tf.data.experimental.service.distribute(policy, self.address)
+            for batch in made.apply(distribute):
                 if not _put(batches, batch, stop):
                     return
         except Exception as error:  # whatever it is, the training thread is to raise it
             _put(batches, error, stop)
-
-    def _dataset(self) -> tf.data.Dataset:
-        def numbered(step):
-            return self.one_step(step).map(lambda batch: {**batch, "step": step})
-
-        # No end: what is lost with a worker is made up for by later steps. Dynamic sharding gives
-        # each element of the source, a step, to one worker.
-        steps = tf.data.Dataset.range(self.start_step, tf.int64.max)
-        made = steps.interleave(
-            numbered, cycle_length=2, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False
-        )
-        return made.apply(
-            tf.data.experimental.service.distribute(
-                processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC,
-                service=self.address,
-            )
-        )
 
 
 def _put(batches, item, stop) -> bool:

@@ -83,7 +83,7 @@ def test_steps_come_once_although_a_worker_is_killed(server):
 def test_a_dispatcher_without_workers_is_told(server):
     _, dispatcher = server()
     feed = service.Feed(one_step, f"grpc://localhost:{dispatcher}", timeout=3)
-    with pytest.raises(service.ServiceError, match="within 3 seconds: .* has no worker"):
+    with pytest.raises(service.ServiceError, match="within 3 seconds. .* has no worker"):
         next(iter(feed))
 
 
@@ -115,6 +115,6 @@ def test_what_never_answers_is_told_and_the_process_ends(listens):
             text=True,
             timeout=120,
         )
-    guess = "is no dispatcher, is stuck" if listens else "nothing listens there"
+    guess = "is no dispatcher, is stuck" if listens else "Nothing answered at the data service"
     assert "within 2 seconds" in done.stdout and guess in done.stdout, done.stderr[-2000:]
     assert done.returncode == 0 and time.monotonic() - started < 100

@@ -76,7 +76,8 @@ def patches(
     steps.check_at_least_one(patch_size=patch_size)
     mix.check_pad_colour(pad_colour)
 
-    def from_canvas(part, offset, label, seed):
+    def from_view(part, label, view, seed):
+        offset = tf.maximum(-view.origin, 0)
         boxes, labels = mix.sample_boxes(
             label,
             num_patches=patches_per_image,
@@ -87,13 +88,14 @@ def patches(
             seed=seed,
             background_share=background_share,
             class_balanced=class_balanced,
+            mirror=view.mirror,
+            bounds=tf.concat([-offset, crop - offset], axis=0),
         )
-        boxes -= tf.tile(offset, [2])
         return {"patches": mix.cut(part, boxes, patch_size, pad_colour), "labels": labels}
 
     batches = _batches(
         split,
-        from_canvas,
+        from_view,
         num_images=num_images,
         crop=crop,
         shorter_side=shorter_side,
@@ -148,13 +150,15 @@ def crops(
     """
     mix.check_pad_colour(pad_colour)
 
-    def from_canvas(part, offset, label, _):
+    def from_view(part, label, view, _):
+        offset = tf.maximum(-view.origin, 0)
         image = ops.pad(part, offset, crop - offset - tf.shape(part)[:2], pad_colour)
-        return {"image": tf.ensure_shape(image, [crop, crop, 3]), "label": label}
+        image = tf.ensure_shape(image, [crop, crop, 3])
+        return {"image": image, "label": ops.label_canvas(label, view)}
 
     batches = _batches(
         split,
-        from_canvas,
+        from_view,
         num_images=num_images,
         crop=crop,
         shorter_side=shorter_side,
@@ -170,7 +174,7 @@ def crops(
 
 def _batches(
     split,
-    from_canvas: Callable,
+    from_view: Callable,
     *,
     num_images,
     crop,
@@ -182,10 +186,10 @@ def _batches(
     num_steps,
     num_parallel,
 ):
-    """Batches of what `from_canvas` makes of each image of a step.
+    """Batches of what `from_view` makes of each image of a step.
 
-    Its arguments are the part of the image in the canvas, its offset there, the label map of the
-    canvas, and a seed.
+    Its arguments are the part of the image that lies in the canvas, that of the label map (not
+    mirrored), the view, and a seed.
     """
     _check_split(split)
     steps.check_at_least_one(crop=crop)
@@ -198,8 +202,8 @@ def _batches(
         label_file = label_files[image_id]
         image, label = ops.read(image_files[image_id], label_file)
         view, label = ops.draw_view(label, crop, shorter_side, mirror, seeds[0], name=label_file)
-        part, offset = ops.view_image(image, view)
-        return from_canvas(part, offset, label, seeds[1])
+        part, _ = ops.view_image(image, view)
+        return from_view(part, label, view, seeds[1])
 
     return steps.batches(
         len(split.image_files),

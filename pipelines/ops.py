@@ -23,12 +23,14 @@ class View(NamedTuple):
         origin: int32 [2], (y, x) of the canvas's upper left pixel in the scaled, mirrored image;
             negative where the image is shorter than the canvas and thus placed inside it.
         crop: side of the canvas in pixels.
+        may_scale: whether `size` may differ from the size of the file.
     """
 
     size: tf.Tensor
     mirror: tf.Tensor
     origin: tf.Tensor
     crop: int
+    may_scale: bool
 
 
 def read_image(file: str | tf.Tensor) -> tf.Tensor:
@@ -56,7 +58,7 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         files are named). The builders decode every file once, so this needs a file that changed.
     """
     image = read_image(image_file)
-    label = tf.io.decode_png(tf.io.read_file(label_file), channels=1)[..., 0]
+    label = tf.squeeze(tf.io.decode_png(tf.io.read_file(label_file), channels=1), axis=2)
     same_size = tf.debugging.Assert(
         tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)),
         [
@@ -92,9 +94,8 @@ def draw_unlabelled_view(
         enlarge: whether images whose shorter side is below `crop`, by themselves or after scaling
             down, are scaled so that it is `crop`; without it they are placed in the canvas.
     """
-    seeds = tf.random.split(as_seed(seed))
-    size = _scaled_size(size, shorter_side, smallest=crop if enlarge else 1)
-    return _draw_place(size, crop, mirror, seeds[0], seeds[1])
+    scaled = _scaled_size(size, shorter_side, smallest=crop if enlarge else 1)
+    return _draw_view(scaled, crop, mirror, seed, may_scale=enlarge or shorter_side is not None)
 
 
 def draw_view(
@@ -105,7 +106,7 @@ def draw_view(
     seed: int | tf.Tensor = 0,
     name: str | tf.Tensor = "",
 ) -> tuple[View, tf.Tensor]:
-    """Draws the view of one image (scaled if too large, mirrored, placed) and shows the label map.
+    """Draws the view of one image (scaled if too large, mirrored, placed) and looks at its labels.
 
     Along each axis an image of at least `crop` pixels is cut at a uniform offset, a shorter one is
     placed at a uniform offset in the canvas, both ends included (released code, two-datum Transform
@@ -122,30 +123,38 @@ def draw_view(
         name: string scalar, the label map's file for the error message.
 
     Returns:
-        (view, the label map seen through it: uint8 [crop, crop], nearest neighbour, 255 outside
-        the image).
+        (view, the part of the label map that lies in the canvas: uint8 [h, w] with h, w <= crop,
+        nearest neighbour, *not* mirrored; `label_canvas` finishes it).
 
     Raises:
         tf.errors.InvalidArgumentError: no pixel of the scaled label map is labelled.
     """
-    seeds = tf.random.split(as_seed(seed), 4)
+    seed = as_seed(seed)
     size = _scaled_size(tf.shape(label), shorter_side)
-    view = _draw_place(size, crop, mirror, seeds[0], seeds[1])
+    view = _draw_view(size, crop, mirror, seed, may_scale=shorter_side is not None)
 
     def another():
         whole = _seen_label(label, view._replace(origin=tf.zeros_like(size), crop=size))
-        pixel = _draw_labelled(whole, name, seeds[2])
+        pixel_seed, origin_seed = tf.unstack(tf.random.split(seed))
+        pixel = _draw_labelled(whole, name, pixel_seed)
+        pixel = tf.stack([pixel[0], _mirrored_column(pixel[1], size[1], view.mirror)])
         lowest, highest = _origins(size, crop)
-        origin = uniform(tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel), seeds[3])
+        lowest, highest = tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel)
+        origin = uniform(lowest, highest, origin_seed)
         return origin, _seen_label(label, view._replace(origin=origin))
 
     part = _seen_label(label, view)
-    is_labelled = tf.reduce_any(part != datasets.VOID)
+    is_labelled = tf.reduce_min(part) < datasets.VOID
     origin, part = tf.cond(is_labelled, lambda: (view.origin, part), another)
-    offset = tf.maximum(-origin, 0)
-    after = crop - offset - tf.shape(part)
-    canvas = pad(part[..., None], offset, after, (datasets.VOID,))[..., 0]
-    return view._replace(origin=origin), tf.ensure_shape(canvas, [crop, crop])
+    return view._replace(origin=origin), tf.ensure_shape(part, [None, None])
+
+
+def label_canvas(part: tf.Tensor, view: View) -> tf.Tensor:
+    """Mirrors and places what `draw_view` returned; uint8 [crop, crop], 255 outside the image."""
+    before = tf.maximum(-view.origin, 0)
+    after = view.crop - before - tf.shape(part)
+    canvas = pad(_mirrored(part[..., None], view), before, after, (datasets.VOID,))
+    return tf.ensure_shape(canvas[..., 0], [view.crop, view.crop])
 
 
 def view_image(image: tf.Tensor, view: View) -> tuple[tf.Tensor, tf.Tensor]:
@@ -162,8 +171,9 @@ def view_image(image: tf.Tensor, view: View) -> tuple[tf.Tensor, tf.Tensor]:
         canvas).
     """
     corner, size = _window(view)
-    part = tf.cond(
-        _is_scaled(image, view),
+    part = _if_scaled(
+        image,
+        view,
         lambda: _scaled_part(image, view.size, corner, size),
         lambda: tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0)),
     )
@@ -184,14 +194,21 @@ def pad(
     Returns:
         uint8 [before[0] + height + after[0], before[1] + width + after[1], channels].
     """
-    # tf.pad knows one value for all channels. uint8 arithmetic wraps around, so shifting the
-    # colour to zero and back is exact. Whole rows of bytes are several times faster than pixels.
+    # tf.pad knows one value for all channels, and joining whole rows of bytes is faster.
     channels = len(colour)
     height, width = tf.unstack(tf.shape(pixels)[:2])
-    padded_height, padded_width = height + before[0] + after[0], width + before[1] + after[1]
-    rows = tf.reshape(pixels, [height, width * channels]) - tf.tile(_uint8(colour), [width])
-    paddings = tf.stack([[before[0], after[0]], [channels * before[1], channels * after[1]]])
-    rows = tf.pad(rows, paddings) + tf.tile(_uint8(colour), [padded_width])
+    padded_width = before[1] + width + after[1]
+    line = tf.tile(tf.constant([colour], tf.uint8), [1, padded_width])
+
+    def block(num_rows, num_columns):
+        length = channels * num_columns
+        return tf.broadcast_to(line[:, :length], [num_rows, length])
+
+    rows = tf.reshape(pixels, [height, width * channels])
+    rows = tf.concat([block(height, before[1]), rows, block(height, after[1])], axis=1)
+    above, below = (block(num_rows, padded_width) for num_rows in (before[0], after[0]))
+    padded_height = before[0] + height + after[0]
+    rows = tf.concat([above, rows, below], axis=0)
     return tf.reshape(rows, [padded_height, padded_width, channels])
 
 
@@ -222,9 +239,12 @@ def uniform(lowest: tf.Tensor, highest: tf.Tensor, seed: tf.Tensor) -> tf.Tensor
     return lowest + tf.cast(draw % span, tf.int32)
 
 
-def _draw_place(size, crop, mirror, mirror_seed, origin_seed):
-    flip = mirror & (tf.random.stateless_uniform([], mirror_seed) < 0.5)
-    return View(size, flip, uniform(*_origins(size, crop), origin_seed), crop)
+def _draw_view(size, crop, mirror, seed, may_scale):
+    # One draw of three ranges: an image is worth a hundred small ops at most.
+    lowest, highest = _origins(size, crop)
+    lowest, highest = tf.pad(lowest, [[0, 1]]), tf.concat([highest, [1]], axis=0)
+    drawn = uniform(lowest, highest, as_seed(seed))
+    return View(size, mirror & (drawn[2] == 1), drawn[:2], crop, may_scale)
 
 
 def _origins(size, crop):
@@ -234,14 +254,12 @@ def _origins(size, crop):
 
 def _scaled_size(size, shorter_side, smallest=1):
     """The (height, width) with the shorter side scaled down to `shorter_side`, up to `smallest`."""
+    if shorter_side is None and smallest == 1:
+        return size
     shorter = tf.reduce_min(size)
     target = shorter if shorter_side is None else tf.minimum(shorter, shorter_side)
     target = tf.maximum(target, smallest)
     return tf.maximum((2 * size * target + shorter) // (2 * shorter), 1)
-
-
-def _uint8(colour):
-    return tf.constant(colour, tf.uint8)
 
 
 def _window(view):
@@ -253,17 +271,25 @@ def _window(view):
     return tf.stack([start[0], left]), end - start
 
 
-def _is_scaled(pixels, view):
-    return tf.reduce_any(view.size != tf.shape(pixels)[:2])
+def _if_scaled(pixels, view, scaled, unscaled):
+    """`scaled()` where the view scales the pixels, else `unscaled()`."""
+    if not view.may_scale:
+        return unscaled()
+    return tf.cond(tf.reduce_any(view.size != tf.shape(pixels)[:2]), scaled, unscaled)
+
+
+def _mirrored_column(column, width, mirror):
+    return tf.where(mirror, width - 1 - column, column)
 
 
 def _mirrored(part, view):
     """Flips [height, width, channels] left-right if the view is mirrored."""
-    return tf.raw_ops.Reverse(tensor=part, dims=tf.stack([False, view.mirror, False]))
+    # Reversing along no axis costs as much as along one.
+    return tf.cond(view.mirror, lambda: tf.reverse(part, [1]), lambda: part)
 
 
 def _seen_label(label, view):
-    """The part of the label map that lies in the canvas, without padding."""
+    """The part of the label map that lies in the canvas, not mirrored and without padding."""
     corner, size = _window(view)
 
     def nearest():
@@ -276,8 +302,7 @@ def _seen_label(label, view):
         )
         return tf.gather(tf.gather(label, ys), xs, axis=1)
 
-    part = tf.cond(_is_scaled(label, view), nearest, lambda: tf.slice(label, corner, size))
-    return _mirrored(part[..., None], view)[..., 0]
+    return _if_scaled(label, view, nearest, lambda: tf.slice(label, corner, size))
 
 
 def _draw_labelled(label, name, seed):

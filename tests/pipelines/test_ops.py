@@ -30,10 +30,10 @@ def see(image, label, crop, shorter_side, mirror, num_seeds, pad_colour=(1, 2, 3
     """The canvases of image and label for many seeds, and the views' origins and mirrors."""
 
     def one(seed):
-        view, canvas = ops.draw_view(label, crop, shorter_side, mirror, seed)
+        view, labels = ops.draw_view(label, crop, shorter_side, mirror, seed)
         part, offset = ops.view_image(image, view)
         part = ops.pad(part, offset, crop - offset - tf.shape(part)[:2], pad_colour)
-        return part, canvas, view.origin, view.mirror
+        return part, ops.label_canvas(labels, view), view.origin, view.mirror
 
     seeds = tf.random.split([1, 2], num_seeds)
     samples = tf.data.Dataset.from_tensor_slices(seeds).map(one)

@@ -76,7 +76,7 @@ def test_release_survivors_are_the_golden_ones(golden):
         # The reference area stays that of the candidate with index 0, whatever the order.
         area = case["candidates_row_col_size"][0][2] ** 2
         survived = patches._survivors_release(
-            boxes[order], area, [case["h"], case["w"]], limit=len(order)
+            boxes[order], area, [0, 0, case["h"], case["w"]], limit=len(order)
         )
         assert sorted(order[survived.numpy()]) == case["kept"], case["name"]
 
@@ -89,8 +89,9 @@ def test_release_equals_the_oracle(background_label):
     @tf.function(reduce_retracing=True)
     def both(label, seed):
         boxes, labels = patches._candidates(label, quotas, 4, 24, background_label, seed, False)
-        size = tf.shape(label)
-        return boxes, labels, patches._choose_release(boxes, labels, quotas, size, background_label)
+        bounds = tf.concat([[0, 0], tf.shape(label)], axis=0)
+        chosen = patches._choose_release(boxes, labels, quotas, bounds, background_label)
+        return boxes, labels, chosen
 
     for seed in range(150):
         label = random_label(rng, *rng.integers(1, 60, 2))
@@ -109,10 +110,11 @@ def release_statistics(label, run, num_images):
 
     def sample(seed):
         boxes, labels = patches._candidates(label, quotas, *run["size_range"], 0, seed, False)
-        chosen = patches._choose_release(boxes, labels, quotas, tf.shape(label), 0)
+        bounds = (0, 0, *label.shape)
+        chosen = patches._choose_release(boxes, labels, quotas, bounds, 0)
         foreground = boxes[: 5 * quotas[0]]
         area = (boxes[0, 2] - boxes[0, 0]) ** 2
-        survived = patches._survivors_release(foreground, area, label.shape, 5 * quotas[0])
+        survived = patches._survivors_release(foreground, area, bounds, 5 * quotas[0])
         return chosen.boxes, chosen.labels, survived
 
     seeds = tf.random.split([3, 1], num_images)
@@ -299,15 +301,63 @@ def assert_bounded_coverage(boxes, refilled, sizes):
     assert (5 * shared <= 3 * reference[:, None, None])[judged].all()
 
 
-def test_centres_are_uniform_over_the_pool():
+@pytest.mark.parametrize("num_tries", [0, 20])
+def test_centres_are_uniform_over_the_pool(num_tries, monkeypatch):
+    """By trying pixels, and by searching the map where tries are too few."""
+    monkeypatch.setattr(patches, "TRIES_PER_CANDIDATE", num_tries)
     label = np.full((5, 7), VOID, np.uint8)
     label[0, 3], label[2, 1:6], label[4] = 1, 2, 1
-    centres = patches._draw_centres(tf.constant(label), (4000, 0), None, False, [5, 6]).numpy()
-    counts = np.zeros_like(label, int)
-    np.add.at(counts, tuple(centres.T), 1)
-    assert (counts[label == VOID] == 0).all()
-    mean = 20000 / 13
-    assert (abs(counts[label != VOID] - mean) < 5 * np.sqrt(mean)).all()
+    for background_label, quotas, pool in [
+        (None, (4000, 0), label != VOID),
+        (2, (4000, 800), label == 1),
+    ]:
+        centres = patches._draw_centres(tf.constant(label), quotas, background_label, False, [5, 6])
+        assert centres.shape == [5 * sum(quotas), 2]
+        assert_uniform(centres[:20000].numpy(), pool)
+        if background_label is not None:
+            assert_uniform(centres[20000:].numpy(), label == background_label)
+
+
+def assert_uniform(pixels, pool):
+    counts = np.zeros_like(pool, int)
+    np.add.at(counts, tuple(pixels.T), 1)
+    mean = len(pixels) / pool.sum()
+    assert (counts[~pool] == 0).all()
+    assert (abs(counts[pool] - mean) < 5 * np.sqrt(mean)).all()
+
+
+def test_a_rare_pool_is_found():
+    label = np.zeros((300, 200), np.uint8)
+    label[123, 45] = 7
+    boxes, labels = patches.sample_boxes(label, 4, 2, 4, background_label=0)
+    assert labels.numpy().tolist() == [7, 7, 7, 0]
+    assert (centres_of(boxes.numpy())[:3] == [123, 45]).all()
+
+
+@pytest.mark.parametrize("rule", patches.RULES)
+def test_mirrored_boxes_are_those_of_the_mirror_image(rule):
+    label = random_label(np.random.default_rng(4), 40, 31)
+    arguments = {"num_patches": 6, "min_size": 4, "max_size": 12, "rule": rule, "seed": 3}
+    boxes, labels = patches.sample_boxes(label, mirror=True, **arguments)
+    rows, columns = centres_of(boxes.numpy()).T
+    np.testing.assert_array_equal(label[:, ::-1][rows, columns], labels)
+    if rule == "paper":  # which does not know left from right
+        straight, _ = patches.sample_boxes(label, mirror=tf.constant(False), **arguments)
+        np.testing.assert_array_equal(centres_of(straight.numpy()).T, [rows, 30 - columns])
+
+
+def test_release_clips_to_the_bounds():
+    """Equal boxes at the edge of a part: clipped to it, they overlap less."""
+    label = np.zeros((1, 1), np.uint8)
+
+    def num_refilled(bounds):
+        chosen = patches._sample(
+            label, 4, 8, 8, "release", None, 0, 0.0, False, bounds=tf.constant(bounds)
+        )
+        return chosen.refilled.numpy().sum()
+
+    assert num_refilled([0, 0, 1, 1]) == 0
+    assert num_refilled([-9, -9, 9, 9]) == 3
 
 
 def test_class_balanced_draws_classes_then_pixels():

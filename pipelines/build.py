@@ -77,7 +77,6 @@ def patches(
     mix.check_pad_colour(pad_colour)
 
     def from_view(part, label, view, seed):
-        offset = tf.maximum(-view.origin, 0)
         boxes, labels = mix.sample_boxes(
             label,
             num_patches=patches_per_image,
@@ -89,7 +88,7 @@ def patches(
             background_share=background_share,
             class_balanced=class_balanced,
             mirror=view.mirror,
-            bounds=tf.concat([-offset, crop - offset], axis=0),
+            bounds=_canvas_in_part(view),
         )
         return {"patches": mix.cut(part, boxes, patch_size, pad_colour), "labels": labels}
 
@@ -109,6 +108,12 @@ def patches(
     num_patches = num_images // share.count * patches_per_image
     joined = _side_by_side(batches, num_patches, patch_size)
     return joined.prefetch(tf.data.AUTOTUNE)
+
+
+def _canvas_in_part(view):
+    """The canvas as a box int32 [4] in the part of the image that lies in it."""
+    offset = tf.maximum(-view.origin, 0)
+    return tf.concat([-offset, view.crop - offset], axis=0)
 
 
 def _side_by_side(batches, num_patches, patch_size):

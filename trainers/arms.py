@@ -4,8 +4,12 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from trainers import config, presets
+
+if TYPE_CHECKING:
+    from trainers.step_cost import StepCost
 
 _STAGES = ("mm", "segment", "evaluate")
 
@@ -14,43 +18,28 @@ class StudyError(config.UserError):
     """A study that cannot be planned or cannot go on."""
 
 
-def naive_longer(experiment: config.Experiment) -> dict[str, object]:
-    """Fine-tuning without M&M that may look at as many pixels as M&M and fine-tuning do together.
+def naive_longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, object]:
+    """Fine-tuning without M&M that costs what M&M and fine-tuning cost together.
 
-    Budgets are counted in pixels that go forward and backward through the backbone, which is the
-    same on all machines: patches * side^2 in a step of M&M, images * crop^2 in one of fine-tuning.
-    A pixel of fine-tuning costs more, since the segmenter's own layers come on top, so the count
-    favours this arm. The drops of the rate keep their share of the schedule.
+    It has more steps, rounded up; the drops of the rate keep their share of the schedule.
 
     Args:
         experiment: resolved, with M&M.
+        cost: of its steps.
     """
     settings = experiment.segment
-    num_steps = settings.steps + math.ceil(
-        experiment.mm.steps * mm_pixels(experiment) / segment_pixels(experiment)
-    )
+    num_steps = settings.steps + math.ceil(experiment.mm.steps * cost.mm / cost.segment)
     drops = tuple(round(drop * num_steps / settings.steps) for drop in settings.drops)
     return {**presets.WITHOUT_MM, "segment.steps": num_steps, "segment.drops": drops}
 
 
-def mm_pixels(experiment: config.Experiment) -> int:
-    """Pixels that a step of M&M sends through the backbone."""
-    settings = experiment.mm
-    return settings.num_images * settings.patches_per_image * settings.patch_size**2
-
-
-def segment_pixels(experiment: config.Experiment) -> int:
-    """Pixels that a step of fine-tuning sends through the backbone."""
-    return experiment.segment.num_images * experiment.segment.crop**2
-
-
 ARMS = {
-    "naive": lambda experiment: presets.WITHOUT_MM,
+    "naive": lambda experiment, cost: presets.WITHOUT_MM,
     "naive_longer": naive_longer,
-    "random_triplets": lambda experiment: {"mm.matching": "random_triplets"},
-    "class_connected": lambda experiment: {"mm.matching": "class_connected"},
+    "random_triplets": lambda experiment, cost: {"mm.matching": "random_triplets"},
+    "class_connected": lambda experiment, cost: {"mm.matching": "class_connected"},
 }
-"""Name -> function(resolved experiment) -> changes of the configuration."""
+"""Name -> function(resolved experiment, its StepCost) -> changes of the configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +52,11 @@ class Arm:
 
 
 def plan(
-    names: list[str], seeds: list[int], changes: list[str], shared: config.Experiment
+    names: list[str],
+    seeds: list[int],
+    changes: list[str],
+    shared: config.Experiment,
+    cost: "StepCost",
 ) -> list[Arm]:
     """The arms of a study.
 
@@ -72,6 +65,7 @@ def plan(
         seeds: of all arms.
         changes: as the flag --arm_set takes them.
         shared: resolved; what all arms have in common.
+        cost: of its steps.
 
     Raises:
         config.ConfigError: an unknown arm, or a change that does not fit.
@@ -88,7 +82,7 @@ def plan(
     for name in own.keys() - set(names):
         raise config.ConfigError(config.unknown("arm of --arm_set", name, names))
     return [
-        Arm(name, _changes_of(name, own.get(name), shared), chosen)
+        Arm(name, _changes_of(name, own.get(name), shared, cost), chosen)
         for name, chosen in names_and_seeds
     ]
 
@@ -113,12 +107,12 @@ def _changes_by_arm(assignments):
     return changes
 
 
-def _changes_of(name, own, shared):
+def _changes_of(name, own, shared, cost):
     if name not in ARMS and own is None:
         raise config.ConfigError(
             f"{config.unknown('arm', name, ARMS)} Another name needs --arm_set={name}:KEY=VALUE."
         )
-    usual = ARMS[name](shared) if name in ARMS else {}
+    usual = ARMS[name](shared, cost) if name in ARMS else {}
     return {**usual, **(own or {})}
 
 

@@ -138,7 +138,9 @@ def _prepared():
     for message in dataset.messages:
         print(message)
     shorter_side = dataset.train.shorter_side
-    planned = arms.plan(FLAGS.arms, _seeds(), FLAGS.arm_set, config.resolve(shared, shorter_side))
+    resolved = config.resolve(shared, shorter_side)
+    cost = importlib.import_module("trainers.step_cost").count(resolved, dataset.spec.num_classes)
+    planned = arms.plan(FLAGS.arms, _seeds(), FLAGS.arm_set, resolved, cost)
     workdir = pathlib.Path(FLAGS.workdir)
     study = arms.Study(workdir, planned, shared, shorter_side, _shared_flags())
     for arm, seed in study.runs():

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines import datasets
-from trainers import intervals, measure, runtime, tables, workdirs
-from trainers.arms import Arm, Study, mm_pixels, segment_pixels
+from trainers import intervals, measure, runtime, step_cost, tables, workdirs
+from trainers.arms import Arm, Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ArmSummary:
     mious: {seed: percent}.
     per_class: {class name: mean IoU over seeds in percent, None if it does not occur}.
     steps: of M&M and of fine-tuning.
-    megapixels: through the backbone in all steps, forward and backward.
+    operations: multiply-adds of the forward passes of all steps, in tera.
     seconds: of M&M, and of fine-tuning, means over seeds.
     over_seeds, over_images: difference to the first arm in points of mIoU; None for the first arm
         itself, and where no seed is shared.
@@ -28,7 +28,7 @@ class ArmSummary:
     mious: dict[int, float]
     per_class: dict[str, float | None]
     steps: tuple[int, int]
-    megapixels: float
+    operations: float
     seconds: tuple[float, float]
     over_seeds: intervals.Interval | None = None
     over_images: intervals.Interval | None = None
@@ -58,7 +58,7 @@ def write(study: Study, dataset: datasets.Dataset) -> str:
         name: {seed: measure.per_image_confusions(run, dataset) for seed, run in by_seed.items()}
         for name, by_seed in runs.items()
     }
-    summaries = summarize(study, runs, confusions)
+    summaries = summarize(study, runs, confusions, dataset.spec.num_classes)
     text = markdown(study, summaries, dataset)
     runtime.write_json(study.workdir / "summary.json", as_json(study, summaries, dataset))
     (study.workdir / "summary.md").write_text(text + "\n")
@@ -72,17 +72,19 @@ def summarize(
     study: Study,
     runs: dict[str, dict[int, workdirs.Run]],
     confusions: dict[str, dict[int, np.ndarray]],
+    num_classes: int,
 ) -> dict[str, ArmSummary]:
     """Figures of all arms, with the differences to the first.
 
     Args:
         runs: {arm: {seed: run}}.
         confusions: {arm: {seed: integer [num_images, K, K]}}.
+        num_classes: K.
     """
     first = study.arms[0].name
     result = {}
     for arm in study.arms:
-        summary = _summarize_arm(study, arm, runs[arm.name])
+        summary = _summarize_arm(study, arm, runs[arm.name], num_classes)
         if arm.name != first:
             summary = _with_differences(
                 summary, result[first], confusions[arm.name], confusions[first]
@@ -91,10 +93,10 @@ def summarize(
     return result
 
 
-def _summarize_arm(study, arm: Arm, runs):
+def _summarize_arm(study, arm: Arm, runs, num_classes):
     experiment = study.experiment(arm, arm.seeds[0])
     steps = (experiment.mm.steps, experiment.segment.steps)
-    pixels = steps[0] * mm_pixels(experiment) + steps[1] * segment_pixels(experiment)
+    cost = step_cost.count(experiment, num_classes)
     names = runs[arm.seeds[0]].results["per_class_iou"]
     return ArmSummary(
         mious={seed: 100 * run.results["miou"] for seed, run in runs.items()},
@@ -103,7 +105,7 @@ def _summarize_arm(study, arm: Arm, runs):
             for name in names
         },
         steps=steps,
-        megapixels=pixels / 1e6,
+        operations=(steps[0] * cost.mm + steps[1] * cost.segment) / 1e12,
         seconds=tuple(
             statistics.mean(run.costs[stage]["seconds"] for run in runs.values())
             for stage in ("mm", "segment")
@@ -168,7 +170,7 @@ def markdown(study: Study, summaries: dict[str, ArmSummary], dataset: datasets.D
         f"{dataset.eval.num_images} images of {dataset.eval.title}. mIoU in percent, differences "
         f"to {first} in points, runs of one seed paired.",
         tables.markdown(*_main_table(summaries)),
-        *_notes(study),
+        *_notes(),
         "mIoU of each seed",
         tables.markdown(*_seed_table(summaries)),
         "IoU of each class, means over seeds",
@@ -182,7 +184,7 @@ def markdown(study: Study, summaries: dict[str, ArmSummary], dataset: datasets.D
 def _main_table(summaries):
     head = (
         *("arm", "seeds", "mIoU", "difference", "95 % over seeds", "95 % over images"),
-        *("M&M steps", "fine-tuning steps", "megapixels", "seconds M&M", "seconds fine-tuning"),
+        *("M&M steps", "fine-tuning steps", "multiply-adds", "seconds M&M", "seconds fine-tuning"),
     )
     rows = [
         [
@@ -193,7 +195,7 @@ def _main_table(summaries):
             _bounds(summary.over_seeds),
             _bounds(summary.over_images),
             *map(str, summary.steps),
-            f"{summary.megapixels:.3g}",
+            f"{summary.operations:.3g}e12",
             *(f"{seconds:.0f}" for seconds in summary.seconds),
         ]
         for name, summary in summaries.items()
@@ -213,17 +215,16 @@ def _bounds(interval):
     return f"{interval.low:+.2f} to {interval.high:+.2f}"
 
 
-def _notes(study):
+def _notes():
     yield (
         "Over seeds: Student's t interval of the paired differences. Over images: percentile "
         "bootstrap, the same resampled images for both arms and all seeds; where images resemble "
         "each other, as frames of one film do, it is too narrow."
     )
-    if any(arm.name == "naive_longer" for arm in study.arms):
-        yield (
-            "naive_longer spends M&M's share of the pixels that go through the backbone on more "
-            "steps of fine-tuning; the drops of the rate keep their share of the schedule."
-        )
+    yield (
+        "Multiply-adds: of the forward passes of all steps, counted. naive_longer spends those of "
+        "M&M on more steps of fine-tuning; the drops of the rate keep their share of the schedule."
+    )
 
 
 def _seed_table(summaries):

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from trainers import arms, config, presets
+from trainers import arms, config, presets, step_cost
 
 
 def shared(**changes):
@@ -14,26 +14,19 @@ def shared(**changes):
     return config.resolve(experiment, 360)
 
 
-def test_longer_naive_training_spends_the_pixels_of_mm():
-    """4 x 5 patches of 10 x 10 = 2,000 pixels a step, times 30 steps = 60,000; 2 crops of 50 x 50 =
-    5,000 a step: 12 steps more than 40, so drops at 20 and 30 move to 26 and 39.
+COST = step_cost.StepCost(mm=2000, segment=5000)
+
+
+def test_longer_naive_training_spends_the_cost_of_mm():
+    """30 steps of 2,000 are 60,000, or 12 steps of 5,000 more than 40: drops at 20 and 30 move to
+    26 and 39.
     """
-    experiment = shared(
-        mm__steps=30,
-        mm__num_images=4,
-        mm__patches_per_image=5,
-        mm__patch_size=10,
-        segment__num_images=2,
-        segment__crop=50,
-        segment__steps=40,
-        segment__drops="20,30",
-    )
-    changes = arms.naive_longer(experiment)
+    experiment = shared(mm__steps=30, segment__steps=40, segment__drops="20,30")
+    changes = arms.naive_longer(experiment, COST)
     assert changes["mm.steps"] == 0
     assert changes["segment.steps"] == 52 and changes["segment.drops"] == (26, 39)
-    assert arms.mm_pixels(experiment) == 2000 and arms.segment_pixels(experiment) == 5000
     more = config.replace(experiment, "mm.steps", 31)  # 12.4 steps: rounded up
-    assert arms.naive_longer(more)["segment.steps"] == 53
+    assert arms.naive_longer(more, COST)["segment.steps"] == 53
 
 
 def test_arms_of_a_plan():
@@ -42,6 +35,7 @@ def test_arms_of_a_plan():
         [0, 1, 5],
         ["mine:mm.margin=1.5", "mine:mm.steps=7", "naive:segment.decay=0"],
         shared(),
+        COST,
     )
     assert [(arm.name, arm.seeds) for arm in planned] == [
         ("naive", (0, 1, 5)),
@@ -68,19 +62,20 @@ def test_arms_of_a_plan():
 )
 def test_plans_that_cannot_be(names, seeds, changes, message):
     with pytest.raises(config.UserError, match=message):
-        arms.plan(names, seeds, changes, shared())
+        arms.plan(names, seeds, changes, shared(), COST)
 
 
 def test_a_study_of_no_mm_is_refused():
     with pytest.raises(arms.StudyError, match="mm.steps is 0"):
-        arms.plan(["naive"], [0], [], shared(mm__steps=0))
+        arms.plan(["naive"], [0], [], shared(mm__steps=0), COST)
 
 
 def study(names=("naive", "class_connected:1"), seeds=(3, 4), changes=(), **settings):
     experiment = presets.experiment("quick", "camvid")
     for key, value in settings.items():
         experiment = config.replace(experiment, key.replace("__", "."), value)
-    planned = arms.plan(list(names), list(seeds), list(changes), config.resolve(experiment, 360))
+    resolved = config.resolve(experiment, 360)
+    planned = arms.plan(list(names), list(seeds), list(changes), resolved, COST)
     return arms.Study(pathlib.Path("s"), planned, experiment, 360, ["--dataset=camvid"])
 
 

@@ -189,13 +189,18 @@ def by_name(class_names, values) -> dict[str, float | None]:
     return dict(zip(class_names, map(number_or_none, values), strict=True))
 
 
+# Entries of the Gram matrix that are computed at a time: 4 MiB of float32.
+_ENTRIES_PER_BAND = 2**20
+
+
 def effective_rank(embeddings):
     """In how many directions a batch of embeddings spreads, a soft count.
 
     The participation ratio of the eigenvalues of the N x N Gram matrix, not centred: the square of
     their sum over the sum of their squares. k equal eigenvalues give k. Near 1 the network sends
     everything to one point or line. Both sums are plain sums over the Gram matrix, so no
-    decomposition is needed and the cost beside a training step is small.
+    decomposition is needed, the matrix is never whole in memory where N is known, and the cost
+    beside a training step is small.
 
     Args:
         embeddings: float tensor [N, D], N >= 1.
@@ -207,10 +212,23 @@ def effective_rank(embeddings):
     largest = ops.max(ops.abs(embeddings))
     # Without this scale the fourth powers of tiny or huge features would leave float32.
     embeddings = embeddings / ops.where(ops.equal(largest, 0), 1.0, largest)
-    gram = ops.matmul(embeddings, ops.transpose(embeddings))
-    sum_of_squares = ops.sum(ops.square(gram))
-    rank = ops.square(ops.trace(gram)) / ops.where(largest > 0, sum_of_squares, 1.0)
+    trace = ops.sum(ops.square(embeddings))
+    sum_of_squares = _squared_norm_of_gram(embeddings)
+    rank = ops.square(trace) / ops.where(largest > 0, sum_of_squares, 1.0)
     return ops.where(ops.equal(largest, 0), 1.0, rank)
+
+
+def _squared_norm_of_gram(rows):
+    """Sum of the squared entries of rows x rows^T, band by band."""
+    num_rows = rows.shape[0]
+    band = num_rows and max(1, _ENTRIES_PER_BAND // num_rows)
+    columns = ops.transpose(rows)
+    if not band or band >= num_rows:
+        return ops.sum(ops.square(ops.matmul(rows, columns)))
+    num_bands = -(-num_rows // band)
+    padded = ops.pad(rows, ((0, num_bands * band - num_rows), (0, 0)))
+    bands = ops.reshape(padded, (num_bands, band, -1))
+    return ops.sum(ops.map(lambda part: ops.sum(ops.square(ops.matmul(part, columns))), bands))
 
 
 def collapsed_share(embeddings, threshold=1e-3):

@@ -135,9 +135,11 @@ def create(experiment: config.Experiment, console: rich.console.Console) -> Repl
 
     Raises:
         ClusterError: TF_CONFIG cannot be used, or a worker does not answer.
-        ConfigError: a step cannot be divided among so many replicas.
+        ConfigError: a step cannot be divided among so many replicas, or a GPU is too old for the
+            precision.
     """
     text = os.environ.get("TF_CONFIG")
+    _check_precision(experiment.precision, console)
     if experiment.strategy == "multi_worker":
         replicas = _of_workers(clusters.read(text), experiment.timeout)
     else:
@@ -152,6 +154,20 @@ def create(experiment: config.Experiment, console: rich.console.Console) -> Repl
         console.print(_told(replicas), highlight=False)
     check(experiment, replicas.count)
     return replicas
+
+
+def _check_precision(precision, console):
+    gpus = tf.config.list_physical_devices("GPU")
+    if precision != "float32" and not gpus:
+        console.print(f"precision {precision}: on a CPU it is slower than float32", highlight=False)
+    for gpu in gpus if precision == "mixed_bfloat16" else ():
+        details = tf.config.experimental.get_device_details(gpu)
+        if details.get("compute_capability", (8, 0)) < (8, 0):
+            raise config.ConfigError(
+                f"--precision=mixed_bfloat16 needs GPUs of compute capability 8.0 (Ampere) on; "
+                f"{details.get('device_name', gpu.name)} has "
+                f"{'.'.join(map(str, details['compute_capability']))}. Use mixed_float16."
+            )
 
 
 def _of_this_machine() -> Replicas:

@@ -180,6 +180,14 @@ def test_effective_rank_equals_the_definition(shape):
     assert effective_rank(x) == pytest.approx(rank_oracle(x), rel=2e-3)
 
 
+@pytest.mark.parametrize("entries", [1, 7, 70, 10**6])
+def test_effective_rank_is_the_same_in_bands(monkeypatch, entries):
+    """One row at a time, bands that do not divide the rows, all at once."""
+    x = np.random.default_rng(3).standard_normal((23, 5))
+    monkeypatch.setattr(metrics, "_ENTRIES_PER_BAND", entries)
+    assert effective_rank(x) == pytest.approx(rank_oracle(x), rel=1e-4)
+
+
 def test_effective_rank_of_known_matrices():
     assert effective_rank(np.eye(6, dtype="float32")) == pytest.approx(6, rel=1e-5)
     # Eigenvalues 9 and 1: (9 + 1)^2 / (81 + 1).

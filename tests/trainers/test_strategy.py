@@ -7,6 +7,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -110,6 +111,13 @@ def test_a_graph_for_each_replica(of_devices):
 
 
 @pytest.mark.slow
+def test_fit_under_a_strategy_is_the_same_step(of_devices):
+    figures = of_devices[1]["global"]["figures"][0]
+    for name in ("loss", "positive_distance", "negative_distance"):
+        np.testing.assert_allclose(of_devices[2]["fit"][name], [figures[name]], atol=1e-5)
+
+
+@pytest.mark.slow
 def test_an_overflow_on_the_last_replica_skips_the_step_on_all(of_devices):
     overflow = of_devices[2]["overflow"]
     assert overflow["unchanged"] and overflow["finite"]
@@ -160,3 +168,20 @@ def test_a_malformed_tf_config_is_refused_before_tensorflow_sees_it(monkeypatch)
     monkeypatch.setenv("TF_CONFIG", "{")
     with pytest.raises(config.UserError, match="TF_CONFIG is not JSON"):
         strategy.create(_experiment(("strategy", "multi_worker")), rich.console.Console())
+
+
+def test_a_precision_that_a_gpu_cannot_do_is_refused(monkeypatch):
+    gpu = types.SimpleNamespace(name="GPU:0", device_type="GPU")
+    details = {"compute_capability": (7, 0), "device_name": "Tesla V100"}
+    monkeypatch.setattr(strategy.tf.config, "list_physical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(strategy.tf.config.experimental, "get_device_details", lambda gpu: details)
+    with pytest.raises(config.ConfigError, match="Tesla V100 has 7.0. Use mixed_float16"):
+        strategy.create(_experiment(("precision", "mixed_bfloat16")), rich.console.Console())
+    details["compute_capability"] = (8, 6)
+    strategy.create(_experiment(("precision", "mixed_bfloat16")), rich.console.Console())
+
+
+def test_mixed_precision_on_a_cpu_is_told():
+    console = rich.console.Console(file=io.StringIO(), width=200)
+    strategy.create(_experiment(("precision", "mixed_float16")), console)
+    assert "on a CPU it is slower than float32" in console.file.getvalue()

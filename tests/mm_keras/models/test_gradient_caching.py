@@ -1,5 +1,10 @@
 """Chunked passes: the very step of a whole pass, with memory for a chunk."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +14,30 @@ import mm_keras
 from mm_keras import backbones, losses, matching
 
 RATE = 0.1
+
+_PEAK = """
+import pathlib, sys
+import numpy as np
+import tensorflow as tf
+import mm_keras
+from mm_keras import backbones
+
+def mebibytes(key):
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+num_nodes, chunk = int(sys.argv[1]), int(sys.argv[2]) or None
+model = mm_keras.MixAndMatch(backbones.build("vgg16", width=1 / 8), chunk=chunk)
+model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
+model.optimizer.build(model.trainable_variables)
+patches = np.random.default_rng(0).integers(0, 256, (num_nodes, 32, 32, 3)).astype("uint8")
+batch = tf.constant(patches), tf.constant(np.arange(num_nodes, dtype="int32") % 21)
+step = tf.function(model.train_step)
+before = mebibytes("VmRSS")
+for _ in range(2):
+    step(batch)
+print(mebibytes("VmHWM") - before)
+"""
 
 
 def _batch(num_nodes=24, seed=0):
@@ -122,6 +151,26 @@ def test_activations_are_those_of_a_chunk_and_the_graph_does_not_grow():
     assert len(_nodes(small)) == len(_nodes(large))
     assert _largest_batch_of_maps(small) == _largest_batch_of_maps(large) == 8
     assert _largest_batch_of_maps(_graph(32, chunk=None)) == 32
+
+
+def _peak(num_nodes, chunk=0):
+    """Memory of a step in a process of its own, MiB above what the loaded program takes."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(num_nodes), str(chunk)],
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return float(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_thousands_of_nodes_need_the_memory_of_a_small_batch():
+    small, whole, parts = _peak(160), _peak(4096), _peak(4096, chunk=128)
+    assert parts < 2 * small and whole > 6 * small, (small, whole, parts)
 
 
 def test_fit_and_mixed_precision_work_in_chunks():

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones, layers, matching
+from pipelines import steps
 from trainers import config, strategy
 
 NUM_NODES, NUM_STEPS = 16, 3
@@ -44,8 +45,8 @@ class Recorded:
         return triplets
 
 
-def train(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
-    """Figures, edges of the first step and the weights after the last."""
+def build(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
+    """A compiled model, and the matching that it records its edges in."""
     keras.utils.set_random_seed(0)
     recorded = Recorded()
     with replicas.scope():
@@ -53,8 +54,15 @@ def train(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
         if graph == "global" and chunk is None:
             layers.synchronize(network, replicas.count)
         model = mm_keras.MixAndMatch(network, matching=recorded, seed=3, chunk=chunk, graph=graph)
-        model.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate), jit_compile=False)
+        optimizer = mm_keras.optimizers.CoupledSGD(rate)
+        model.compile(optimizer=optimizer, jit_compile=False)
         model.optimizer.build(model.trainable_variables)
+    return model, recorded
+
+
+def train(replicas, graph="global", **arguments):
+    """Figures, edges of the first step and the weights after the last."""
+    model, recorded = build(replicas, graph, **arguments)
     shared = [model.seed_generator.state] if graph == "global" else []
     replicas.part_ways(model.variables, shared)
     step_function = tf.function(lambda element: replicas.run(model.train_step, element))
@@ -62,13 +70,19 @@ def train(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
     for step in range(NUM_STEPS):
         element = replicas.distributed([batch(step, share) for share in replicas.shares])
         if step == 0:
-            replicas.run(model.train_step, element)
+            replicas.run(model.train_step, element)  # eagerly, so that edges can be recorded
         else:
             step_function(element)
         figures.append({k: float(v) for k, v in model.get_metrics_result().items()})
         model.reset_metrics()
-    weights = {v.path: v.numpy().tolist() for v in network.variables}
+    weights = {v.path: v.numpy().tolist() for v in model.backbone.variables}
     return {"figures": figures, "edges": recorded.edges, "weights": weights}
+
+
+def fit(replicas):
+    """The history of a fit over the first step's joint batch."""
+    whole = tf.data.Dataset.from_tensors(batch(0, steps.WHOLE))
+    return build(replicas)[0].fit(whole, verbose=0).history
 
 
 def same_labels(replicas):
@@ -129,6 +143,7 @@ def main(path, count=None):
     if count == 2:
         results["replica"] = train(replicas, graph="replica")
         results["replica"]["same_labels"] = same_labels(replicas)
+        results["fit"] = fit(replicas)
         results["overflow"] = overflow(replicas)
     pathlib.Path(path).write_text(json.dumps(results))
 

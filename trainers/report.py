@@ -19,7 +19,12 @@ FLAGS = flags.FLAGS
 flags.DEFINE_bool("presets", False, "List the presets and what they are to reproduce, and stop.")
 flags.DEFINE_string("output", "report", "Folder for report.md, tables.csv and the figures.")
 flags.DEFINE_bool("figures", True, "Draw figures, not only tables.")
-flags.DEFINE_string("data_dir", None, "Folder of the data set; default: as the runs recorded it.")
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of the data set; default: as the runs recorded it.",
+    allow_override=True,  # trainers.mm has it too, where one process imports both
+)
 flags.DEFINE_integer("num_images", 6, "Images in the galleries.", lower_bound=1)
 flags.DEFINE_integer("num_patches", 1500, "Patches in the t-SNE maps.", lower_bound=10)
 

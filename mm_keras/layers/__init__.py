@@ -12,6 +12,7 @@ from mm_keras.layers.hypercolumn import (
     cell_weights,
     gather_points,
     interpolate,
+    interpolation_matrix,
     resize_aligned,
     upsample,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "cell_weights",
     "gather_points",
     "interpolate",
+    "interpolation_matrix",
     "resize_aligned",
     "synchronize",
     "upsample",

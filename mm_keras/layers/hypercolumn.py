@@ -64,6 +64,20 @@ def interpolate(features, positions, stride, axis):
     return low + (high - low) * weight
 
 
+def interpolation_matrix(positions, stride, length):
+    """The weights of `interpolate` as a matrix, float32 [n, length]; a row mixes one or two cells.
+
+    Args:
+        positions: number tensor [n], in image pixels.
+        stride: image pixels per cell.
+        length: cells of the map on this axis.
+    """
+    lower, upper, weight = cell_weights(positions, stride, length)
+    cells = ops.arange(length, dtype="int32")
+    below, above = (ops.cast(x[:, None] == cells, "float32") for x in (lower, upper))
+    return below * (1 - weight)[:, None] + above * weight[:, None]
+
+
 def upsample(features, stride, size):
     """Interpolates maps of stride `stride`, [B, h, w, C], at every pixel of an image of `size`
     (height, width).
@@ -166,9 +180,11 @@ class Hypercolumn(keras.layers.Layer):
             output_stride: image pixels per output cell.
 
         Returns:
-            (fine, coarse, size). fine: [B, h', w', sum of C], the taps that are at least as dense
-            as the output, read at the output's cells; None where there is no such tap. coarse:
-            {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
+            (fine, coarse, columns, num_rows). fine: [B, h', w', sum of C], the taps that are at
+            least as dense as the output, read at the output's cells; None where there is no such
+            tap. coarse: {stride: [B, h, w, units]}, the projected sum of the taps of each larger
+            stride. columns: [w', sum of w], for each output column its weights of the columns of
+            all coarse maps, side by side.
         """
         fine, coarse = [], {}
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
@@ -179,10 +195,23 @@ class Hypercolumn(keras.layers.Layer):
             else:
                 response = ops.matmul(maps[name], self.kernels[name])
                 coarse[stride] = coarse[stride] + response if stride in coarse else response
-        return ops.concatenate(fine, axis=-1) if fine else None, coarse, size
+        matrices = [
+            ops.cast(interpolation_matrix(columns, stride, ops.shape(response)[2]), response.dtype)
+            for stride, response in coarse.items()
+        ]
+        return (
+            ops.concatenate(fine, axis=-1) if fine else None,
+            coarse,
+            ops.concatenate(matrices, axis=1) if matrices else None,
+            size[0],
+        )
 
     def rows(self, prepared, rows, output_stride):
         """Linear responses of some output rows.
+
+        The rows of all coarse maps are interpolated first, then the columns of all of them in one
+        matrix product: a dense one, but products run so much faster than passes over
+        [R, w', units] that it costs a fraction of them up to widths of thousands of pixels.
 
         Args:
             prepared: what `prepare` returned.
@@ -192,18 +221,20 @@ class Hypercolumn(keras.layers.Layer):
         Returns:
             [B, R, w', units], before any activation.
         """
-        fine, coarse, (num_rows, num_columns) = prepared
+        fine, coarse, columns, num_rows = prepared
         rows = ops.minimum(rows, num_rows - 1)
-        columns = ops.arange(num_columns, dtype="int32")
-        total = self.bias
+        total = []
         if fine is not None:
             names = [name for name, stride, _ in self.taps if stride <= output_stride]
             kernel = ops.concatenate([self.kernels[name] for name in names], axis=0)
-            total = total + ops.matmul(ops.take(fine, rows, axis=1), kernel)
-        for stride, response in coarse.items():
-            band = interpolate(response, rows * output_stride, stride, axis=1)
-            total = total + interpolate(band, columns * output_stride, stride, axis=2)
-        return total
+            total.append(ops.matmul(ops.take(fine, rows, axis=1), kernel))
+        if coarse:
+            bands = [
+                interpolate(response, rows * output_stride, stride, axis=1)
+                for stride, response in coarse.items()
+            ]
+            total.append(ops.matmul(columns, ops.concatenate(bands, axis=2)))
+        return sum(total) + self.bias
 
     def get_config(self):
         return {

@@ -30,6 +30,16 @@ def test_upsampling_reads_each_pixel_as_a_point():
     np.testing.assert_allclose(layers.upsample(features, 4, (9, 14)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("cells, stride", [(1, 128), (3, 4), (16, 2)])
+def test_interpolation_as_a_matrix(cells, stride):
+    features = np.random.default_rng(0).normal(size=(1, 2, cells, 3)).astype("float32")
+    positions = np.arange(cells * stride + 3)
+    matrix = layers.interpolation_matrix(positions, stride, cells)
+    np.testing.assert_allclose(np.sum(matrix, axis=1), 1, atol=1e-6)
+    expected = layers.interpolate(features, positions, stride, axis=2)
+    np.testing.assert_allclose(matrix @ features, expected, atol=1e-6)
+
+
 def test_a_map_of_one_cell_is_constant():
     features = np.full((1, 1, 1, 2), 3.0, "float32")
     np.testing.assert_array_equal(

@@ -19,9 +19,9 @@ PROGRAM = pathlib.Path(__file__).parent / "programs" / "replicas.py"
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def _start(path, *devices, **environment):
+def _start(path, num_devices, *tasks, **environment):
     return subprocess.Popen(
-        [sys.executable, PROGRAM, path, *map(str, devices)],
+        [sys.executable, PROGRAM, path, str(num_devices), *tasks],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -38,26 +38,27 @@ def _result(process, path, timeout=300):
     return json.loads(path.read_text())
 
 
+def _on_devices(folder, number, *tasks):
+    path = folder / f"{number}.json"
+    return _result(_start(path, number, *tasks), path)
+
+
 @pytest.fixture(scope="module")
-def of_devices(tmp_path_factory):
+def global_graphs(tmp_path_factory):
     """{number of logical CPU devices: results}."""
-    folder = tmp_path_factory.mktemp("devices")
-    paths = {number: folder / f"{number}.json" for number in (1, 2, 4)}
-    return {number: _result(_start(path, number), path) for number, path in paths.items()}
+    folder = tmp_path_factory.mktemp("global")
+    return {number: _on_devices(folder, number, "global")["global"] for number in (1, 2)}
 
 
 @pytest.fixture(scope="module")
-def of_workers(tmp_path_factory):
-    """The results of each of two workers."""
-    folder = tmp_path_factory.mktemp("workers")
-    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
-        workers = [f"localhost:{server.getsockname()[1]}" for server in (one, other)]
-    started = []
-    for index in range(2):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        path = folder / f"{index}.json"
-        started.append((_start(path, TF_CONFIG=json.dumps(task)), path))
-    return [_result(*process) for process in started]
+def of_one(tmp_path_factory):
+    return _on_devices(tmp_path_factory.mktemp("one"), 1, "chunk", "alexnet")
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    tasks = ("chunk", "alexnet", "replica", "same_labels", "fit", "overflow")
+    return _on_devices(tmp_path_factory.mktemp("two"), 2, *tasks)
 
 
 def _assert_same(ours, theirs, but=()):
@@ -72,54 +73,66 @@ def _assert_same(ours, theirs, but=()):
             np.testing.assert_allclose(difference, 0, atol=1e-5, err_msg=path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [2, 4])
-def test_a_global_graph_is_that_of_one_device_with_the_joint_batch(of_devices, number):
+def test_a_global_graph_is_that_of_one_device_with_the_joint_batch(global_graphs):
     """Edges of each replica, losses, and the weights and statistics that three updates leave."""
-    ours, theirs = of_devices[number]["global"], of_devices[1]["global"]
-    assert len(ours["edges"]) == number and len(theirs["weights"]) > 10
+    ours, theirs = global_graphs[2], global_graphs[1]
+    assert len(ours["edges"]) == 2 and len(theirs["weights"]) > 10
     assert theirs["figures"][0] != theirs["figures"][1]
     _assert_same(ours, theirs)
 
 
 @pytest.mark.slow
-def test_a_global_graph_over_two_processes(of_devices, of_workers):
-    for worker in of_workers:
-        _assert_same(worker["global"], of_devices[1]["global"])
+def test_a_global_graph_over_four_devices(global_graphs, tmp_path):
+    four = _on_devices(tmp_path, 4, "global")["global"]
+    assert len(four["edges"]) == 4
+    _assert_same(four, global_graphs[1])
 
 
 @pytest.mark.slow
-def test_a_global_graph_in_chunks(of_devices):
+def test_a_global_graph_over_two_processes(global_graphs, tmp_path):
+    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
+        workers = [f"localhost:{server.getsockname()[1]}" for server in (one, other)]
+    started = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        path = tmp_path / f"{index}.json"
+        started.append((_start(path, 0, "global", TF_CONFIG=json.dumps(task)), path))
+    for process in started:
+        _assert_same(_result(*process)["global"], global_graphs[1])
+
+
+@pytest.mark.slow
+def test_a_global_graph_in_chunks(global_graphs, of_one, of_two):
     """Running statistics apart: each replica's see its own chunks only."""
-    ours, theirs = of_devices[2]["chunk"], of_devices[1]["chunk"]
+    ours, theirs = of_two["chunk"], of_one["chunk"]
     _assert_same(ours, theirs, but=("moving_mean", "moving_variance"))
-    assert theirs["figures"][0] != of_devices[1]["global"]["figures"][0]
+    assert theirs["figures"][0] != global_graphs[1]["figures"][0]
 
 
 @pytest.mark.slow
-def test_caffes_batch_normalisation_is_synchronised_too(of_devices):
-    _assert_same(of_devices[2]["alexnet"], of_devices[1]["alexnet"])
+def test_caffes_batch_normalisation_is_synchronised_too(of_one, of_two):
+    _assert_same(of_two["alexnet"], of_one["alexnet"])
 
 
 @pytest.mark.slow
-def test_a_graph_for_each_replica(of_devices):
-    replica = of_devices[2]["replica"]
-    (labels, *_), (other_labels, *_) = replica["edges"]
-    whole, *_ = of_devices[1]["global"]["edges"][0]
+def test_a_graph_for_each_replica(global_graphs, of_two):
+    (labels, *_), (other_labels, *_) = of_two["replica"]["edges"]
+    whole, *_ = global_graphs[1]["edges"][0]
     assert sorted(labels + other_labels) == sorted(whole) and len(labels) == len(whole) // 2
-    assert replica["same_labels"][0] != replica["same_labels"][1]
+    edges, other_edges = of_two["same_labels"]
+    assert edges != other_edges
 
 
 @pytest.mark.slow
-def test_fit_under_a_strategy_is_the_same_step(of_devices):
-    figures = of_devices[1]["global"]["figures"][0]
+def test_fit_under_a_strategy_is_the_same_step(global_graphs, of_two):
+    figures = global_graphs[1]["figures"][0]
     for name in ("loss", "positive_distance", "negative_distance"):
-        np.testing.assert_allclose(of_devices[2]["fit"][name], [figures[name]], atol=1e-5)
+        np.testing.assert_allclose(of_two["fit"][name], [figures[name]], atol=1e-5)
 
 
 @pytest.mark.slow
-def test_an_overflow_on_the_last_replica_skips_the_step_on_all(of_devices):
-    overflow = of_devices[2]["overflow"]
+def test_an_overflow_on_the_last_replica_skips_the_step_on_all(of_two):
+    overflow = of_two["overflow"]
     assert overflow["unchanged"] and overflow["finite"]
     assert overflow["counted"] == [0, 2.0**39] and overflow["then"] == 1
 

@@ -2,8 +2,8 @@
 
 test_strategy.py runs it in processes of their own: devices are fixed when TensorFlow starts.
 
-python replicas.py OUT.json NUM_DEVICES
-TF_CONFIG=... python replicas.py OUT.json
+python replicas.py OUT.json NUM_DEVICES TASK...
+TF_CONFIG=... python replicas.py OUT.json 0 TASK...
 """
 
 import json
@@ -129,24 +129,27 @@ def overflow(replicas):
     }
 
 
-def main(path, count=None):
-    if count is not None:
+TASKS = {
+    "global": train,
+    "chunk": lambda replicas: train(replicas, chunk=4),
+    "alexnet": lambda replicas: train(replicas, backbone="alexnet", rate=1e-4),
+    "replica": lambda replicas: train(replicas, graph="replica"),
+    "same_labels": same_labels,
+    "fit": fit,
+    "overflow": overflow,
+}
+
+
+def main(path, count, *tasks):
+    experiment = config.Experiment(strategy="mirrored" if int(count) else "multi_worker")
+    if int(count):
         cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration()] * count
+        devices = [tf.config.LogicalDeviceConfiguration()] * int(count)
         tf.config.set_logical_device_configuration(cpu, devices)
-    kind = "multi_worker" if count is None else "mirrored"
-    replicas = strategy.create(config.Experiment(strategy=kind), rich.console.Console())
-    results = {"global": train(replicas)}
-    if count in (1, 2):
-        results["chunk"] = train(replicas, chunk=4)
-        results["alexnet"] = train(replicas, backbone="alexnet", rate=1e-4)
-    if count == 2:
-        results["replica"] = train(replicas, graph="replica")
-        results["replica"]["same_labels"] = same_labels(replicas)
-        results["fit"] = fit(replicas)
-        results["overflow"] = overflow(replicas)
+    replicas = strategy.create(experiment, rich.console.Console())
+    results = {name: TASKS[name](replicas) for name in tasks}
     pathlib.Path(path).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:])

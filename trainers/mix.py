@@ -65,11 +65,12 @@ class Batches:
             ServiceLost: no answer, or an error; says what to look at.
         """
         address = self.experiment.data.service
-        self.runtime.say(
-            f"mm: batches come from the data service {address} as they get ready; steps that a "
-            "lost worker had begun never come. So a run cannot be repeated or continued exactly; "
-            "without --data_service it can."
-        )
+        if not self.feeds:
+            self.runtime.say(
+                f"mm: batches come from the data service {address} as they get ready; steps that a "
+                "lost worker had begun never come. So a run cannot be repeated or continued "
+                "exactly; without --data_service it can."
+            )
         feed = service.Feed(
             lambda step: self.made_here(step, share, step + 1),
             address,

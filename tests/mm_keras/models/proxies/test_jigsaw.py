@@ -40,7 +40,7 @@ def model(rate=0.01, pixels="bgr", **arguments):
 def tiny_backbone(pixels, width):
     """One convolution from 64 pixels to 3 x 3 x 256, the size of the published branch's pool5."""
     images = keras.Input((None, None, 3))
-    features = keras.layers.Conv2D(256, 1, strides=22, padding="same")(images)
+    features = keras.layers.Conv2D(256, 1, strides=22, padding="same", name="conv")(images)
     tap = Tap("pool5", 22, 256)
     return Backbone(images, {"pool5": features}, BackboneSpec("tiny", pixels, (tap,), tap, width))
 
@@ -48,7 +48,7 @@ def tiny_backbone(pixels, width):
 def test_sizes_of_the_published_layers():
     made = jigsaw.Jigsaw(tiny_backbone(backbones.PIXELS["bgr"], 1 / 8), 1000)
     kernels = {w.path.split("/")[-2]: w.shape for w in made.weights if w.name == "kernel"}
-    kernels.pop("conv2d")
+    kernels.pop("conv")
     assert kernels == {"fc6": (2304, 128), "fc7": (9 * 128, 512), "fc8": (512, 1000)}
     biases = [int(np.prod(w.shape)) for w in made.weights if w.name == "bias"]
     assert sorted(biases) == [128, 256, 512, 1000]

@@ -66,6 +66,9 @@ class Network:
 class Optimization:
     """What both training stages have: SGD as in the released solver files (momentum and decay in
     both of them).
+
+    jit_compile: whether XLA compiles the training step; None: on a single GPU for 1,000 steps or
+        more, never on a CPU, where its gain depends on the processor (BUILD_NOTES.md, Speed).
     """
 
     steps: int = 0
@@ -73,6 +76,7 @@ class Optimization:
     drops: tuple[int, ...] = ()  # update indices at which the rate is divided by ten
     momentum: float = 0.9
     decay: float = 5e-4
+    jit_compile: bool | None = None
     log_every: int = 20
     checkpoint_every: int = 500
 

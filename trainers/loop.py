@@ -74,7 +74,7 @@ class Loop:
         manager = self._checkpoints()
         start = self._restore(manager)
         self.replicas.part_ways(self.model.variables, self.shared_seeds)
-        train_step = tf.function(self._distributed_step)
+        train_step = tf.function(self._distributed_step, jit_compile=self.model.jit_compile)
         sources = [iter(self.data(start, share)) for share in self.replicas.shares]
         with self._progress() as progress, self.replicas.told_when_lost():
             bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")

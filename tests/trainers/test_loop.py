@@ -60,6 +60,15 @@ def _cut_at(step):
     return lambda start_step, share: _data(start_step, num_steps=step)
 
 
+def test_xla_compiles_the_whole_step(tmp_path):
+    compiled = _model()
+    compiled.jit_compile = True
+    _run(tmp_path / "a", compiled)
+    _run(tmp_path / "b")
+    for ours, theirs in zip(_lines(tmp_path / "a"), _lines(tmp_path / "b"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize("crash", [1, 4, 5, 6])
 def test_a_run_cut_at_any_step_continues_bit_for_bit(tmp_path, crash):
     """Checkpoints at 3, 6, 7 and logs at 2, 4, 6, 7: cuts lie before, between and on both."""

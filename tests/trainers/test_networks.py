@@ -5,6 +5,7 @@ that the backbone's spec names.
 import types
 
 import pytest
+import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
@@ -141,3 +142,28 @@ def test_every_kind_of_segmenter_can_be_built():
         for name in mm_keras.backbones.BACKBONES
     }
     assert kinds == set(networks.SEGMENTERS)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "steps", "asked", "expected"),
+    [
+        ([], 8000, None, False),
+        ([], 10, True, True),
+        (["GPU:0"], 8000, None, True),
+        (["GPU:0"], 999, None, False),
+        (["GPU:0"], 8000, False, False),
+    ],
+)
+def test_where_xla_compiles_the_step(gpus, steps, asked, expected, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    model = mm_keras.MixAndMatch(backbones.build("testing"))
+    networks.compile_model(model, config.Tune(steps=steps, jit_compile=asked))
+    assert model.jit_compile is expected
+
+
+def test_xla_is_refused_under_replicas(monkeypatch):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+    assert not networks._uses_xla(config.Tune())
+    with pytest.raises(config.ConfigError, match="there are 2"):
+        networks._uses_xla(config.Tune(jit_compile=True))

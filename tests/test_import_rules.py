@@ -16,6 +16,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("mm_keras", "pipelines", "trainers")
+BENCHMARK = ("trainers.benchmark", "trainers.benchmark_cpu", "trainers.benchmark_gpu")
 RUN_MODULES = ("trainers.mm", "trainers.report", "trainers.study", "trainers.benchmark")
 STAGES = tuple(
     f"trainers.{s}" for s in ("proxy", "tune", "segment", "evaluate", "export", "predict")
@@ -141,9 +142,9 @@ def tensorflow_only_where_it_is_used(modules):
         item
         for item in imports(modules)
         if is_in(item.imported, "tensorflow", "tensorflow_datasets", "keras_cv")
-        and is_in(item.importer, "mm_keras", "trainers.benchmark")
+        and is_in(item.importer, "mm_keras", *BENCHMARK, "trainers.timing", "trainers.peers")
         and item.importer not in TENSORFLOW_MODULES
-        and not (item.in_function and is_in(item.importer, "mm_keras.models", "trainers.benchmark"))
+        and not (item.in_function and is_in(item.importer, "mm_keras.models", *BENCHMARK))
     ]
 
 

@@ -151,11 +151,11 @@ def stage(runtime: Runtime, name: str, experiment: config.Experiment):
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", _record(experiment, name, runtime))
     set_up(experiment)
-    _reset_peak()
+    reset_peak()
     started, results = time.monotonic(), {}
     yield results
     results.setdefault("seconds", round(time.monotonic() - started, 2))
-    results["peak_bytes"] = _peak_bytes()
+    results["peak_bytes"] = peak_bytes()
     write_json(folder / "results.json", results)
 
 
@@ -333,7 +333,7 @@ def _gathered(runtime: Runtime) -> dict:
 _COST = ("seconds", "peak_bytes")
 
 
-def _reset_peak():
+def reset_peak():
     """Starts a new peak of resident memory, where the system lets a process do so (Linux)."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
@@ -341,8 +341,8 @@ def _reset_peak():
         tf.config.experimental.reset_memory_stats(device.name)
 
 
-def _peak_bytes() -> int:
-    """Peak memory since `_reset_peak`: of the GPUs if there are any, else of the process."""
+def peak_bytes() -> int:
+    """Peak memory since `reset_peak`: of the GPUs if there are any, else of the process."""
     devices = tf.config.list_logical_devices("GPU")
     if devices:
         return sum(

@@ -87,6 +87,28 @@ def test_dense_equals_gather_then_dense(stride, size, monkeypatch):
     )
 
 
+def test_dense_inference_holds_no_hypercolumn_of_the_image():
+    """Counted for VGG-16 at 512 x 512, stride 2: 14,467 channels of it would take 3.8 GB."""
+    spec = backbones.build("vgg16").spec
+    taps = [(tap.name, tap.stride, tap.channels) for tap in spec.taps]
+    layer = mm_keras.layers.Hypercolumn([*taps, *segmenter.context_taps(spec)], 1024)
+    layer.build()
+    maps = {
+        name: tf.TensorSpec([1, -(-512 // stride), -(-512 // stride), channels])
+        for name, stride, channels in layer.taps
+    }
+    hidden = []
+
+    def dense(maps):
+        shared = [x for x in tf.nest.flatten(layer.prepare(maps, (256, 256), 2)) if tf.is_tensor(x)]
+        segmenter.dense_map(layer, maps, (512, 512), 2, lambda x: hidden.append(x) or x[..., :21])
+        return shared
+
+    shared = tf.function(dense).get_concrete_function(maps).structured_outputs
+    assert sum(4 * tensor.shape.num_elements() for tensor in shared) < 200 * 2**20
+    assert all(4 * tensor.shape.num_elements() < 10 * 2**20 for tensor in hidden)
+
+
 def test_dense_works_in_graph_mode_at_any_size():
     model = _with_random_head(_model())
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]

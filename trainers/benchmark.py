@@ -1,0 +1,208 @@
+"""Speed and memory against the targets, each beside its peer in the same run.
+
+python -m trainers.benchmark [--only=match,mix] [--output=DIR]
+KERAS_BACKEND=jax python -m trainers.benchmark --device=gpu
+
+Exits with 1 where a line that this machine can run misses its target.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+
+import rich.console
+import rich.table
+from absl import app, flags
+
+from trainers import config
+from trainers.timing import Line, NotRun, Reading, is_met
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "What is measured; the other is 'not run'.")
+flags.DEFINE_list("only", [], "Groups to run: match, mix, step, hypercolumn, gpu, cost.")
+flags.DEFINE_string("output", None, "Folder for benchmark.json and benchmark.md.")
+
+LINES = (
+    Line("match", "match_400", "match, 400 nodes", "ms", "the graph in a Python loop", most=1.5),
+    Line("match", "match_4096", "match, 4,096 nodes", "ms", most=5),
+    Line("match", "match_65536", "match, 65,536 nodes", "ms", most=80),
+    Line("match", "match_400_xla", "match, 400 nodes, XLA", "ms", most=6),
+    Line("match", "match_4096_xla", "match, 4,096 nodes, XLA", "ms", most=20),
+    Line("match", "match_65536_xla", "match, 65,536 nodes, XLA", "ms", most=320),
+    Line(
+        *("mix", "mix", "mix, two files to 10 patches of 128", "ms/image"),
+        peer="decoding the two files",
+        most=1.6,
+        of_ratio=True,
+    ),
+    Line(
+        *("mix", "mix_opencv", "mix, two files to 10 patches of 128", "ms/image"),
+        peer="numpy and OpenCV",
+        most=1 / 1.5,
+        of_ratio=True,
+    ),
+    Line(
+        *("step", "step", "M&M step, VGG-16, 16 patches of 128", "CPU s"),
+        peer="the backbone's step alone",
+        most=1.05,
+        of_ratio=True,
+    ),
+    Line(
+        *("step", "step_torch", "M&M step, VGG-16, 16 patches of 128", "images/CPU s"),
+        peer="PyTorch, the network alone",
+        least=1.1,
+        of_ratio=True,
+    ),
+    Line("step", "match_share", "match of 400 nodes, share of that step", "%", most=0.5),
+    Line("step", "step_xla", "the same with XLA", "images/CPU s", peer="without"),
+    Line(
+        *("hypercolumn", "dense", "dense inference, 512 x 512, stride 2", "CPU s"),
+        peer="the backbone's forward pass",
+        most=1.35,
+        of_ratio=True,
+    ),
+    Line("hypercolumn", "dense_memory", "its memory above the model", "GiB", most=2),
+    Line(
+        *("hypercolumn", "points", "training on 256 points, 512 x 512", "CPU s"),
+        peer="the backbone's step alone",
+        most=1.15,
+        of_ratio=True,
+    ),
+    Line("gpu", "vgg_bf16", "M&M, VGG-16, 160 patches, bfloat16", "patches/s"),
+    Line("gpu", "vgg_f32", "M&M, VGG-16, 160 patches, float32", "patches/s"),
+    Line("gpu", "vgg_rate_bf16", "the same, bfloat16", "TFLOP/s", "a matrix product"),
+    Line("gpu", "vgg_rate_f32", "the same, float32", "TFLOP/s", "a matrix product"),
+    Line("gpu", "alexnet", "M&M, AlexNet, 400 patches, bfloat16", "patches/s"),
+    Line("gpu", "dense_512", "dense inference, 512 x 512, bfloat16", "images/s"),
+    Line("gpu", "run", "8,000 M&M iterations, VGG-16, bfloat16", "min", most=10),
+)
+
+GROUPS = tuple(dict.fromkeys(line.group for line in LINES))
+
+
+def main(argv):
+    if argv[1:]:
+        sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
+    for group in FLAGS.only:
+        if group not in (*GROUPS, "cost"):
+            sys.exit(f"error: {config.unknown('group', group, (*GROUPS, 'cost'))}")
+    console = rich.console.Console(soft_wrap=True)
+    if FLAGS.only == ["cost"]:
+        cost = importlib.import_module("trainers.cost_table")
+        console.print(cost.table(lambda text: console.print(text, highlight=False)), markup=False)
+        return
+    started = time.monotonic()
+    readings = measured(FLAGS.only or GROUPS, FLAGS.device, console)
+    minutes = (time.monotonic() - started) / 60
+    console.print(table(readings))
+    console.print(f"{machine()}; {minutes:.1f} minutes", highlight=False)
+    if FLAGS.output:
+        write(pathlib.Path(FLAGS.output), readings)
+    missed = [line.key for line in LINES if is_met(line, readings[line.key]) is False]
+    if missed:
+        sys.exit(f"missed: {', '.join(missed)}")
+
+
+def measured(groups, device: str, console) -> dict[str, Reading]:
+    """A reading of every line; those that were not run say why."""
+    readings = {}
+    for group in GROUPS:
+        console.print(f"{group} ...", highlight=False)
+        lines = [line.key for line in LINES if line.group == group]
+        try:
+            if group not in groups:
+                raise NotRun("left out by --only")
+            readings |= _group(group, device)
+        except NotRun as error:
+            readings |= {key: Reading(reason=str(error)) for key in lines}
+    return readings
+
+
+def _group(name, device):
+    if (name == "gpu") != (device == "gpu"):
+        raise NotRun(f"--device={'gpu' if name == 'gpu' else 'cpu'} measures it")
+    if name == "gpu":
+        gpu = importlib.import_module("trainers.benchmark_gpu")
+        gpu.check()
+        return gpu.measure(gpu.Scale())
+    backend = importlib.import_module("keras").backend.backend()
+    if backend != "tensorflow":
+        raise NotRun(f"it needs TensorFlow, and KERAS_BACKEND is {backend}")
+    cpu = importlib.import_module("trainers.benchmark_cpu")
+    return getattr(cpu, name)(cpu.Scale())
+
+
+def table(readings: dict[str, Reading]) -> rich.table.Table:
+    """What a person reads in the terminal."""
+    result = rich.table.Table("line", "figure", "peer", "ratio", "target", "")
+    for row in rows(readings):
+        result.add_row(*row)
+    return result
+
+
+def rows(readings: dict[str, Reading]) -> list[tuple[str, ...]]:
+    """One row of texts for each line: title, figure, peer, ratio, target, verdict."""
+    return [_row(line, readings[line.key]) for line in LINES]
+
+
+def _row(line, reading):
+    if reading.figure is None:
+        return line.title, "not run", line.peer, "", _target(line), reading.reason
+    peer = f"{line.peer}: {reading.peer:.3g}" if reading.peer is not None else ""
+    ratio = f"{reading.ratio:.3g}" if reading.ratio is not None else ""
+    verdict = {True: "met", False: "MISSED", None: ""}[is_met(line, reading)]
+    return line.title, f"{reading.figure:.3g} {line.unit}", peer, ratio, _target(line), verdict
+
+
+def _target(line):
+    what = "ratio " if line.of_ratio else ""
+    if line.most is not None:
+        return f"{what}at most {line.most:.3g}"
+    return f"{what}at least {line.least:.3g}" if line.least is not None else ""
+
+
+def machine() -> str:
+    """Processor and versions, for beside the figures."""
+    versions = importlib.import_module("importlib.metadata").version
+    packages = [f"{name} {versions(name)}" for name in ("keras", _package())]
+    return f"{_processor()}, {os.cpu_count()} cores; {', '.join(packages)}"
+
+
+def _package():
+    return importlib.import_module("keras").backend.backend()
+
+
+def _processor():
+    path = pathlib.Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def write(folder: pathlib.Path, readings: dict[str, Reading]):
+    """Writes benchmark.json and benchmark.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        dataclasses.asdict(line)
+        | dataclasses.asdict(readings[line.key])
+        | {"ratio": readings[line.key].ratio, "is_met": is_met(line, readings[line.key])}
+        | {"peer": line.peer, "peer_figure": readings[line.key].peer}
+        for line in LINES
+    ]
+    content = {"machine": machine(), "lines": lines}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n")
+    header = ("line", "figure", "peer", "ratio", "target", "")
+    body = [header, ("---",) * len(header), *rows(readings)]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in body)
+    (folder / "benchmark.md").write_text(f"{machine()}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -22,6 +22,7 @@ STAGES = tuple(
     f"trainers.{s}" for s in ("proxy", "tune", "segment", "evaluate", "export", "predict")
 )
 TENSORFLOW_MODULES = ("mm_keras.inference", "mm_keras.protocols")
+TENSORFLOW_INSIDE = ("mm_keras.models", "mm_keras.layers.normalization", *BENCHMARK)
 
 
 class Import(NamedTuple):
@@ -137,14 +138,14 @@ def networks_know_no_loss(modules):
 
 
 def tensorflow_only_where_it_is_used(modules):
-    """Free in TENSORFLOW_MODULES; inside functions in models, benchmark; else not in mm_keras."""
+    """Free in TENSORFLOW_MODULES; in functions of TENSORFLOW_INSIDE; else not in mm_keras."""
     return [
         item
         for item in imports(modules)
         if is_in(item.imported, "tensorflow", "tensorflow_datasets", "keras_cv")
         and is_in(item.importer, "mm_keras", *BENCHMARK, "trainers.timing", "trainers.peers")
         and item.importer not in TENSORFLOW_MODULES
-        and not (item.in_function and is_in(item.importer, "mm_keras.models", *BENCHMARK))
+        and not (item.in_function and is_in(item.importer, *TENSORFLOW_INSIDE))
     ]
 
 

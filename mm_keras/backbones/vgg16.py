@@ -68,7 +68,5 @@ def _convolution(features, channels, name):
     # Caffe's "BN" layer: eps 1e-5, running = 0.9 running + 0.1 batch. The running variance starts
     # at 1, not at Caffe's 0, so that a network can be used before it was trained; 0.9**100 of the
     # start is left after 100 steps.
-    features = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batch_{name}")(
-        features
-    )
+    features = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batch_{name}")(features)
     return keras.layers.ReLU(name=f"relu_{name}")(features)

@@ -16,11 +16,13 @@ from mm_keras.layers.hypercolumn import (
     resize_aligned,
     upsample,
 )
+from mm_keras.layers.normalization import BatchNormalization
 from mm_keras.layers.pixels import InputAdapter
 from mm_keras.layers.replicas import synchronize
 
 __all__ = [
     "AccumulatedBatchNormalization",
+    "BatchNormalization",
     "CeilMaxPooling",
     "GroupedConv2D",
     "Hypercolumn",

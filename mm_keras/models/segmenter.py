@@ -287,7 +287,7 @@ def _convolution(features, units, size, name, batch_norm=False):
         units, size, padding="same", kernel_initializer=layers.xavier(), name=name
     )(features)
     if batch_norm:
-        features = keras.layers.BatchNormalization(
+        features = layers.BatchNormalization(
             momentum=0.9, epsilon=1e-5, center=False, scale=False, name=f"batch_{name}"
         )(features)
     return keras.layers.ReLU(name=f"relu_{name}")(features)

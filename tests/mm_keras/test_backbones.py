@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mm_keras import backbones
+from mm_keras import backbones, layers
 
 
 @pytest.mark.parametrize(("pixels", "count"), [("gray", 14_713_536), ("bgr", 14_714_688)])
@@ -58,14 +58,15 @@ def test_initial_weights_are_xavier_uniform_and_differ_between_layers():
 
 def test_batch_norm_follows_caffe(golden):
     case = golden("network")["batchnorm"]
-    layer = keras.layers.BatchNormalization(momentum=0.9, epsilon=case["eps"])
+    layer = layers.BatchNormalization(momentum=0.9, epsilon=case["eps"])
     template = backbones.build("testing").get_layer("batch_conv1_1")
     assert (template.momentum, template.epsilon) == (layer.momentum, layer.epsilon)
-    layer.build((None, 1))
+    layer.build((None, None, None, 1))
     layer.moving_variance.assign([0.0])  # Caffe starts there
     for step in case["steps"]:
-        output = layer(np.array(step["batch"], "float32")[:, None], training=True)
-        np.testing.assert_allclose(output[:, 0], step["train_output"], atol=1e-5)
+        batch = np.reshape(step["batch"], (-1, 1, 1, 1)).astype("float32")
+        output = np.ravel(layer(batch, training=True))
+        np.testing.assert_allclose(output, step["train_output"], atol=1e-5)
         np.testing.assert_allclose(layer.moving_mean.numpy(), [step["BN_running_mean"]], rtol=1e-5)
         np.testing.assert_allclose(
             layer.moving_variance.numpy(), [step["BN_running_var_biased_update"]], rtol=1e-5

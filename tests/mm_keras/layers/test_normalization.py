@@ -1,0 +1,88 @@
+"""The fused batch norm is Keras' own, in numbers and in what it leaves to it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mm_keras import layers
+
+
+def _pair(channels=5, **arguments):
+    """Keras' layer and ours with the same random weights."""
+    rng = np.random.default_rng(0)
+    pair = [
+        kind(momentum=0.9, epsilon=1e-5, name="batch", **arguments)
+        for kind in (keras.layers.BatchNormalization, layers.BatchNormalization)
+    ]
+    for layer in pair:
+        layer.build((None, None, None, channels))
+    for theirs, ours in zip(*(layer.variables for layer in pair), strict=True):
+        theirs.assign(rng.uniform(0.5, 2, channels))
+        ours.assign(theirs)
+    return pair
+
+
+def _inputs(*shape):
+    return tf.constant(np.random.default_rng(1).normal(3, 2, shape).astype("float32"))
+
+
+def _run(layer, inputs, training, jit_compile=False):
+    """Outputs, gradients and variables after one call."""
+
+    @tf.function(jit_compile=jit_compile)
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=training)
+            loss = tf.reduce_sum(tf.cast(outputs, "float32") ** 3)
+        return outputs, tape.gradient(loss, [inputs, *layer.trainable_variables])
+
+    outputs, gradients = step()
+    return [outputs, *gradients, *layer.variables]
+
+
+def _uses_the_kernel(layer, inputs, **arguments):
+    graph = tf.function(lambda: layer(inputs, **arguments)).get_concrete_function().graph
+    return any(op.type == "FusedBatchNormV3" for op in graph.get_operations())
+
+
+def _assert_close(results, others):
+    for result, other in zip(results, others, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(result, other, rtol=1e-3, atol=1e-3 * scale + 1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 6, 5), (1, 1, 2, 5), (1, 1, 1, 5)])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_keras(shape, affine, training):
+    results = [
+        _run(layer, _inputs(*shape), training) for layer in _pair(scale=affine, center=affine)
+    ]
+    _assert_close(*results)
+
+
+def test_equals_keras_under_xla():
+    results = [_run(layer, _inputs(4, 3, 6, 5), True, jit_compile=True) for layer in _pair()]
+    _assert_close(*results)
+
+
+def test_where_the_kernel_runs():
+    inputs = _inputs(2, 3, 4, 5)
+    _, layer = _pair()
+    assert _uses_the_kernel(layer, inputs, training=True)
+    assert not _uses_the_kernel(layer, inputs, training=False)
+    assert not _uses_the_kernel(layer, inputs, training=True, mask=tf.ones([2, 3, 4], bool))
+    layer.trainable = False
+    assert not _uses_the_kernel(layer, inputs, training=True)
+    _, layer = _pair(synchronized=True)
+    assert not _uses_the_kernel(layer, inputs, training=True)
+    layer = layers.BatchNormalization(dtype="mixed_float16")
+    assert not _uses_the_kernel(layer, inputs, training=True)
+
+
+def test_survives_its_configuration():
+    layer = layers.BatchNormalization(momentum=0.8, scale=False)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(copy) is type(layer) and copy.momentum == 0.8 and not copy.scale

@@ -1,8 +1,8 @@
 """Presets: named settings of a whole run, and what each is to reproduce.
 
-A preset is data: the keys that it changes, those that it changes further for a backbone or a data
-set, and, for a cell of the paper's tables and figures, a claim. Flags and --set come after it and
-win. `python -m trainers.report --presets` lists them all.
+A preset is data: the keys that it changes, those that it changes further for a backbone, a data set
+or a backbone from an init, and, for a cell of the paper's tables and figures, a claim. Flags and
+--set come after it and win. `python -m trainers.report --presets` lists them all.
 """
 
 import dataclasses
@@ -42,7 +42,8 @@ class Preset:
 
     summary: one line for people.
     keys: {key of the configuration: value}.
-    of_backbone, of_dataset: {its name: further keys}, for the one that the run has in the end.
+    of_backbone, of_dataset, of_network: {its name, or (backbone, init): further keys}, for the one
+        that the run has in the end.
     claim: what the preset is to reproduce, if it is a cell of the paper.
     """
 
@@ -50,6 +51,9 @@ class Preset:
     keys: Mapping[str, object] = dataclasses.field(default_factory=dict)
     of_backbone: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     of_dataset: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+    of_network: Mapping[tuple[str, str], Mapping[str, object]] = dataclasses.field(
+        default_factory=dict
+    )
     claim: Claim | None = None
 
 
@@ -139,12 +143,18 @@ _ALEXNET_GRAPH = {"mm.num_images": 40, "mm.patches_per_image": 10}
 # An arm without M&M has a stage mm of no steps, which hands on the weights of the init.
 WITHOUT_MM = {"mm.steps": 0, "mm.drops": ()}
 
+# The pixels themselves are a part of the hypercolumn. As the release feeds them to random networks,
+# in grey levels around the mean (-123..151), their kernel takes steps thousands of times those of
+# all others, and fine-tuning stays at the class frequencies for hundreds of steps.
+_SMALL_PIXELS = {"network.pixels": "torch"}
+
 _GENERAL = {
     "quick": Preset(
         "a slim network (width 0.25) and a short schedule, minutes on a 2-core CPU; "
         "--preset=paper has the published settings",
         QUICK,
         of_backbone={"alexnet": _ALEXNET},
+        of_network={("vgg16", "random"): _SMALL_PIXELS},
     ),
     "paper": Preset(
         "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
@@ -338,14 +348,13 @@ ENSEMBLE_CLAIM = Claim(
 
 
 def experiment(
-    name: str, dataset: str | None = None, backbone: str | None = None
+    name: str, dataset: str | None = None, backbone: str | None = None, init: str | None = None
 ) -> config.Experiment:
     """The settings of a preset.
 
     Args:
         name: a key of `PRESETS`.
-        dataset: taken in place of the preset's own.
-        backbone: likewise.
+        dataset, backbone, init: taken in place of the preset's own.
 
     Raises:
         config.ConfigError: unknown preset.
@@ -354,11 +363,12 @@ def experiment(
         raise config.ConfigError(config.unknown("preset", name, PRESETS))
     preset = PRESETS[name]
     result = _changed(config.Experiment(), preset.keys)
-    for key, value in (("data.dataset", dataset), ("network.backbone", backbone)):
-        if value is not None:
-            result = config.replace(result, key, value)
+    given = {"data.dataset": dataset, "network.backbone": backbone, "network.init": init}
+    result = _changed(result, {key: value for key, value in given.items() if value is not None})
     result = _changed(result, preset.of_backbone.get(result.network.backbone, {}))
-    return _changed(result, preset.of_dataset.get(result.data.dataset, {}))
+    result = _changed(result, preset.of_dataset.get(result.data.dataset, {}))
+    network = result.network
+    return _changed(result, preset.of_network.get((network.backbone, network.init), {}))
 
 
 def _changed(experiment, keys):

@@ -149,3 +149,19 @@ def test_what_is_asked_for_wins_over_the_preset():
     assert flat("quick", "voc_sbd")["evaluate.protocol"] == "native"
     with pytest.raises(config.ConfigError, match="Unknown preset 'table3/voc'"):
         presets.experiment("table3/voc")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "init", "pixels"),
+    [
+        (None, None, "torch"),
+        ("vgg16", "random", "torch"),
+        ("vgg16", "colorization", None),  # fixed by the weights
+        ("alexnet", "random", None),  # has no hypercolumn
+        ("applications/ResNet50", "random", None),
+    ],
+)
+def test_quick_random_networks_see_small_pixels(backbone, init, pixels):
+    experiment = presets.experiment("quick", backbone=backbone, init=init)
+    assert experiment.network.pixels == pixels
+    assert presets.experiment("paper", backbone=backbone, init=init).network.pixels is None

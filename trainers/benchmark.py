@@ -53,13 +53,13 @@ LINES = (
         of_ratio=True,
     ),
     Line(
-        *("step", "step_torch", "M&M step, VGG-16, 16 patches of 128", "images/CPU s"),
+        *("step", "step_torch", "M&M step, VGG-16, 16 patches of 128", "images/s"),
         peer="PyTorch, the network alone",
         least=1.1,
         of_ratio=True,
     ),
     Line("step", "match_share", "match of 400 nodes, share of that step", "%", most=0.5),
-    Line("step", "step_xla", "the same with XLA", "images/CPU s", peer="without"),
+    Line("step", "step_xla", "the same with XLA", "images/s", peer="without"),
     Line(
         *("hypercolumn", "dense", "dense inference, 512 x 512, stride 2", "CPU s"),
         peer="the backbone's forward pass",
@@ -82,6 +82,8 @@ LINES = (
     Line("gpu", "run", "8,000 M&M iterations, VGG-16, bfloat16", "min", most=10),
 )
 
+_WIDTH = 160  # of the table in characters, where there is no terminal
+
 GROUPS = tuple(dict.fromkeys(line.group for line in LINES))
 
 
@@ -91,7 +93,7 @@ def main(argv):
     for group in FLAGS.only:
         if group not in (*GROUPS, "cost"):
             sys.exit(f"error: {config.unknown('group', group, (*GROUPS, 'cost'))}")
-    console = rich.console.Console(soft_wrap=True)
+    console = rich.console.Console(width=None if sys.stdout.isatty() else _WIDTH)
     if FLAGS.only == ["cost"]:
         cost = importlib.import_module("trainers.cost_table")
         console.print(cost.table(lambda text: console.print(text, highlight=False)), markup=False)

@@ -1,5 +1,6 @@
 """What the benchmark measures on a CPU, each in the same run as its peer: match, mix, the training
-step and hypercolumns. Times are CPU times of all threads, medians over rounds.
+step and hypercolumns. Times are CPU times of all threads, medians over rounds; those beside PyTorch
+and XLA are by the clock, since what waits there spins.
 """
 
 import concurrent.futures
@@ -204,22 +205,20 @@ def _opencv_timer(files, patch_size):
 def step(scale: Scale) -> dict[str, Reading]:
     """M&M's training step, the bare step of its backbone, with XLA, and PyTorch's."""
     model, batch = tuning(scale.backbone, scale.patches, scale.patch_size)
-    tasks = {
-        "mm": _function(lambda: model.train_step(batch)),
-        "bare": _function(_bare_step(model, batch["patches"])),
-        "xla": _function(lambda: model.train_step(batch), jit_compile=True),
-        "match": _matching(400, calls=1),
-    }
+    mm = _function(lambda: model.train_step(batch))
+    alone = {"mm": mm, "bare": _function(_bare_step(model, batch["patches"]))}
+    seconds = medians(interleaved(alone | {"match": _matching(400, calls=1)}, scale.rounds))
+    rivals = {"mm": mm, "xla": _function(lambda: model.train_step(batch), jit_compile=True)}
     try:
-        tasks["torch"] = peers.torch_step(_blocks(model.backbone), scale.patches, scale.patch_size)
+        rivals["torch"] = peers.torch_step(_blocks(model.backbone), scale.patches, scale.patch_size)
     except NotRun as error:
         reason = str(error)
-    times = medians(interleaved(tasks, scale.rounds))
-    rates = {name: scale.patches / time for name, time in times.items()}
+    times = medians(interleaved(rivals, scale.rounds, clock=time.perf_counter))
+    rates = {name: scale.patches / clock_time for name, clock_time in times.items()}
     by_torch = Reading(rates["mm"], rates["torch"]) if "torch" in rates else Reading(reason=reason)
     return {
-        "match_share": Reading(100 * times["match"] / times["mm"]),
-        "step": Reading(times["mm"], times["bare"]),
+        "match_share": Reading(100 * seconds["match"] / seconds["mm"]),
+        "step": Reading(seconds["mm"], seconds["bare"]),
         "step_torch": by_torch,
         "step_xla": Reading(rates["xla"], rates["mm"]),
     }
@@ -274,7 +273,7 @@ def _function(body: Callable, jit_compile: bool = False) -> Callable:
     """`body` as a graph, which keeps what leads to its result."""
     import tensorflow as tf
 
-    return tf.function(body, jit_compile=jit_compile)
+    return tf.function(body, jit_compile=jit_compile, autograph=False)
 
 
 def hypercolumn(scale: Scale) -> dict[str, Reading]:

@@ -56,8 +56,11 @@ def update_weights(model, gradients):
         one's. With a `LossScaleOptimizer` it is not finite in a step whose gradients overflowed;
         such a step leaves the weights alone.
     """
-    squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
-    norm = ops.sqrt(sum(squares)) / scaled(model, ops.ones(()))
+    import tensorflow as tf
+
+    # One pass over each gradient: squares of all of them would be a second set of weights.
+    halves = [tf.nn.l2_loss(tf.cast(gradient, "float32")) for gradient in gradients]
+    norm = ops.sqrt(2 * sum(halves)) / scaled(model, ops.ones(()))
     if is_scaled(model):
         gradients = _overflow_everywhere(gradients, norm)
     model.optimizer.apply(gradients, model.trainable_variables)

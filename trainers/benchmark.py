@@ -1,6 +1,6 @@
 """Speed and memory against the targets, each beside its peer in the same run.
 
-python -m trainers.benchmark [--only=match,mix] [--output=DIR]
+python -m trainers.benchmark [--only=match,mix] [--results=DIR]
 KERAS_BACKEND=jax python -m trainers.benchmark --device=gpu
 
 Exits with 1 where a line that this machine can run misses its target.
@@ -25,7 +25,7 @@ from trainers.timing import Line, NotRun, Reading, is_met
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "What is measured; the other is 'not run'.")
 flags.DEFINE_list("only", [], "Groups to run: match, mix, step, hypercolumn, gpu, cost.")
-flags.DEFINE_string("output", None, "Folder for benchmark.json and benchmark.md.")
+flags.DEFINE_string("results", None, "Folder for benchmark.json and benchmark.md.")
 
 LINES = (
     Line("match", "match_400", "match, 400 nodes", "ms", "the graph in a Python loop", most=1.5),
@@ -103,8 +103,8 @@ def main(argv):
     minutes = (time.monotonic() - started) / 60
     console.print(table(readings))
     console.print(f"{machine()}; {minutes:.1f} minutes", highlight=False)
-    if FLAGS.output:
-        write(pathlib.Path(FLAGS.output), readings)
+    if FLAGS.results:
+        write(pathlib.Path(FLAGS.results), readings)
     missed = [line.key for line in LINES if is_met(line, readings[line.key]) is False]
     if missed:
         sys.exit(f"missed: {', '.join(missed)}")

@@ -103,7 +103,11 @@ def experiment_of_flags() -> config.Experiment:
         _check_ensemble(changes)
         experiment = importlib.import_module("trainers.ensemble").of_workdirs(FLAGS.ensemble)
     else:
-        experiment = presets.experiment(FLAGS.preset, FLAGS.dataset, FLAGS.backbone, FLAGS.init)
+        final = dict(changes)
+        experiment = presets.experiment(
+            FLAGS.preset,
+            *map(final.get, ("data.dataset", "network.backbone", "network.init")),
+        )
     for key, value in changes:
         experiment = config.replace(experiment, key, value)
     config.check(experiment)

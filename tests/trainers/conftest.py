@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 import rich.console
+from absl.testing import flagsaver
 from PIL import Image
 
 from pipelines import datasets
-from trainers import config, presets, runtime, segment
+from trainers import config, mm, presets, runtime, segment
 
 CLASS_NAMES = ("ground", "wall", "sky")
 MEMBERS = {
@@ -113,3 +114,16 @@ def make_preset_run(tmp_path):
         return write_run(tmp_path / name, experiment, miou, ious, arm, facts)
 
     return make
+
+
+@pytest.fixture
+def flags():
+    """Function that reads a command line anew; the old flags come back at the end of the test."""
+    with flagsaver.flagsaver():
+        yield _with_flags
+
+
+def _with_flags(*arguments):
+    for flag in mm.FLAGS:
+        mm.FLAGS[flag].unparse()
+    mm.FLAGS(["mm", *arguments])

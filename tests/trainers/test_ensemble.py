@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
 
 from trainers import config, ensemble, evaluate, export, mm, networks, runtime
 
@@ -165,19 +164,6 @@ def test_default_workdir_names_data_set_and_members():
     )
     folder = ensemble.default_workdir(experiment)
     assert folder.as_posix() == "runs/texture_scenes-ensemble-vgg16-random-quick+b"
-
-
-def _with_flags(*arguments):
-    """Reads the command line anew; the old flags come back at the end of the test."""
-    for flag in mm.FLAGS:
-        mm.FLAGS[flag].unparse()
-    mm.FLAGS(["mm", *arguments])
-
-
-@pytest.fixture
-def flags():
-    with flagsaver.flagsaver():
-        yield _with_flags
 
 
 def test_flags_of_an_ensemble(flags, members):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from trainers import config, presets
+from trainers import config, mm, presets
 
 CELLS = {name: preset for name, preset in presets.PRESETS.items() if preset.claim}
 
@@ -165,3 +165,11 @@ def test_quick_random_networks_see_small_pixels(backbone, init, pixels):
     experiment = presets.experiment("quick", backbone=backbone, init=init)
     assert experiment.network.pixels == pixels
     assert presets.experiment("paper", backbone=backbone, init=init).network.pixels is None
+
+
+@pytest.mark.parametrize("start", ["--init=colorization", "--set=network.init=colorization"])
+def test_a_preset_follows_what_the_command_line_ends_with(flags, start):
+    flags(start, "--set=network.backbone=alexnet")
+    experiment = mm.experiment_of_flags()
+    assert experiment.network.pixels is None  # not those of a random network
+    assert experiment.colorization.fc6_size == 6  # of AlexNet

@@ -193,18 +193,3 @@ def _compiled(function: Callable) -> Callable:
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True)
-
-
-def devices() -> str:
-    """What the backend runs on, in words."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return ", ".join(f"{device.device_kind} (jax)" for device in jax.devices())
-    import tensorflow as tf
-
-    names = [
-        tf.config.experimental.get_device_details(device).get("device_name", device.name)
-        for device in tf.config.list_physical_devices("GPU")
-    ]
-    return ", ".join(f"{name} (tensorflow)" for name in names)

@@ -203,12 +203,12 @@ def _batches(
     image_files, label_files = tf.constant(split.image_files), tf.constant(split.label_files)
 
     def example(image_id, seed):
-        seeds = tf.random.split(seed)
-        label_file = label_files[image_id]
-        image, label = ops.read(image_files[image_id], label_file)
-        view, label = ops.draw_view(label, crop, shorter_side, mirror, seeds[0], name=label_file)
+        view_seed, seed = tf.unstack(tf.random.split(seed))
+        image_file, label_file = tf.gather(image_files, image_id), tf.gather(label_files, image_id)
+        image, label = ops.read(image_file, label_file)
+        view, label = ops.draw_view(label, crop, shorter_side, mirror, view_seed, name=label_file)
         part, _ = ops.view_image(image, view)
-        return from_view(part, label, view, seeds[1])
+        return from_view(part, label, view, seed)
 
     return steps.batches(
         len(split.image_files),

@@ -194,22 +194,27 @@ def pad(
     Returns:
         uint8 [before[0] + height + after[0], before[1] + width + after[1], channels].
     """
+    rows = pad_rows(pixels, before, after, colour)
+    return tf.reshape(rows, [tf.shape(rows)[0], -1, len(colour)])
+
+
+def pad_rows(
+    pixels: tf.Tensor, before: tf.Tensor, after: tf.Tensor, colour: tuple[int, ...]
+) -> tf.Tensor:
+    """As `pad`, but leaves the columns and channels of a row on one axis: uint8 [rows, bytes]."""
     # tf.pad knows one value for all channels, and joining whole rows of bytes is faster.
     channels = len(colour)
-    height, width = tf.unstack(tf.shape(pixels)[:2])
-    padded_width = before[1] + width + after[1]
-    line = tf.tile(tf.constant([colour], tf.uint8), [1, padded_width])
+    sizes = tf.stack([before, tf.shape(pixels)[:2], after]) * [1, channels]
+    (above, left), (height, middle), (below, right) = map(tf.unstack, tf.unstack(sizes))
+    width = left + middle + right
+    line = tf.tile(tf.constant(colour, tf.uint8), [width // channels])
 
-    def block(num_rows, num_columns):
-        length = channels * num_columns
-        return tf.broadcast_to(line[:, :length], [num_rows, length])
+    def block(num_rows, length):
+        return tf.broadcast_to(line[:length], tf.stack([num_rows, length]))
 
-    rows = tf.reshape(pixels, [height, width * channels])
-    rows = tf.concat([block(height, before[1]), rows, block(height, after[1])], axis=1)
-    above, below = (block(num_rows, padded_width) for num_rows in (before[0], after[0]))
-    padded_height = before[0] + height + after[0]
-    rows = tf.concat([above, rows, below], axis=0)
-    return tf.reshape(rows, [padded_height, padded_width, channels])
+    rows = tf.reshape(pixels, tf.stack([height, middle]))
+    rows = tf.concat([block(height, left), rows, block(height, right)], axis=1)
+    return tf.concat([block(above, width), rows, block(below, width)], axis=0)
 
 
 def round_to_uint8(pixels: tf.Tensor) -> tf.Tensor:
@@ -267,8 +272,8 @@ def _window(view):
     start = tf.maximum(view.origin, 0)
     end = tf.minimum(view.origin + view.crop, view.size)
     # Column x of the mirror image is column width - 1 - x.
-    left = tf.where(view.mirror, view.size[1] - end[1], start[1])
-    return tf.stack([start[0], left]), end - start
+    is_mirrored = tf.stack([False, view.mirror])
+    return tf.where(is_mirrored, view.size - end, start), end - start
 
 
 def _if_scaled(pixels, view, scaled, unscaled):

@@ -50,8 +50,8 @@ def sample_boxes(
 
     Five candidates are drawn for each wanted patch: a centre pixel, uniform with replacement over
     the labelled pixels, and a side floor(U / 2) * 2 with U uniform on min_size..max_size.
-    Candidates that overlap too much with those taken before are rejected; if too few are left,
-    rejected ones are put back in the order in which they were drawn.
+    Candidates that overlap too much with those accepted before are rejected; if too few are left,
+    rejected ones are put back in the order in which they were drawn, and judge nobody.
 
     With a `background_label`, max(1, floor(num_patches * background_share)) patches have their
     centre on background and the others, at least one, on foreground; where an image lacks one kind,
@@ -60,7 +60,7 @@ def sample_boxes(
 
     Rule "paper", ours, for the paper says only that strongly overlapping patches are discarded:
     greedily in order of drawing, a candidate is rejected when its intersection over union with a
-    patch already chosen exceeds 3/7, which is what two patches of one size have that share 0.6 of
+    patch already accepted exceeds 3/7, which is what two patches of one size have that share 0.6 of
     their area. Foreground and background are judged together, and a patch's label is that of its
     centre pixel, always.
 
@@ -136,14 +136,14 @@ def cut(
         )
 
     size_of_image = tf.shape(image)[:2]
-    start, shape = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    start, end = tf.split(boxes, 2, axis=1)
+    shape = end - start
     # A box that lies wholly outside may as well lie next to the image: the padding stays small.
     start = tf.clip_by_value(start, -shape, size_of_image)
     before = tf.maximum(-tf.reduce_min(start, axis=0), 0)
     after = tf.maximum(tf.reduce_max(start + shape, axis=0) - size_of_image, 0)
-    padded = ops.pad(image, before, after, pad_colour)
     # Rows of bytes are sliced with one copy per row, and float32 squares resized twice as fast.
-    rows = tf.reshape(padded, [tf.shape(padded)[0], -1])
+    rows = ops.pad_rows(image, before, after, pad_colour)
     corners = (start + before) * [1, 3]
     squares = tf.pad(shape, [[0, 0], [1, 1]], constant_values=1) + [[0, 0, 0, 2]]
 
@@ -257,18 +257,19 @@ def _candidates(
 ):
     """Draws boxes and their centres' labels, the foreground candidates first."""
     centre_seed, size_seed = tf.unstack(tf.random.split(seed))
-    centres = _draw_centres(label, quotas, background_label, class_balanced, centre_seed)
-    labels = tf.cast(tf.gather_nd(label, centres), tf.int32)
-    mirrored = [0, tf.shape(label)[1] - 1] + centres * [1, -1]
-    centres = tf.where(mirror, mirrored, centres)
-    shape = tf.shape(centres)[:1]
-    sides = tf.random.stateless_uniform(shape, size_seed, min_size, max_size + 1, tf.int32)
-    half = (sides // 2)[:, None]
+    pixels = _draw_centres(label, quotas, background_label, class_balanced, centre_seed)
+    labels = tf.cast(tf.gather(tf.reshape(label, [-1]), pixels), tf.int32)
+    width = tf.shape(label)[1]
+    y, x = pixels // width, pixels % width
+    x = tf.abs(x - tf.where(mirror, width - 1, 0))
+    centres = tf.stack([y, x], axis=1)
+    shape = [CANDIDATES_PER_PATCH * sum(quotas), 1]
+    half = tf.random.stateless_uniform(shape, size_seed, min_size, max_size + 1, tf.int32) // 2
     return tf.concat([centres - half, centres + half], axis=1), labels
 
 
 def _draw_centres(label, quotas, background_label, class_balanced, seed):
-    """Draws the candidates' centre pixels, foreground first: int32 [5 * sum(quotas), 2]."""
+    """Draws the candidates' centres, foreground first: int32 [5 * sum(quotas)], y * width + x."""
     num_foreground, num_background = (CANDIDATES_PER_PATCH * quota for quota in quotas)
     apart = datasets.VOID if background_label is None else background_label
     foreground = (lambda labels: (labels != apart) & (labels != datasets.VOID), num_foreground)
@@ -276,8 +277,8 @@ def _draw_centres(label, quotas, background_label, class_balanced, seed):
     if not class_balanced:
         return _draw_uniform(label, [foreground, background], seed)
     seeds = tf.random.split(seed)
-    centres = _draw_by_class(label, apart, num_foreground, seeds[0])
-    return tf.concat([centres, _draw_uniform(label, [background], seeds[1])], axis=0)
+    pixels = _draw_by_class(label, apart, num_foreground, seeds[0])
+    return tf.concat([pixels, _draw_uniform(label, [background], seeds[1])], axis=0)
 
 
 def _draw_uniform(label, pools, seed):
@@ -294,29 +295,25 @@ def _draw_uniform(label, pools, seed):
         seed: int32 [2].
 
     Returns:
-        int32 [sum of the numbers, 2], (row, column), pool by pool.
+        int32 [sum of the numbers], y * width + x, pool by pool.
     """
     pools = [(is_member, num) for is_member, num in pools if num]
     if not pools:
-        return tf.zeros([0, 2], tf.int32)
-    seeds = tf.random.split(seed, 1 + len(pools))
+        return tf.zeros([0], tf.int32)
     num_drawn = sum(num for _, num in pools)
     num_tries = TRIES_PER_CANDIDATE * num_drawn
-    tries = ops.uniform(tf.zeros([num_tries], tf.int32), tf.size(label) - 1, seeds[0])
+    tries = tf.random.stateless_uniform([num_tries], seed, 0, tf.size(label), tf.int32)
     labels = tf.gather(tf.reshape(label, [-1]), tries)
-    hits = [tf.where(is_member(labels))[:num, 0] for is_member, num in pools]
-    is_enough = tf.shape(tf.concat(hits, axis=0))[0] == num_drawn
-
-    def kept():
-        pixels = tf.gather(tries, tf.concat(hits, axis=0))
-        centres = tf.transpose(tf.unravel_index(pixels, tf.shape(label)))
-        return tf.ensure_shape(centres, [num_drawn, 2])
+    hits = tf.concat([tf.where(is_member(labels))[:num, 0] for is_member, num in pools], axis=0)
 
     def searched():
-        found = [_search(label, *pool, seeds[1 + i]) for i, pool in enumerate(pools)]
-        return tf.ensure_shape(tf.concat(found, axis=0), [num_drawn, 2])
+        seeds = tf.random.split(tf.random.fold_in(seed, 1), len(pools))
+        return tf.concat([_search(label, *pool, seeds[i]) for i, pool in enumerate(pools)], axis=0)
 
-    return tf.cond(is_enough, kept, searched)
+    is_enough = tf.size(hits) == num_drawn
+    drawn = tf.cond(is_enough, lambda: tf.gather(tries, hits), searched)
+    # Within the branch, the shape would tell TensorFlow how many hits there are, always.
+    return tf.ensure_shape(drawn, [num_drawn])
 
 
 def _search(label, is_member, num, seed):
@@ -366,7 +363,7 @@ def _locate(label, rows, rank, is_member):
         is_member: function from labels [num, width] to bool.
 
     Returns:
-        int32 [num, 2], (row, column).
+        int32 [num], y * width + x.
     """
     ends = tf.cumsum(rows, axis=0)
     above = ends <= rank
@@ -375,7 +372,7 @@ def _locate(label, rows, rank, is_member):
     members = is_member(tf.gather(label, y))
     columns = tf.cast(tf.where(members)[:, 1], tf.int32)
     first = tf.cumsum(_count_rows(members), exclusive=True)
-    return tf.stack([y, tf.gather(columns, first + rank_in_row)], axis=1)
+    return y * tf.shape(label)[1] + tf.gather(columns, first + rank_in_row)
 
 
 def _count_rows(mask):
@@ -407,14 +404,16 @@ def _choose_paper(boxes, labels, quotas):
     """Foreground and background by greedy rejection; see `sample_boxes`."""
     num_foreground, num_background = quotas
     split = CANDIDATES_PER_PATCH * num_foreground
-    survived = _survivors_paper(boxes[:split], num_foreground)
-    chosen = _take(boxes[:split], labels[:split], survived, num_foreground)
-    if not num_background:
-        return chosen
-    boxes, labels = boxes[split:], labels[split:]
-    blocked = tf.reduce_any(_overlap(boxes, chosen.boxes), axis=1)
-    survived = _survivors_paper(boxes, num_background, blocked)
-    return _join(chosen, _take(boxes, labels, survived, num_background))
+    order, refilled = _filled_up(_kept_paper(boxes[:split], num_foreground), split, num_foreground)
+    if num_background:
+        # Foreground that was put back overlaps what was kept, so that here, too, it is rejected.
+        judged = tf.concat([tf.gather(boxes, order), boxes[split:]], axis=0)
+        kept = _kept_paper(judged, num_foreground + num_background) - num_foreground
+        kept = tf.gather(kept, tf.where(kept >= 0)[:, 0])
+        rest = _filled_up(kept, CANDIDATES_PER_PATCH * num_background, num_background)
+        order = tf.concat([order, split + rest[0]], axis=0)
+        refilled = tf.concat([refilled, rest[1]], axis=0)
+    return Chosen(tf.gather(boxes, order), tf.gather(labels, order), refilled)
 
 
 def _choose_release(boxes, labels, quotas, bounds, background_label):
@@ -422,60 +421,50 @@ def _choose_release(boxes, labels, quotas, bounds, background_label):
     num_foreground, num_background = quotas
     split = CANDIDATES_PER_PATCH * num_foreground
     survived = _survivors_release(boxes[:split], _areas(boxes)[0], bounds, num_foreground)
-    chosen = _take(boxes[:split], labels[:split], survived, num_foreground)
+    kept = tf.cast(tf.where(survived)[:, 0], tf.int32)
+    order, refilled = _filled_up(kept, split, num_foreground)
+    foreground = Chosen(tf.gather(boxes, order), tf.gather(labels, order), refilled)
     if not num_background:
-        return chosen
+        return foreground
     background = Chosen(
         boxes[split : split + num_background],
         tf.fill([num_background], background_label),
         tf.zeros([num_background], tf.bool),
     )
-    return _join(chosen, background)
+    return Chosen(*(tf.concat(parts, axis=0) for parts in zip(foreground, background, strict=True)))
 
 
-def _take(boxes, labels, survived, num):
-    """The first `num` survivors, filled up with rejected candidates, both in candidate order."""
-    order = tf.argsort(tf.cast(~survived, tf.int32), stable=True)[:num]
-    return Chosen(tf.gather(boxes, order), tf.gather(labels, order), ~tf.gather(survived, order))
+def _filled_up(kept, num, limit):
+    """The first `limit` of the candidates that were kept, filled up with rejected ones.
+
+    Args:
+        kept: int32 [any], indices of candidates in their order.
+        num: of all candidates.
+        limit: how many to take.
+
+    Returns:
+        (int32 [limit], indices of candidates; bool [limit], whether rejected).
+    """
+    order = tf.unique(tf.concat([kept, tf.range(num)], axis=0)).y[:limit]
+    return tf.ensure_shape(order, [limit]), tf.range(limit) >= tf.size(kept)
 
 
-def _join(first, second):
-    return Chosen(*(tf.concat(parts, axis=0) for parts in zip(first, second, strict=True)))
-
-
-def _survivors_paper(boxes, limit, blocked=None):
-    """Marks the first `limit` candidates that greedy rejection keeps: bool [num].
+def _kept_paper(boxes, limit):
+    """The first `limit` candidates that greedy rejection keeps: int32 [at most limit], indices.
 
     Non-maximum suppression with falling scores is exactly this, in one op. It compares in float32,
     which separates any other quotient of areas from 3/7 up to sides of 1500 pixels.
 
     Args:
         boxes: int32 [num, 4] in the order of judging.
-        limit: stop after so many survivors.
-        blocked: bool [num], candidates that are rejected beforehand; None for none.
+        limit: stop after so many.
     """
-    num = boxes.shape[0]
-    scores = tf.range(num, 0, -1, dtype=tf.float32)
-    if blocked is not None:
-        scores = tf.where(blocked, -1.0, scores)
-    kept = tf.image.non_max_suppression(
+    return tf.image.non_max_suppression(
         tf.cast(boxes, tf.float32),
-        scores,
+        scores=tf.range(boxes.shape[0], 0, -1, dtype=tf.float32),
         max_output_size=limit,
         iou_threshold=PAPER_OVERLAP[0] / PAPER_OVERLAP[1],
-        score_threshold=0.0,
     )
-    return tf.reduce_any(kept[:, None] == tf.range(num), axis=0)
-
-
-def _overlap(boxes, others):
-    """Whether boxes share too much with others by rule "paper": bool [num_boxes, num_others]."""
-    start = tf.maximum(boxes[:, None, :2], others[:, :2])
-    end = tf.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = tf.reduce_prod(tf.maximum(end - start, 0), axis=2)
-    union = _areas(boxes)[:, None] + _areas(others) - shared
-    numerator, denominator = PAPER_OVERLAP
-    return denominator * shared > numerator * union
 
 
 def _areas(boxes):

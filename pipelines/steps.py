@@ -68,8 +68,7 @@ def batches(
         return position % num_images // num_own == share.index
 
     def numbered(position, image_id):
-        step, element = position // num_images, position % num_images
-        return example(image_id, _fold_in(_fold_in(data_seed, step), element))
+        return example(image_id, _fold_in(data_seed, position))
 
     start = start_step * num_images
     end = tf.int64.max if num_steps is None else num_steps * num_images

@@ -6,6 +6,7 @@ KERAS_BACKEND=jax python -m trainers.benchmark --device=gpu
 Exits with 1 where a line that this machine can run misses its target.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -25,7 +26,7 @@ from trainers.timing import Line, NotRun, Reading, is_met
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "What is measured; the other is 'not run'.")
 flags.DEFINE_list("only", [], "Groups to run: match, mix, step, hypercolumn, gpu, cost.")
-flags.DEFINE_string("results", None, "Folder for benchmark.json and benchmark.md.")
+flags.DEFINE_string("results", None, "Folder for benchmark.json, benchmark.md and cost.md.")
 
 LINES = (
     Line("match", "match_400", "match, 400 nodes", "ms", "the graph in a Python loop", most=1.5),
@@ -94,20 +95,35 @@ def main(argv):
         if group not in (*GROUPS, "cost"):
             sys.exit(f"error: {config.unknown('group', group, (*GROUPS, 'cost'))}")
     console = rich.console.Console(width=None if sys.stdout.isatty() else _WIDTH)
-    if FLAGS.only == ["cost"]:
-        cost = importlib.import_module("trainers.cost_table")
-        console.print(cost.table(lambda text: console.print(text, highlight=False)), markup=False)
-        return
-    started = time.monotonic()
-    readings = measured(FLAGS.only or GROUPS, FLAGS.device, console)
-    minutes = (time.monotonic() - started) / 60
-    console.print(table(readings))
-    console.print(f"{machine()}; {minutes:.1f} minutes", highlight=False)
-    if FLAGS.results:
-        write(pathlib.Path(FLAGS.results), readings)
-    missed = [line.key for line in LINES if is_met(line, readings[line.key]) is False]
+    results = pathlib.Path(FLAGS.results) if FLAGS.results else None
+    missed = []
+    if FLAGS.only != ["cost"]:
+        missed = against_targets(FLAGS.only or GROUPS, FLAGS.device, console, results)
+    if "cost" in FLAGS.only:
+        costs(console, results)
     if missed:
         sys.exit(f"missed: {', '.join(missed)}")
+
+
+def against_targets(groups, device: str, console, results: pathlib.Path | None) -> list[str]:
+    """Measures, prints and writes the lines; the keys of those that miss their targets."""
+    started = time.monotonic()
+    readings = measured(groups, device, console)
+    minutes = (time.monotonic() - started) / 60
+    console.print(table(readings))
+    console.print(f"{machine(device)}; {minutes:.1f} minutes", highlight=False)
+    if results:
+        write(results, readings, device)
+    return [line.key for line in LINES if is_met(line, readings[line.key]) is False]
+
+
+def costs(console, results: pathlib.Path | None):
+    """Measures and prints the table of costs, and writes it to cost.md."""
+    cost = importlib.import_module("trainers.cost_table")
+    text = cost.table(lambda line: console.print(line, markup=False, highlight=False))
+    if results:
+        results.mkdir(parents=True, exist_ok=True)
+        (results / "cost.md").write_text(f"{machine('cpu')}\n\n{text}\n")
 
 
 def measured(groups, device: str, console) -> dict[str, Reading]:
@@ -130,7 +146,7 @@ def _group(name, device):
         raise NotRun(f"--device={'gpu' if name == 'gpu' else 'cpu'} measures it")
     if name == "gpu":
         gpu = importlib.import_module("trainers.benchmark_gpu")
-        gpu.check()
+        gpu.names()
         return gpu.measure(gpu.Scale())
     backend = importlib.import_module("keras").backend.backend()
     if backend != "tensorflow":
@@ -168,11 +184,15 @@ def _target(line):
     return f"{what}at least {line.least:.3g}" if line.least is not None else ""
 
 
-def machine() -> str:
-    """Processor and versions, for beside the figures."""
+def machine(device: str) -> str:
+    """Processors and versions, for beside the figures."""
     versions = importlib.import_module("importlib.metadata").version
     packages = [f"{name} {versions(name)}" for name in ("keras", _package())]
-    return f"{_processor()}, {os.cpu_count()} cores; {', '.join(packages)}"
+    processors = [f"{_processor()}, {os.cpu_count()} cores"]
+    if device == "gpu":
+        with contextlib.suppress(NotRun):
+            processors += importlib.import_module("trainers.benchmark_gpu").names()
+    return f"{', '.join(processors)}; {', '.join(packages)}"
 
 
 def _package():
@@ -188,7 +208,7 @@ def _processor():
     return platform.processor() or platform.machine()
 
 
-def write(folder: pathlib.Path, readings: dict[str, Reading]):
+def write(folder: pathlib.Path, readings: dict[str, Reading], device: str):
     """Writes benchmark.json and benchmark.md."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -198,12 +218,12 @@ def write(folder: pathlib.Path, readings: dict[str, Reading]):
         | {"peer": line.peer, "peer_figure": readings[line.key].peer}
         for line in LINES
     ]
-    content = {"machine": machine(), "lines": lines}
+    content = {"machine": machine(device), "lines": lines}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n")
     header = ("line", "figure", "peer", "ratio", "target", "")
     body = [header, ("---",) * len(header), *rows(readings)]
     text = "\n".join(f"| {' | '.join(row)} |" for row in body)
-    (folder / "benchmark.md").write_text(f"{machine()}\n\n{text}\n")
+    (folder / "benchmark.md").write_text(f"{machine(device)}\n\n{text}\n")
 
 
 if __name__ == "__main__":

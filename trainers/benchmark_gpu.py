@@ -40,8 +40,8 @@ class Scale:
 PRECISIONS = {"bf16": "mixed_bfloat16", "f32": "float32"}
 
 
-def check():
-    """Whether there is a GPU.
+def names() -> list[str]:
+    """What the GPUs call themselves.
 
     Raises:
         NotRun: the backend sees none.
@@ -50,15 +50,18 @@ def check():
     if backend == "tensorflow":
         import tensorflow as tf
 
-        found = tf.config.list_physical_devices("GPU")
+        gpus = tf.config.list_physical_devices("GPU")
+        details = map(tf.config.experimental.get_device_details, gpus)
+        found = [detail.get("device_name", "an unnamed GPU") for detail in details]
     elif backend == "jax":
         import jax
 
-        found = [device for device in jax.devices() if device.platform != "cpu"]
+        found = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
     else:
         raise NotRun(f"KERAS_BACKEND={backend}: only tensorflow and jax are measured")
     if not found:
         raise NotRun(f"no GPU is visible to {backend}")
+    return found
 
 
 def measure(scale: Scale) -> dict[str, Reading]:

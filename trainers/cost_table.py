@@ -36,17 +36,22 @@ def table(
     """Measures all rows, each in a process of its own, and gives them as a Markdown table.
 
     Args:
-        say: told of each row as it is done.
+        say: told of each line of the table as it is done.
         tuning, fine_tuning, inference, mix: what to measure, as the constants above.
         backbone: of the networks.
     """
-    lines = ["| stage | of what | CPU s | peak memory above the model, MiB |", "|---|---|---|---|"]
+    lines = []
+
+    def write(line):
+        lines.append(line)
+        say(line)
 
     def add(stage, what, seconds, peak_bytes=None):
         peak = "" if peak_bytes is None else f"{peak_bytes / 2**20:.0f}"
-        lines.append(f"| {stage} | {what} | {seconds:.3g} | {peak} |")
-        say(lines[-1])
+        write(f"| {stage} | {what} | {seconds:.3g} | {peak} |")
 
+    write("| stage | of what | CPU s | peak memory above the model, MiB |")
+    write("|---|---|---|---|")
     for width, patches, size in tuning:
         cost = benchmark_cpu.alone(benchmark_cpu.tuning_cost, backbone, patches, size, width)
         add("mm", f"step of {patches} nodes of {size} pixels, width {width:g}", *cost)

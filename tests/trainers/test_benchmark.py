@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import rich.console
+from absl.testing import flagsaver
 
 from trainers import benchmark, benchmark_cpu, benchmark_gpu, cost_table
 from trainers.timing import NotRun, Reading
@@ -75,7 +76,7 @@ def test_gpu_lines_on_whatever_device():
 
 def test_without_a_gpu_the_lines_say_so():
     with pytest.raises(NotRun, match="no GPU is visible to tensorflow"):
-        benchmark_gpu.check()
+        benchmark_gpu.names()
 
 
 def test_operations_of_vgg16_are_the_known_ones():
@@ -107,7 +108,7 @@ def test_groups_left_out_and_missed_targets(tmp_path, monkeypatch):
     assert readings["vgg_f32"].reason == "left out by --only"
     console.print(benchmark.table(readings))
     assert "MISSED" in console.file.getvalue()
-    benchmark.write(tmp_path, readings)
+    benchmark.write(tmp_path, readings, "cpu")
     lines = json.loads((tmp_path / "benchmark.json").read_text())["lines"]
     verdicts = {line["key"]: line["is_met"] for line in lines}
     assert verdicts["match_400"] is True and verdicts["match_4096"] is False
@@ -132,8 +133,30 @@ def test_the_table_of_costs(in_this_process):
         mix=(((40, 50), 2, 16),),
         backbone="testing",
     )
-    assert table.splitlines()[2:] == said and len(said) == 4
-    assert said[0].startswith("| mm | step of 4 nodes of 16 pixels, width 1 |")
+    assert table.splitlines() == said and len(said) == 6
+    assert said[2].startswith("| mm | step of 4 nodes of 16 pixels, width 1 |")
+
+
+def test_costs_come_with_other_groups_and_once(tmp_path, monkeypatch, capsys):
+    reading = Reading(reason="not today")
+    monkeypatch.setattr(
+        benchmark_cpu, "match", lambda scale: dict.fromkeys(_keys("match"), reading)
+    )
+    monkeypatch.setattr(cost_table, "table", lambda say: say("| mm | a row |") or "| mm | a row |")
+    if not benchmark.FLAGS.is_parsed():
+        benchmark.FLAGS(["benchmark"])
+    with flagsaver.flagsaver(only=["match", "cost"], results=str(tmp_path)):
+        benchmark.main(["benchmark"])
+    printed = capsys.readouterr().out
+    assert printed.count("| mm | a row |") == 1 and "not today" in printed
+    assert "| mm | a row |" in (tmp_path / "cost.md").read_text()
+    assert "lines" in json.loads((tmp_path / "benchmark.json").read_text())
+
+
+def test_gpus_stand_beside_their_figures(monkeypatch):
+    monkeypatch.setattr(benchmark_gpu, "names", lambda: ["A Name 100"])
+    assert "cores, A Name 100; keras" in benchmark.machine("gpu")
+    assert "A Name" not in benchmark.machine("cpu")
 
 
 @pytest.mark.slow
@@ -152,7 +175,7 @@ from tests.trainers.test_benchmark import SMALL_GPU
 readings = benchmark_gpu.measure(SMALL_GPU)
 assert all(reading.figure > 0 for key, reading in readings.items() if "rate" not in key), readings
 try:
-    benchmark_gpu.check()
+    benchmark_gpu.names()
 except Exception as error:
     assert "no GPU is visible to jax" in str(error)
 """

@@ -69,7 +69,8 @@ class Batches:
             self.runtime.say(
                 f"mm: batches come from the data service {address} as they get ready; steps that a "
                 "lost worker had begun never come. So a run cannot be repeated or continued "
-                "exactly; without --data_service it can."
+                "exactly; without --data_service it can. A batch that does not come within "
+                f"{self.experiment.timeout:g} seconds (--set timeout) ends the run."
             )
         feed = service.Feed(
             lambda step: self.made_here(step, share, step + 1),

@@ -149,6 +149,7 @@ def check(protocol: str, shorter_side: int | None, scales: Sequence[float]):
     if shorter_side is not None and protocol != "native":
         raise ValueError(
             f"Protocol {protocol!r} fixes its own size; shorter_side={shorter_side} needs 'native'."
+            " Leave shorter_side out (none), when training as well."
         )
     if not scales or not all(0 < scale < math.inf for scale in scales):
         raise ValueError(f"scales must be one or more positive numbers. Received {list(scales)}.")

@@ -76,6 +76,7 @@ class Split:
         shorter_side: median over the whole split of min(height, width), in pixels.
         records: folder of the TFDS records that hold this split.
         positions: where each image stands in the records.
+        checksums: of each image and its label map.
         part: which of the split's images these are, in words; empty for all of them.
     """
 
@@ -87,6 +88,7 @@ class Split:
     shorter_side: int
     records: str = ""
     positions: tuple[int, ...] = ()
+    checksums: tuple[int, ...] = ()
     part: str = ""
 
     @property
@@ -126,7 +128,9 @@ class Split:
             raise ValueError(
                 f"Indices must be different ones of 0..{self.num_images - 1}, got {indices}."
             )
-        per_image = ("ids", "image_files", "label_files", "has_labels", "positions")
+        per_image = (
+            *("ids", "image_files", "label_files", "has_labels", "positions", "checksums"),
+        )
         chosen = {name: getattr(self, name) for name in per_image}
         chosen = {name: tuple(v[k] for k in indices) if v else v for name, v in chosen.items()}
         return dataclasses.replace(self, **chosen, part=self.part if part is None else part)
@@ -353,6 +357,7 @@ def _split(folder: str, index: "records.Index", name: str) -> Split:
         shorter_side=int(statistics.median(min(entry.height, entry.width) for entry in entries)),
         records=folder,
         positions=tuple(range(len(entries))),
+        checksums=tuple(entry.checksum for entry in entries),
     )
 
 

@@ -197,7 +197,7 @@ def _run(experiment, stages, console):
             if arm is runtime or stage in ("segment", "evaluate"):
                 _run_stage(stage, experiment, arm)
     if replicas.is_chief:
-        _report(runtime_module.gather(runtime), runtime)
+        _report(runtime_module.gather(runtime), runtime, stages)
     replicas.barrier()  # a worker that left early would be taken for lost
 
 
@@ -236,14 +236,14 @@ def _workdir(experiment) -> pathlib.Path:
     return pathlib.Path("runs") / "-".join(parts).replace("/", "_")
 
 
-def _report(results, runtime):
-    """Prints the figures that there are, beside those of naive fine-tuning, and where to go from
-    here.
+def _report(results, runtime, stages):
+    """Prints the figures, if they are of the split that is asked for, beside those of naive
+    fine-tuning, and where to go from here.
     """
     main = "ensemble" if FLAGS.ensemble else "M&M"
     columns = {main: results, "naive": results.get("naive", {})}
     columns = {name: column for name, column in columns.items() if "miou" in column}
-    if columns:
+    if columns and "evaluate" in stages:
         runtime.console.print(_table(columns, runtime.dataset))
     runtime.say(f"results: {runtime.workdir / 'results.json'}")
     runtime.say(f"curves and pictures: tensorboard --logdir {runtime.workdir}")

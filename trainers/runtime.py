@@ -35,9 +35,12 @@ SECTIONS = {
 """The parts of the configuration that decide what a stage writes, besides those of all stages."""
 
 # What `record` adds to the configuration.
-_FACTS = ("classes", "num_train_images", "num_eval_images", "num_replicas")
+_FACTS = (
+    *("classes", "num_train_images", "num_eval_images", "train_checksum", "eval_checksum"),
+    "num_replicas",
+)
 # They say which images are predicted: training and export do not depend on them.
-_EVALUATION_KEYS = {"data.eval_split", "num_eval_images"}
+_EVALUATION_KEYS = {"data.eval_split", "num_eval_images", "eval_checksum"}
 
 TRAINING = ("proxy", "mm", "segment")
 """The stages in which all replicas work; the others are the chief's."""
@@ -174,10 +177,17 @@ def record(
         list(dataset.spec.class_names),
         dataset.train.num_images,
         dataset.eval.num_images,
+        _checksum(dataset.train),
+        _checksum(dataset.eval),
         num_replicas,
     )
     several = num_replicas > 1 and name in TRAINING
     return flat | dict(zip(_FACTS if several else _FACTS[:-1], facts, strict=False))
+
+
+def _checksum(split: datasets.Split) -> str:
+    """Tells other images and masks, or corrected ones, from those of before."""
+    return f"{zlib.crc32(repr((split.ids, split.checksums)).encode()):08x}"
 
 
 def _record(experiment, name, runtime):
@@ -257,7 +267,8 @@ def check_workdir(runtime: Runtime, experiment: config.Experiment, stages: Seque
         ]
         if differing:
             raise WorkdirError(
-                f"{path.parent} was made with another configuration ({'; '.join(differing)}). "
+                f"{path.parent} was made with another configuration, or from other images and "
+                f"masks (a checksum tells), than what is asked for: {'; '.join(differing)}. "
                 "Choose another --workdir, or start anew with --overwrite."
             )
 

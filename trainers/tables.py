@@ -23,7 +23,7 @@ _NUM_EVAL_IMAGES = {"voc_sbd": 1449, "cityscapes": 500}
 # The repetition's number, where weights of the init lie, and the facts that are checked apart.
 _FREE_KEYS = (
     *("seed", "network.init_weights", "network.init_allow", "data.unlabelled_dir"),
-    *("classes", "num_train_images", "num_eval_images"),
+    *("classes", "num_train_images", "num_eval_images", "train_checksum", "eval_checksum"),
 )
 
 CLASSES_OF_TABLE_2 = (

@@ -249,6 +249,9 @@ def _find_files(root: pathlib.Path, wanted: tuple[str, ...]) -> _Files:
 def _choose(files: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Choice:
     """Takes the wanted splits, or divides the images where the folder has one split or none."""
     known = _split_names(files)
+    labelled = tuple(split for split in known if not _is_unlabelled_test(files, split))
+    if labelled != known and labelled in ((), ("train",)) and wanted[0] == "train":
+        return _choose_beside_test(files, labelled, wanted, found)
     missing = [split for split in wanted if split not in known]
     if not missing:
         pairs = {split: _pairs(files, split, found) for split in dict.fromkeys(wanted)}
@@ -256,6 +259,30 @@ def _choose(files: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Ch
     if len(known) > 1 or not set(missing) <= {"train", "val"}:
         raise records.unknown_split(missing[0], known, f"in {files.root}")
     return _divide(wanted, known, _pairs(files, known[0] if known else None, found))
+
+
+def _choose_beside_test(
+    files: _Files, labelled: tuple[str, ...], wanted: tuple[str, str], found: faults.Faults
+) -> _Choice:
+    """Divides the images that have masks; those of the test split can be predicted beside them.
+
+    What is trained on is the same whether the test split is asked for or not.
+    """
+    pairs = _pairs(files, labelled[0] if labelled else None, found)
+    choice = _divide(("train", "val"), labelled, pairs)
+    if wanted[1] == "val":
+        return choice
+    if wanted[1] != paired.UNLABELLED_SPLIT:
+        known = (paired.UNLABELLED_SPLIT, "train", "val")
+        raise records.unknown_split(wanted[1], known, f"in {files.root}")
+    splits = {"train": choice.splits["train"], wanted[1]: _pairs(files, wanted[1], found)}
+    return _Choice(splits, *wanted, choice.messages)
+
+
+def _is_unlabelled_test(files: _Files, split: str) -> bool:
+    """Whether a split is a folder of images without masks, which may be called test only."""
+    is_test = split == paired.UNLABELLED_SPLIT and split not in files.lists and files.images
+    return bool(is_test) and _folders(files, split)[1] is None
 
 
 def _split_names(files: _Files) -> tuple[str, ...]:

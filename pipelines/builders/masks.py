@@ -148,7 +148,9 @@ class MaskRule:
         return f"'{name}' {_text(closest)}"
 
     def _colour_advice(self, unknown: dict[RGB, int]) -> str:
-        if all(r == g == b and self.allows(r) for r, g, b in unknown):
+        greys = [r for r, g, b in unknown if r == g == b and self.allows(r)]
+        # White or black alone is void or background that has no line yet.
+        if len(greys) == len(unknown) and set(greys) - {0, VOID}:
             return (
                 "They look like class ids that were saved as colours: save the masks as grey PNGs, "
                 "or remove colours.txt."

@@ -71,7 +71,7 @@ TURNED = faults.Kind(
     "Nothing is turned here: save the images upright (Pillow: ImageOps.exif_transpose).",
 )
 DEEP = faults.Kind(
-    "image with more than 8 bits a grey value",
+    "image with more than 8 bits a value",
     "Choose the range of values that matters and save it as 8 bits; a choice made here would be a "
     "guess.",
 )
@@ -161,7 +161,7 @@ def read_image(file: pathlib.Path) -> DecodedImage:
     content = file.read_bytes()
     kept: pathlib.Path | bytes = file
     with Image.open(file) as image:
-        if image.mode in _DEEP_MODES:
+        if image.mode in _DEEP_MODES or _is_deep_png(content):
             raise faults.WrongKindError(DEEP)
         image.load()
         size, orientation = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
@@ -173,6 +173,11 @@ def read_image(file: pathlib.Path) -> DecodedImage:
     if decoded.shape[:2] != size:
         raise ValueError(f"decoders disagree on its size: {size} and {decoded.shape[:2]}")
     return DecodedImage(kept, decoded, orientation if orientation in range(1, 9) else 1)
+
+
+def _is_deep_png(content: bytes) -> bool:
+    """Whether a PNG has 16 bits a value, of which Pillow keeps 8 where there are colours."""
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
 
 
 def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> pathlib.Path:

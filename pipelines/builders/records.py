@@ -17,6 +17,7 @@ import pathlib
 import random
 import re
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -28,13 +29,16 @@ from pipelines import datasets
 from pipelines.builders import faults, masks, readings
 
 # Part of each cache key: raise it when the records or the checks change.
-CODE_VERSION = 2
+CODE_VERSION = 3
 _INDEX_FILE = "index.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One image in the index; paths are relative to the records' folder unless absolute."""
+    """One image in the index; paths are relative to the records' folder unless absolute.
+
+    checksum: CRC-32 of the image file's bytes and the label map's pixels.
+    """
 
     id: str
     image: str
@@ -42,6 +46,7 @@ class Entry:
     has_labels: bool
     height: int
     width: int
+    checksum: int
 
 
 @dataclasses.dataclass
@@ -185,12 +190,16 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _write(self, split: str, sample: readings.Sample) -> Entry:
         folder = pathlib.Path(self.data_path)  # the temporary one, while TFDS generates
         image, label = str(sample.image), f"labels/{split}/{sample.id}.png"
-        if isinstance(sample.image, bytes):
+        content = sample.image
+        if isinstance(content, bytes):
             image = f"images/{split}/{sample.id}.png"
-            _write_file(folder / image, sample.image)
+            _write_file(folder / image, content)
+        else:
+            content = pathlib.Path(content).read_bytes()
         _write_file(folder / label, encode_png(sample.label))
         has_labels = bool((sample.label != datasets.VOID).any())
-        return Entry(sample.id, image, label, has_labels, *sample.label.shape)
+        checksum = zlib.crc32(sample.label.tobytes(), zlib.crc32(content))
+        return Entry(sample.id, image, label, has_labels, *sample.label.shape, checksum)
 
 
 def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:

@@ -10,7 +10,7 @@ from trainers import config, runtime
 
 @pytest.fixture
 def run(tmp_path):
-    split = types.SimpleNamespace(num_images=3)
+    split = types.SimpleNamespace(num_images=3, ids=("a", "b", "c"), checksums=(1, 2, 3))
     spec = types.SimpleNamespace(class_names=("a", "b"))
     dataset = types.SimpleNamespace(spec=spec, train=split, eval=split)
     console = types.SimpleNamespace(print=lambda *_, **__: None)
@@ -43,6 +43,17 @@ def test_another_configuration_is_refused_by_its_keys(run):
     runtime.check_workdir(run, experiment)
     with pytest.raises(runtime.WorkdirError, match=r"mm.margin: 2.1 there, 1.0 asked for"):
         runtime.check_workdir(run, config.replace(experiment, "mm.margin", 1.0))
+
+
+def test_changed_images_or_masks_are_refused(run):
+    experiment = config.Experiment()
+    _finish(run, "mm", experiment)
+    changed = types.SimpleNamespace(**vars(run.dataset.train) | {"checksums": (1, 2, 4)})
+    run.dataset.eval = changed  # mm was not made from it
+    runtime.check_workdir(run, experiment)
+    run.dataset.train = changed
+    with pytest.raises(runtime.WorkdirError, match="other images and masks .*train_checksum: "):
+        runtime.check_workdir(run, experiment)
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,13 @@ def test_deep_grey_images_are_refused(folder, write_pair):
     fails(folder, "more than 8 bits", "dd.png", "save it as 8 bits")
 
 
+def test_deep_colours_are_refused(folder, write_pair):
+    file, _, _ = write_pair(folder, "dd", "train", ending=".png")
+    deep = tf.io.encode_png(tf.fill([24, 32, 3], tf.constant(3000, tf.uint16)))
+    file.write_bytes(deep.numpy())
+    fails(folder, "more than 8 bits", "dd.png")
+
+
 @pytest.mark.parametrize("damage", ["half", "tail", "text", "empty"])
 def test_unreadable_images_are_named_counted_and_tolerated(folder, cache, damage):
     file = folder / "images" / "train" / "b.jpg"
@@ -391,6 +398,16 @@ def test_colour_masks_with_a_table(folder):
 
 
 @pytest.mark.parametrize(
+    ("values", "said"), [((0, 1), "saved as colours"), ((0, 255), "a line 'void red green blue'")]
+)
+def test_advice_for_grey_colours_without_a_line(folder, values, said):
+    (folder / "colours.txt").write_text("thing 9 0 0\nground 0 9 0\n")
+    for file in folder.glob("masks/*/*"):
+        rewrite(file, lambda v: np.repeat(np.array(values, np.uint8)[v % 2][..., None], 3, axis=2))
+    fails(folder, "not in the colour table", said)
+
+
+@pytest.mark.parametrize(
     ("lines", "said"),
     [
         ("ground 1 2 3\nthing 1 2 3\n", "the colour (1, 2, 3) twice"),
@@ -447,13 +464,48 @@ def test_two_words_that_are_no_files_are_a_name(folder):
 
 
 def test_a_test_split_may_come_without_masks(folder):
-    (folder / "images" / "val").rename(folder / "images" / "test")
-    fails(folder, "No split 'val'")
+    shutil.copytree(folder / "images" / "val", folder / "images" / "test")
     data = load(folder, eval_split="test")
+    assert data.train.ids == ("a", "b", "c")
     assert data.eval.ids == ("d", "e") and not data.eval.is_labelled
     assert data.eval.labelled().num_images == 0
     (folder / "images" / "test").rename(folder / "images" / "other")
     fails(folder, "masks/other is missing", eval_split="other")
+
+
+@pytest.mark.parametrize("has_train_folder", [False, True])
+def test_images_without_masks_beside_those_to_divide(tmp_path, write_pair, has_train_folder):
+    """New images to predict change nothing in what is trained on."""
+    for name in "abcdefg":
+        write_pair(tmp_path, name, "train" if has_train_folder else "")
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    before = load(tmp_path)
+    write_pair(tmp_path / "other", "new", "test")
+    (tmp_path / "other" / "images" / "test").rename(tmp_path / "images" / "test")
+    after, predicted = load(tmp_path), load(tmp_path, eval_split="test")
+    assert before.train.ids == after.train.ids == predicted.train.ids
+    assert before.eval.ids == after.eval.ids and len(after.eval.ids) == 1
+    assert before.train.checksums == predicted.train.checksums
+    assert predicted.eval.ids == ("new",) and not predicted.eval.is_labelled
+    fails(tmp_path, "No split 'nowhere'", "test, train, val", eval_split="nowhere")
+
+
+def test_labelled_test_images_do_not_shrink_the_train_split(folder):
+    for kind in ("images", "masks"):
+        (folder / kind / "val").rename(folder / kind / "test")
+    fails(folder, "No split 'val'")
+    assert load(folder, eval_split="test").train.ids == ("a", "b", "c")
+
+
+def test_checksums_tell_changed_files(folder, write_pair):
+    before = load(folder)
+    again = load(folder)
+    assert before.train.checksums == again.train.checksums and len(set(again.train.checksums)) == 3
+    rewrite(folder / "masks" / "train" / "b.png", lambda v: 1 - v % 2)
+    after = load(folder)
+    same = [a == b for a, b in zip(before.train.checksums, after.train.checksums, strict=True)]
+    assert same == [True, False, True] and before.eval.checksums == after.eval.checksums
+    assert after.train.take([1]).checksums == after.train.checksums[1:2]
 
 
 def test_a_test_split_cannot_be_trained_on(folder):

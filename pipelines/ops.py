@@ -111,7 +111,8 @@ def draw_view(
     Along each axis an image of at least `crop` pixels is cut at a uniform offset, a shorter one is
     placed at a uniform offset in the canvas, both ends included (released code, two-datum Transform
     of data_transformer.cpp). A canvas without any labelled pixel teaches nothing, so instead of it
-    one labelled pixel is drawn, and a canvas uniform among those that hold it.
+    one labelled pixel is drawn, and a canvas uniform among those that hold it. Where scaling down
+    leaves no labelled pixel (sparse labels), one of the file is drawn and kept.
 
     Args:
         label: uint8 [height, width], 255 = void.
@@ -127,21 +128,21 @@ def draw_view(
         nearest neighbour, *not* mirrored; `label_canvas` finishes it).
 
     Raises:
-        tf.errors.InvalidArgumentError: no pixel of the scaled label map is labelled.
+        tf.errors.InvalidArgumentError: no pixel of the label map is labelled.
     """
     seed = as_seed(seed)
     size = _scaled_size(tf.shape(label), shorter_side)
     view = _draw_view(size, crop, mirror, seed, may_scale=shorter_side is not None)
 
     def another():
-        whole = _seen_label(label, view._replace(origin=tf.zeros_like(size), crop=size))
         pixel_seed, origin_seed = tf.unstack(tf.random.split(seed))
+        whole = _whole_label(label, view, name, pixel_seed)
         pixel = _draw_labelled(whole, name, pixel_seed)
         pixel = tf.stack([pixel[0], _mirrored_column(pixel[1], size[1], view.mirror)])
         lowest, highest = _origins(size, crop)
         lowest, highest = tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel)
         origin = uniform(lowest, highest, origin_seed)
-        return origin, _seen_label(label, view._replace(origin=origin))
+        return origin, tf.slice(whole, *_window(view._replace(origin=origin)))
 
     part = _seen_label(label, view)
     is_labelled = tf.reduce_min(part) < datasets.VOID
@@ -310,13 +311,25 @@ def _seen_label(label, view):
     return _if_scaled(label, view, nearest, lambda: tf.slice(label, corner, size))
 
 
+def _whole_label(label, view, name, seed):
+    """The scaled label map, not mirrored; a labelled pixel of the file is put in if it has none."""
+
+    def with_one():
+        pixel = _draw_labelled(label, name, seed)
+        place = pixel * view.size // tf.shape(label)
+        return tf.tensor_scatter_nd_update(scaled, [place], [tf.gather_nd(label, pixel)])
+
+    scaled = _seen_label(label, view._replace(origin=tf.zeros_like(view.size), crop=view.size))
+    return tf.cond(tf.reduce_min(scaled) < datasets.VOID, lambda: scaled, with_one)
+
+
 def _draw_labelled(label, name, seed):
     """Draws one labelled pixel, int32 [2]; raises, with the file's name, if there is none."""
     labelled = tf.where(label != datasets.VOID)
     found = tf.debugging.Assert(
         tf.size(labelled) > 0,
         ["No pixel of the label map", name, "is labelled at (height, width)", tf.shape(label)]
-        + ["(255 is void). Leave it out of the split, or raise shorter_side."],
+        + ["(255 is void). Leave it out of the split."],
     )
     with tf.control_dependencies([found]):
         index = uniform(0, tf.shape(labelled)[0] - 1, seed)

@@ -90,16 +90,18 @@ def check_at_least_one(**sizes: int) -> None:
 def _image_ids(num_images, seed, start):
     """The endless sequence of image ids from position `start` on, a permutation for each epoch.
 
-    Of the epochs before, none is drawn; of the first, ids are skipped, not images.
+    Of the epochs before, none is drawn, and the first is cut, not run through: a data service
+    builds each step by itself.
     """
+    first = start // num_images
 
     def epoch_ids(epoch):
         ids = tf.range(num_images, dtype=tf.int64)
         shuffled = tf.random.experimental.stateless_shuffle(ids, _fold_in(seed, epoch))
-        return tf.data.Dataset.from_tensor_slices(shuffled)
+        is_first = tf.cast(epoch == tf.cast(first, tf.int64), tf.int64)
+        return tf.data.Dataset.from_tensor_slices(shuffled[is_first * (start % num_images) :])
 
-    epochs = tf.data.Dataset.range(start // num_images, tf.int64.max)
-    return epochs.flat_map(epoch_ids).skip(start % num_images)
+    return tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch_ids)
 
 
 def _fold_in(seed, number):

@@ -94,6 +94,10 @@ def main(argv):
     for group in FLAGS.only:
         if group not in (*GROUPS, "cost"):
             sys.exit(f"error: {config.unknown('group', group, (*GROUPS, 'cost'))}")
+    if FLAGS.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow is imported
+    elif "cost" in FLAGS.only:
+        sys.exit("error: --only=cost measures the CPU: leave --device=gpu out.")
     console = rich.console.Console(width=None if sys.stdout.isatty() else _WIDTH)
     results = pathlib.Path(FLAGS.results) if FLAGS.results else None
     missed = []

@@ -234,9 +234,16 @@ def tuning(backbone: str, num_patches: int, patch_size: int, width: float = 1.0)
 
     keras.utils.set_random_seed(0)
     model = mm_keras.MixAndMatch(mm_keras.backbones.build(backbone, width=width))
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(1e-3), jit_compile=False)
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(1e-3), jit_compile=_jit())
     model.optimizer.build(model.trainable_variables)
     return model, noise_batch(num_patches, patch_size)
+
+
+def _jit():
+    """Keras compiles its steps on JAX only if told to; on TensorFlow they are compiled here."""
+    import keras
+
+    return keras.backend.backend() == "jax"
 
 
 def noise_batch(num_patches: int, patch_size: int) -> dict[str, np.ndarray]:
@@ -307,7 +314,7 @@ def fine_tuning(backbone: str, num_images: int, crop: int, points: int, width: f
     keras.utils.set_random_seed(0)
     body = mm_keras.backbones.build(backbone, width=width)
     model = mm_keras.HypercolumnSegmenter(body, NUM_CLASSES, num_points=points)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(1e-3), jit_compile=False)
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(1e-3), jit_compile=_jit())
     model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num_images, crop, crop, 3)).astype("uint8")
@@ -341,8 +348,8 @@ class Cost(NamedTuple):
     peak_bytes: int
 
 
-def alone(function: Callable[..., Cost], *arguments) -> Cost:
-    """Calls a function of this module in a fresh process, whose memory holds nothing else."""
+def alone(function: Callable, *arguments):
+    """Calls a module's function in a fresh process, whose memory holds nothing else."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
         return executor.submit(function, *arguments).result()

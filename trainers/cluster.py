@@ -135,7 +135,9 @@ def _answering(address):
     """Accepts connections at the port of `address` while the body runs."""
     port = int(address.rpartition(":")[2])
     try:
-        listener = socket.create_server(("", port))
+        both = socket.has_dualstack_ipv6()  # IPv6, and IPv4 with it
+        family = socket.AF_INET6 if both else socket.AF_INET
+        listener = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise ClusterError(
             f"Port {port}, this worker's own in TF_CONFIG ({address}), cannot be opened: "

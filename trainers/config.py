@@ -7,6 +7,7 @@ by `resolve` once the data set is known.
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -285,6 +286,7 @@ AT_LEAST_ONE = (  # or none, where a key takes it
         for key in ("steps", "num_images", "num_measured", "log_every", "checkpoint_every")
     ),
     "data.num_train_images",
+    "data.shorter_side",
     "mm.log_every",
     "mm.checkpoint_every",
     "mm.num_images",
@@ -302,10 +304,17 @@ NOT_NEGATIVE = (
     "data.holdout",
     "data.max_unreadable",
     "mm.steps",
-    "mm.learning_rate",
-    "mm.decay",
-    "segment.learning_rate",
-    "segment.decay",
+    *(
+        f"{stage}.{key}"
+        for stage in (*PROXIES, "mm", "segment")
+        for key in ("learning_rate", "decay")
+    ),
+)
+POSITIVE = ("mm.crop", "mm.min_size", "mm.max_size", "segment.crop")
+SHARES = (
+    "mm.background_share",
+    "jigsaw.grey_share",
+    *(f"{stage}.dropout" for stage in (*PROXIES, "segment")),
 )
 
 
@@ -323,6 +332,7 @@ def check(experiment: Experiment):
         for key in names:
             if flat[key] is not None and flat[key] < bound:
                 raise ConfigError(f"{key} must be at least {bound}. Received {flat[key]}.")
+    _check_numbers(flat)
     for stage in (*PROXIES, "mm", "segment"):
         drops = flat[f"{stage}.drops"]
         if drops != sorted(set(drops)):
@@ -332,6 +342,18 @@ def check(experiment: Experiment):
         raise ConfigError(
             f"--data_service must be the dispatcher's grpc://HOST:PORT. Received {service!r}."
         )
+
+
+def _check_numbers(flat):
+    for key in POSITIVE:
+        if flat[key] <= 0:
+            raise ConfigError(f"{key} must be more than 0. Received {flat[key]}.")
+    for key in SHARES:
+        if not 0 <= flat[key] <= 1:
+            raise ConfigError(f"{key} must lie in 0..1. Received {flat[key]}.")
+    for key, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} must be a number. Received {value}.")
 
 
 def unknown(kind: str, value, known) -> str:

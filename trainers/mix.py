@@ -4,13 +4,32 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
-from pipelines import build, service, steps
+from pipelines import build, patches, service, steps
 from trainers import config, networks
 from trainers.runtime import Runtime
 
 
 class ServiceLost(config.UserError):
     """The data service does not give the batches of stage mm."""
+
+
+def check(settings: config.Tune, background_label: int | None):
+    """Refuses sizes and shares of patches that the mix step cannot follow, before any stage runs.
+
+    Raises:
+        config.ConfigError: says which.
+    """
+    try:
+        patches.check_sampling(
+            settings.patches_per_image,
+            settings.min_size,
+            settings.max_size,
+            settings.rule,
+            background_label,
+            settings.background_share,
+        )
+    except ValueError as error:
+        raise config.ConfigError(f"Stage mm: {error}") from error
 
 
 class Batches:

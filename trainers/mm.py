@@ -174,7 +174,8 @@ def _run(experiment, stages, console):
     runtime_module = importlib.import_module("trainers.runtime")
     console.quiet = not replicas.is_chief
     experiment = with_possible_width(experiment, console)
-    importlib.import_module("trainers.networks").check(experiment)
+    networks = importlib.import_module("trainers.networks")
+    networks.check(experiment)
     dataset = runtime_module.load_dataset(experiment.data)
     for message in dataset.messages:
         console.print(message, highlight=False)
@@ -182,6 +183,8 @@ def _run(experiment, stages, console):
         experiment, dataset.spec.name, dataset.spec.class_names
     )
     experiment = config.resolve(experiment, dataset.train.shorter_side)
+    background_label = networks.background_label(experiment, dataset.spec)
+    importlib.import_module("trainers.mix").check(experiment.mm, background_label)
     _check_labels(dataset, stages)
     scratch = None if replicas.is_chief else tempfile.TemporaryDirectory()
     runtime = runtime_module.Runtime(

@@ -35,10 +35,8 @@ def build(name: str, weights: str | None = None) -> Backbone:
 
 
 def _forget_faster(network):
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            _forget_faster(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
+    for layer in layers.inner_layers(network):
+        if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, 0.9)
 
 

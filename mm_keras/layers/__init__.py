@@ -18,7 +18,7 @@ from mm_keras.layers.hypercolumn import (
 )
 from mm_keras.layers.normalization import BatchNormalization
 from mm_keras.layers.pixels import InputAdapter
-from mm_keras.layers.replicas import synchronize
+from mm_keras.layers.replicas import inner_layers, synchronize
 
 __all__ = [
     "AccumulatedBatchNormalization",
@@ -30,6 +30,7 @@ __all__ = [
     "LocalResponseNormalization",
     "cell_weights",
     "gather_points",
+    "inner_layers",
     "interpolate",
     "interpolation_matrix",
     "resize_aligned",

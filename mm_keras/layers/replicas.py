@@ -5,6 +5,12 @@ import keras
 from mm_keras.layers.caffe import AccumulatedBatchNormalization
 
 
+def inner_layers(network: keras.Model) -> list[keras.layers.Layer]:
+    """All layers of a network, those inside of nested models and of composite layers included."""
+    # No public way enters composite layers.
+    return network._flatten_layers(include_self=False)
+
+
 def synchronize(network: keras.Model, num_replicas: int):
     """Makes the batch norm of a network, nested ones included, normalise by the joint batch of all
     replicas (SyncBN), and keep its statistics.
@@ -18,10 +24,8 @@ def synchronize(network: keras.Model, num_replicas: int):
     """
     if num_replicas == 1:
         return
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            synchronize(layer, num_replicas)
-        elif isinstance(layer, keras.layers.BatchNormalization):
+    for layer in inner_layers(network):
+        if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
         elif isinstance(layer, AccumulatedBatchNormalization):
             layer.num_replicas = num_replicas

@@ -8,6 +8,7 @@ from keras import ops
 from mm_keras import losses, metrics
 from mm_keras import matching as matchings
 from mm_keras.models import gradient_caching, training
+from mm_keras.models.training import counted
 
 GRAPHS = ("replica", "global")
 
@@ -41,7 +42,8 @@ class MixAndMatch(keras.Model):
     Metrics: loss; positive_distance and negative_distance, means over the edges of valid triplets,
     in 0..4; effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share
     of their dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss or gradient
-    was not finite. Under several replicas these are means over them, non_finite their sum;
+    was not finite (on other backends than TensorFlow the first is 0, and the loss alone is
+    counted). Under several replicas these are means over them, non_finite their sum;
     gradient_norm is that of a replica's own part of the gradient.
 
     Raises:
@@ -115,7 +117,7 @@ class MixAndMatch(keras.Model):
         embeddings.
         """
         triplets = self.matching(y, self.seed_generator)
-        return self.triplet_loss(y_pred, triplets)
+        return counted(self, self.triplet_loss(y_pred, triplets))
 
     def _nodes(self, embeddings, labels):
         """The nodes of the graph, from those of this replica."""

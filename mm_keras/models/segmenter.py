@@ -7,6 +7,7 @@ from keras import ops
 
 from mm_keras import layers, losses
 from mm_keras.models import training
+from mm_keras.models.training import counted
 
 # Labels within this share of the crop from its border are not sampled: 96 of 512 pixels in the
 # released VGG/*/finetune_seg.prototxt (points uniform in [96, 416)).
@@ -73,7 +74,7 @@ class Segmenter(keras.Model):
         """Cross-entropy over the pixels that `paired` gives; void left out."""
         labels, logits = self.paired(ops.convert_to_tensor(y), y_pred)
         self._track_accuracy(labels, logits)
-        return losses.pixel_cross_entropy(labels, logits)
+        return counted(self, losses.pixel_cross_entropy(labels, logits))
 
     def paired(self, labels, outputs):
         """Labels [...] and logits [..., num_classes] of the same pixels.

@@ -114,6 +114,22 @@ def track_step(model, loss, gradient_norm):
     for metric in model.metrics:
         if metric.name == "loss":  # the tracker that Keras makes in `compile`
             metric.update_state(loss)
-    model.trackers["gradient_norm"].update_state(gradient_norm)
-    # Under loss scaling an overflowing gradient is normal and skipped; only the loss tells.
-    model.non_finite.update_state(*((loss,) if is_scaled(model) else (loss, gradient_norm)))
+    if not is_scaled(model):
+        model.trackers["gradient_norm"].update_state(gradient_norm)
+        model.non_finite.update_state(loss, gradient_norm)
+        return
+    # Under loss scaling an overflowing gradient is normal, and its step is skipped: the norm is the
+    # mean of the others, and only the loss tells whether the weights are lost.
+    is_finite = ops.isfinite(gradient_norm)
+    norm = ops.where(is_finite, gradient_norm, 0.0)
+    model.trackers["gradient_norm"].update_state(norm, sample_weight=ops.cast(is_finite, "float32"))
+    model.non_finite.update_state(loss)
+
+
+def counted(model, loss):
+    """Passes a loss on. Where Keras' own step trains, on other backends than TensorFlow, counts it
+    if it is not finite; the gradients are out of reach there, so gradient_norm stays 0.
+    """
+    if keras.backend.backend() != "tensorflow":
+        model.non_finite.update_state(loss)
+    return loss

@@ -110,10 +110,18 @@ def test_canvas_holds_a_labelled_pixel_uniformly():
     assert len(counts) == 5 and (abs(counts - 400) < 5 * np.sqrt(400)).all()
 
 
+def test_a_labelled_pixel_that_scaling_loses_is_kept():
+    label = np.full((8, 12), VOID, np.uint8)
+    label[1, 9] = 2  # every fourth pixel is kept, at 2, 6 and 10
+    _, labels, origins, mirrors = see(paint(label), label, 2, 2, True, 20)
+    assert ((labels == 2).sum((1, 2)) == 1).all() and ((labels == VOID).sum((1, 2)) == 3).all()
+    rows, columns = np.nonzero((labels == 2).any(0))
+    column = np.array([np.nonzero((one == 2).any(0))[0][0] for one in labels]) + origins[:, 1]
+    assert (column == np.where(mirrors, 0, 2)).all() and set(rows) == {0}
+
+
 def test_no_labelled_pixel_is_an_error_that_names_the_file():
     label = np.full((8, 8), VOID, np.uint8)
-    label[1, 1] = 2  # lost when only every fourth pixel is kept
-    assert (see(paint(label), label, 8, None, True, 3)[1] == 2).any()
     draw = tf.function(lambda: ops.draw_view(label, 8, 2, name="folder/mask.png"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="folder/mask.png"):
         draw()

@@ -145,12 +145,24 @@ def test_costs_come_with_other_groups_and_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cost_table, "table", lambda say: say("| mm | a row |") or "| mm | a row |")
     if not benchmark.FLAGS.is_parsed():
         benchmark.FLAGS(["benchmark"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with flagsaver.flagsaver(only=["match", "cost"], results=str(tmp_path)):
         benchmark.main(["benchmark"])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"  # a GPU would not show in CPU times
     printed = capsys.readouterr().out
     assert printed.count("| mm | a row |") == 1 and "not today" in printed
     assert "| mm | a row |" in (tmp_path / "cost.md").read_text()
     assert "lines" in json.loads((tmp_path / "benchmark.json").read_text())
+
+
+def test_costs_are_the_cpus():
+    if not benchmark.FLAGS.is_parsed():
+        benchmark.FLAGS(["benchmark"])
+    with (
+        flagsaver.flagsaver(only=["cost"], device="gpu"),
+        pytest.raises(SystemExit, match="measures the CPU"),
+    ):
+        benchmark.main(["benchmark"])
 
 
 def test_gpus_stand_beside_their_figures(monkeypatch):

@@ -88,6 +88,14 @@ def test_peers_find_each_other_whenever_they_start():
     assert sorted(finished) == [0, 1, 2]
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_worker_answers_on_both_protocols(host):
+    own = f"{host}:{ports(1)[0].rpartition(':')[2]}"
+    with cluster._answering(own):
+        assert cluster._answers(own)
+
+
 def test_a_peer_that_never_answers_is_named_in_time():
     workers = tuple(ports(2))
     started = time.monotonic()

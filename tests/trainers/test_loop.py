@@ -138,6 +138,7 @@ def test_skipped_steps_are_counted_and_told(tmp_path):
     number = last["skipped_steps"]
     assert 1 <= number <= 6 and last["loss_scale"] == 2.0 ** (21 - number)
     assert last["non_finite"] == 0
+    assert np.isfinite([line["gradient_norm"] for line in _lines(tmp_path)]).all()
     assert f"mm: {number:g} of 7 steps were skipped since their gradients overflowed" in said
 
 

@@ -177,6 +177,7 @@ class Segment(Optimization):
     num_points: int = 256  # pixels per image and step of the hypercolumn segmenter
     dropout: float = 0.5
     stddev: float = 1e-4  # of the initial hidden layer over the hypercolumn
+    input_scale: float = 1.0  # factor of the pixels themselves in the hypercolumn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,7 +311,7 @@ NOT_NEGATIVE = (
         for key in ("learning_rate", "decay")
     ),
 )
-POSITIVE = ("mm.crop", "mm.min_size", "mm.max_size", "segment.crop")
+POSITIVE = ("mm.crop", "mm.min_size", "mm.max_size", "segment.crop", "segment.input_scale")
 SHARES = (
     "mm.background_share",
     "jigsaw.grey_share",

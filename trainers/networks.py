@@ -104,6 +104,7 @@ def _hypercolumn(experiment, body, num_classes):
         output_stride=experiment.evaluate.output_stride,
         dropout=experiment.segment.dropout,
         stddev=experiment.segment.stddev,
+        input_scale=experiment.segment.input_scale,
         seed=experiment.seed,
     )
 

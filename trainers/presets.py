@@ -145,8 +145,9 @@ WITHOUT_MM = {"mm.steps": 0, "mm.drops": ()}
 
 # The pixels themselves are a part of the hypercolumn. As the release feeds them to random networks,
 # in grey levels around the mean (-123..151), their kernel takes steps thousands of times those of
-# all others, and fine-tuning can stay at the class frequencies (BUILD_NOTES.md, Study).
-_SMALL_PIXELS = {"network.pixels": "torch"}
+# all others, and fine-tuning can stay at the class frequencies (BUILD_NOTES.md, Study). About their
+# deviation, so that it becomes 1.
+_SMALL_PIXELS = {"segment.input_scale": 1 / 64}
 
 _GENERAL = {
     "quick": Preset(

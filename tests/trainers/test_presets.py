@@ -152,24 +152,25 @@ def test_what_is_asked_for_wins_over_the_preset():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "init", "pixels"),
+    ("backbone", "init", "scale"),
     [
-        (None, None, "torch"),
-        ("vgg16", "random", "torch"),
-        ("vgg16", "colorization", None),  # fixed by the weights
-        ("alexnet", "random", None),  # has no hypercolumn
-        ("applications/ResNet50", "random", None),
+        (None, None, 1 / 64),
+        ("vgg16", "random", 1 / 64),
+        ("vgg16", "colorization", 1),  # its pixels are small
+        ("alexnet", "random", 1),  # has no hypercolumn
+        ("applications/ResNet50", "random", 1),
     ],
 )
-def test_quick_random_networks_see_small_pixels(backbone, init, pixels):
+def test_quick_has_small_pixels_in_the_hypercolumn_of_random_networks(backbone, init, scale):
     experiment = presets.experiment("quick", backbone=backbone, init=init)
-    assert experiment.network.pixels == pixels
-    assert presets.experiment("paper", backbone=backbone, init=init).network.pixels is None
+    assert experiment.segment.input_scale == scale and experiment.network.pixels is None
+    paper = presets.experiment("paper", backbone=backbone, init=init)
+    assert paper.segment.input_scale == 1
 
 
 @pytest.mark.parametrize("start", ["--init=colorization", "--set=network.init=colorization"])
 def test_a_preset_follows_what_the_command_line_ends_with(flags, start):
     flags(start, "--set=network.backbone=alexnet")
     experiment = mm.experiment_of_flags()
-    assert experiment.network.pixels is None  # not those of a random network
+    assert experiment.segment.input_scale == 1  # not that of a random network
     assert experiment.colorization.fc6_size == 6  # of AlexNet

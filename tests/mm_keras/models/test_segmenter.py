@@ -140,6 +140,16 @@ def test_an_all_void_batch_has_loss_zero():
     assert figures["loss"] == 0 and figures["non_finite"] == 0
 
 
+def test_input_scale_is_a_factor_of_the_pixels_tap_alone():
+    images = _images()
+    plain, scaled = _model().feature_maps(images), _model(input_scale=0.25).feature_maps(images)
+    np.testing.assert_array_equal(scaled["input"], 0.25 * plain["input"])
+    for name in plain.keys() - {"input"}:
+        np.testing.assert_array_equal(scaled[name], plain[name])
+    with pytest.raises(ValueError, match="input_scale must be positive. Received 0"):
+        _model(input_scale=0)
+
+
 def test_training_finds_colours():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.repeat(rng.integers(0, 3, (4, 4, 4)), 8, 1), 8, 2)

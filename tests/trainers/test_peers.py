@@ -42,6 +42,16 @@ def test_opencv_cuts_patches_around_their_labels(tmp_path):
     assert (labels[:9] > 0).all() and labels[9] == 0
 
 
-def test_torch_trains_the_network():
-    pytest.importorskip("torch")
-    peers.torch_step(((4, 4), (8,)), num_patches=2, side=8)()
+def test_torch_trains_the_network(monkeypatch):
+    torch = pytest.importorskip("torch")
+    make, made = torch.optim.SGD, []
+    monkeypatch.setattr(
+        torch.optim, "SGD", lambda *args, **options: made.append(make(*args, **options)) or made[0]
+    )
+    step = peers.torch_step(((4, 4), (8,)), num_patches=2, side=8)
+    weights = made[0].param_groups[0]["params"]
+    kernels = [weight for weight in weights if weight.ndim == 4]
+    before = [kernel.detach().clone() for kernel in kernels]
+    step()
+    assert [kernel.shape[:2] for kernel in kernels] == [(4, 3), (4, 4), (8, 4)]
+    assert not any(torch.equal(*pair) for pair in zip(before, kernels, strict=True))

@@ -32,9 +32,9 @@ SMALL_GPU = benchmark_gpu.Scale(
     patch_size=64,
     crop=64,
     matrix=8,
-    steps=(1, 2),
+    steps=(1, 9),
     iterations=10,
-    rounds=1,
+    rounds=3,
 )
 
 

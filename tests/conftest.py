@@ -3,12 +3,23 @@
 import json
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # figures and bit-equality are promised on the CPU
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def determinism_ends_with_the_test():
+    """Stages switch it on for their process, and XLA cannot compile where it is on."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config  # no public way switches it off
+
+        config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

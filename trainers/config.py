@@ -68,8 +68,8 @@ class Optimization:
     """What both training stages have: SGD as in the released solver files (momentum and decay in
     both of them).
 
-    jit_compile: whether XLA compiles the training step; None: on a single GPU for 1,000 steps or
-        more, never on a CPU, where its gain depends on the processor (BUILD_NOTES.md, Speed).
+    jit_compile: whether XLA compiles the training step, of a single replica. A run with it cannot
+        be repeated to the last bit: TensorFlow has no deterministic max-pooling under XLA.
     """
 
     steps: int = 0
@@ -77,7 +77,7 @@ class Optimization:
     drops: tuple[int, ...] = ()  # update indices at which the rate is divided by ten
     momentum: float = 0.9
     decay: float = 5e-4
-    jit_compile: bool | None = None
+    jit_compile: bool = False
     log_every: int = 20
     checkpoint_every: int = 500
 
@@ -252,6 +252,12 @@ def proxy_task(experiment: Experiment) -> str | None:
     network = experiment.network
     is_needed = network.init in PROXIES and network.init_weights is None
     return network.init if is_needed else None
+
+
+def uses_xla(experiment: Experiment) -> bool:
+    """Whether any stage that trains asks for XLA."""
+    stages = (proxy_task(experiment), "mm", "segment")
+    return any(getattr(experiment, stage).jit_compile for stage in stages if stage)
 
 
 FREE_KEYS = {"data.data_dir", "data.service", "evaluate.num_pictures"} | {

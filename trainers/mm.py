@@ -186,6 +186,8 @@ def _run(experiment, stages, console):
     background_label = networks.background_label(experiment, dataset.spec)
     importlib.import_module("trainers.mix").check(experiment.mm, background_label)
     _check_labels(dataset, stages)
+    if config.uses_xla(experiment):
+        console.print("XLA compiles the steps: this run cannot be repeated to the last bit")
     scratch = None if replicas.is_chief else tempfile.TemporaryDirectory()
     runtime = runtime_module.Runtime(
         _workdir(experiment), dataset, console, replicas=replicas, scratch=scratch

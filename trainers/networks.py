@@ -116,9 +116,6 @@ def _fcn(experiment, body, num_classes):
     )
 
 
-# Compiling VGG-16's step takes half a minute or so, which a shorter run would not earn back.
-_STEPS_WORTH_COMPILING = 1000
-
 SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
 """Kind of segmenter, as a `BackboneSpec` names it -> function(experiment, body, num_classes)."""
 
@@ -176,27 +173,20 @@ def compile_model(model: keras.Model, settings: config.Optimization):
     Raises:
         config.ConfigError: XLA was asked for under several replicas.
     """
-    model.compile(
-        optimizer=mm_keras.optimizers.CoupledSGD(
-            mm_keras.optimizers.step_schedule(settings.learning_rate, settings.drops),
-            momentum=settings.momentum,
-            decay=settings.decay,
-        ),
-        jit_compile=_uses_xla(settings),
-    )
-
-
-def _uses_xla(settings):
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if settings.jit_compile and num_replicas > 1:
         raise config.ConfigError(
             f"jit_compile=true needs a single replica, and there are {num_replicas}: XLA cannot "
             "compile what replicas exchange. Leave it out."
         )
-    if settings.jit_compile is not None:
-        return settings.jit_compile
-    has_gpu = bool(tf.config.list_logical_devices("GPU"))
-    return has_gpu and num_replicas == 1 and settings.steps >= _STEPS_WORTH_COMPILING
+    model.compile(
+        optimizer=mm_keras.optimizers.CoupledSGD(
+            mm_keras.optimizers.step_schedule(settings.learning_rate, settings.drops),
+            momentum=settings.momentum,
+            decay=settings.decay,
+        ),
+        jit_compile=settings.jit_compile,
+    )
 
 
 def background_label(experiment: config.Experiment, spec: datasets.DatasetSpec) -> int | None:

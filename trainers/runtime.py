@@ -135,10 +135,13 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
 
 
 def set_up(experiment: config.Experiment):
-    """Makes the process repeatable and sets its precision. Call before a stage builds its model."""
+    """Makes the process repeatable, unless XLA is asked for, which Keras leaves out where all is
+    repeatable; and sets its precision. Call before a stage builds its model.
+    """
     keras.utils.clear_session(free_memory=True)
     keras.utils.set_random_seed(experiment.seed)
-    tf.config.experimental.enable_op_determinism()
+    if not config.uses_xla(experiment):
+        tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy(experiment.precision)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
-from trainers import config, mm, networks, presets
+from trainers import config, mm, networks, presets, runtime
 
 
 def _experiment(preset="paper", **network):
@@ -144,26 +144,20 @@ def test_every_kind_of_segmenter_can_be_built():
     assert kinds == set(networks.SEGMENTERS)
 
 
-@pytest.mark.parametrize(
-    ("gpus", "steps", "asked", "expected"),
-    [
-        ([], 8000, None, False),
-        ([], 10, True, True),
-        (["GPU:0"], 8000, None, True),
-        (["GPU:0"], 999, None, False),
-        (["GPU:0"], 8000, False, False),
-    ],
-)
-def test_where_xla_compiles_the_step(gpus, steps, asked, expected, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_xla_compiles_the_step_of_a_stage_that_asks_for_it(is_asked):
+    experiment = config.replace(config.Experiment(), "segment.jit_compile", is_asked)
+    runtime.set_up(experiment)
     model = mm_keras.MixAndMatch(backbones.build("testing"))
-    networks.compile_model(model, config.Tune(steps=steps, jit_compile=asked))
-    assert model.jit_compile is expected
+    networks.compile_model(model, experiment.segment)
+    assert model.jit_compile is is_asked
+    networks.compile_model(model, experiment.mm)
+    assert not model.jit_compile
 
 
 def test_xla_is_refused_under_replicas(monkeypatch):
     strategy = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
-    assert not networks._uses_xla(config.Tune())
+    model = mm_keras.MixAndMatch(backbones.build("testing"))
     with pytest.raises(config.ConfigError, match="there are 2"):
-        networks._uses_xla(config.Tune(jit_compile=True))
+        networks.compile_model(model, config.Tune(jit_compile=True))

@@ -128,9 +128,7 @@ class Split:
             raise ValueError(
                 f"Indices must be different ones of 0..{self.num_images - 1}, got {indices}."
             )
-        per_image = (
-            *("ids", "image_files", "label_files", "has_labels", "positions", "checksums"),
-        )
+        per_image = ("ids", "image_files", "label_files", "has_labels", "positions", "checksums")
         chosen = {name: getattr(self, name) for name in per_image}
         chosen = {name: tuple(v[k] for k in indices) if v else v for name, v in chosen.items()}
         return dataclasses.replace(self, **chosen, part=self.part if part is None else part)

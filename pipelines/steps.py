@@ -98,8 +98,8 @@ def _image_ids(num_images, seed, start):
     def epoch_ids(epoch):
         ids = tf.range(num_images, dtype=tf.int64)
         shuffled = tf.random.experimental.stateless_shuffle(ids, _fold_in(seed, epoch))
-        is_first = tf.cast(epoch == tf.cast(first, tf.int64), tf.int64)
-        return tf.data.Dataset.from_tensor_slices(shuffled[is_first * (start % num_images) :])
+        num_shown = tf.where(epoch == first, start % num_images, 0)
+        return tf.data.Dataset.from_tensor_slices(shuffled[num_shown:])
 
     return tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch_ids)
 

@@ -150,7 +150,7 @@ def _group(name, device):
         raise NotRun(f"--device={'gpu' if name == 'gpu' else 'cpu'} measures it")
     if name == "gpu":
         gpu = importlib.import_module("trainers.benchmark_gpu")
-        gpu.names()
+        gpu.names()  # raises NotRun where there is none
         return gpu.measure(gpu.Scale())
     backend = importlib.import_module("keras").backend.backend()
     if backend != "tensorflow":

@@ -117,6 +117,13 @@ def make_preset_run(tmp_path):
 
 
 @pytest.fixture
+def parsed_flags():
+    """For a `main` that is called with flags of the test's own."""
+    if not mm.FLAGS.is_parsed():
+        mm.FLAGS(["mm"])
+
+
+@pytest.fixture
 def flags():
     """Function that reads a command line anew; the old flags come back at the end of the test."""
     with flagsaver.flagsaver():

@@ -137,14 +137,12 @@ def test_the_table_of_costs(in_this_process):
     assert said[2].startswith("| mm | step of 4 nodes of 16 pixels, width 1 |")
 
 
-def test_costs_come_with_other_groups_and_once(tmp_path, monkeypatch, capsys):
+def test_costs_come_with_other_groups_and_once(tmp_path, monkeypatch, capsys, parsed_flags):
     reading = Reading(reason="not today")
     monkeypatch.setattr(
         benchmark_cpu, "match", lambda scale: dict.fromkeys(_keys("match"), reading)
     )
     monkeypatch.setattr(cost_table, "table", lambda say: say("| mm | a row |") or "| mm | a row |")
-    if not benchmark.FLAGS.is_parsed():
-        benchmark.FLAGS(["benchmark"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with flagsaver.flagsaver(only=["match", "cost"], results=str(tmp_path)):
         benchmark.main(["benchmark"])
@@ -155,9 +153,7 @@ def test_costs_come_with_other_groups_and_once(tmp_path, monkeypatch, capsys):
     assert "lines" in json.loads((tmp_path / "benchmark.json").read_text())
 
 
-def test_costs_are_the_cpus():
-    if not benchmark.FLAGS.is_parsed():
-        benchmark.FLAGS(["benchmark"])
+def test_costs_are_the_cpus(parsed_flags):
     with (
         flagsaver.flagsaver(only=["cost"], device="gpu"),
         pytest.raises(SystemExit, match="measures the CPU"),

@@ -8,7 +8,6 @@ import types
 import numpy as np
 import pytest
 import rich.console
-from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
@@ -116,12 +115,6 @@ def test_no_data_set_is_told(tmp_path):
     experiment = config.replace(config.Experiment(), "data.dataset", "folder")
     with pytest.raises(config.ConfigError, match="needs --data_dir"):
         doctor.run(experiment, tmp_path, rich.console.Console(file=io.StringIO()))
-
-
-@pytest.fixture
-def parsed_flags():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["mm"])
 
 
 def test_the_command_ends_with_status_1_on_errors(root, tmp_path, parsed_flags, capsys):

@@ -8,6 +8,7 @@ from keras import ops
 
 from mm_keras import layers
 from mm_keras.models import segmenter, training
+from mm_keras.models.training import counted
 
 FORMULATIONS = ("2017", "2016")
 
@@ -197,7 +198,7 @@ class Colorization(keras.Model):
             self.trackers[f"{name}_cross_entropy"].update_state(values, sample_weight=weights[name])
             self.entropies[name].update_state(target, sample_weight=weights[name])
             loss = loss + ops.mean(weights[name] * (values - entropy(target)))
-        return loss
+        return counted(self, loss)
 
     def _head_decay(self):
         if self.formulation != "2017":

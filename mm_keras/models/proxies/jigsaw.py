@@ -6,6 +6,7 @@ from keras import ops
 
 from mm_keras.backbones.spec import Backbone, Pixels, scaled
 from mm_keras.models import training
+from mm_keras.models.training import counted
 
 NUM_TILES = 9
 
@@ -124,7 +125,8 @@ class Jigsaw(keras.Model):
         """Mean cross-entropy of the permutations; y_pred are logits. Records the accuracy."""
         hits = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y, "int32"))
         self.accuracy.update_state(ops.cast(hits, "float32"))
-        return ops.mean(keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True))
+        losses = keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
+        return counted(self, ops.mean(losses))
 
 
 def evaluate(model: Jigsaw, batches) -> dict[str, float]:

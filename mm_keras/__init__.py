@@ -1,16 +1,14 @@
 """Mix-and-match tuning for semantic segmentation with few labels, in Keras 3.
 
-The library itself needs only Keras and numpy, on any backend. What needs TensorFlow (`Predictor`)
-or h5py (`weights`) is imported when it is first asked for.
+The library itself needs only Keras and numpy, on any backend. Parts that need TensorFlow
+(`Predictor`, `inference`), h5py (`weights`) or Pillow (`visualize`) are imported on first use.
 """
 
-import importlib
-
-from mm_keras import backbones, contours, layers, losses, matching, metrics, optimizers, weights
+from mm_keras import backbones, layers, losses, matching, metrics, optimizers
 from mm_keras.losses import VOID
-from mm_keras.models.fcn import FcnSegmenter
+from mm_keras.models.fcn_segmenter import FcnSegmenter
+from mm_keras.models.hypercolumn_segmenter import HypercolumnSegmenter
 from mm_keras.models.mix_and_match import MixAndMatch
-from mm_keras.models.segmenter import HypercolumnSegmenter
 
 __all__ = [
     "VOID",
@@ -19,7 +17,6 @@ __all__ = [
     "MixAndMatch",
     "Predictor",
     "backbones",
-    "contours",
     "inference",
     "layers",
     "losses",
@@ -32,8 +29,21 @@ __all__ = [
 
 
 def __getattr__(name):
+    # `from mm_keras import ...` would call this function again.
     if name == "Predictor":
-        return importlib.import_module("mm_keras.inference").Predictor
-    if name in ("inference", "visualize", "weights"):
-        return importlib.import_module(f"mm_keras.{name}")
+        import mm_keras.inference.predictor
+
+        return mm_keras.inference.predictor.Predictor
+    if name == "inference":
+        import mm_keras.inference
+
+        return mm_keras.inference
+    if name == "visualize":
+        import mm_keras.visualize
+
+        return mm_keras.visualize
+    if name == "weights":
+        import mm_keras.weights
+
+        return mm_keras.weights
     raise AttributeError(f"module 'mm_keras' has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""Pictures of what the method sees and says: patches, triplets, segmentations, confusions, colours,
+"""Pictures of what the method sees and says: patches, triplets, segmentations, confusions, colors,
 puzzles.
 
 Arrays in, one uint8 RGB array [height, width, 3] out, ready for TensorBoard or a PNG file. Needs
-numpy and Pillow only. Class ids without a colour (VOID, say) are drawn as a grey and black hatch.
+numpy and Pillow only. Class ids without a color (VOID, say) are drawn as a gray and black hatch.
 """
 
 import numpy as np
@@ -17,45 +17,45 @@ _FONT_SIZE = 14
 _LINE = 20  # height of a line of text in pixels, its margins included
 _PAPER = (255, 255, 255)
 _INK = (0, 0, 0)
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 _RIGHT, _WRONG = (0, 150, 0), (200, 0, 0)
 _BLUE = (8, 48, 107)
 _LONGEST_NAME = 160  # pixels of a class name beside a matrix
 _MOST_NUMBERED = 40  # classes whose confusions are written as numbers; beyond, cells are as small
 
 
-def colour_map(labels, colours) -> np.ndarray:
+def color_map(labels, colors) -> np.ndarray:
     """Paints a label map.
 
     Args:
         labels: integer [H, W], class ids.
-        colours: integer [K, 3], RGB 0..255, one row per class id.
+        colors: integer [K, 3], RGB 0..255, one row per class id.
 
     Returns:
-        uint8 [H, W, 3]. What is not in 0 .. K - 1 (VOID = 255, say) is hatched in grey and black.
+        uint8 [H, W, 3]. What is not in 0 .. K - 1 (VOID = 255, say) is hatched in gray and black.
 
     Raises:
-        ValueError: `labels` is no integer matrix, or `colours` is not [K, 3] in 0..255.
+        ValueError: `labels` is no integer matrix, or `colors` is not [K, 3] in 0..255.
     """
-    labels, colours = np.asarray(labels), _checked_colours(colours)
+    labels, colors = np.asarray(labels), _checked_colors(colors)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             "labels must be an integer map [height, width]. "
             f"Received dtype {labels.dtype} of shape {labels.shape}."
         )
-    has_colour = (labels >= 0) & (labels < len(colours))
-    painted = colours[np.where(has_colour, labels, 0)]
-    return np.where(has_colour[..., None], painted, _hatch(*labels.shape))
+    has_color = (labels >= 0) & (labels < len(colors))
+    painted = colors[np.where(has_color, labels, 0)]
+    return np.where(has_color[..., None], painted, _hatch(*labels.shape))
 
 
-def patch_gallery(patches, labels, class_names, colours, columns=10) -> np.ndarray:
-    """Patches row by row, each framed in its class's colour with the class name under it.
+def patch_gallery(patches, labels, class_names, colors, columns=10) -> np.ndarray:
+    """Patches row by row, each framed in its class's color with the class name under it.
 
     Args:
         patches: uint8 [N, S, S, 3], RGB, N >= 1. Shown pixel by pixel, small ones enlarged.
         labels: integer [N], class ids.
         class_names: K names.
-        colours: integer [K, 3], RGB 0..255.
+        colors: integer [K, 3], RGB 0..255.
         columns: patches per row, at least 1.
 
     Returns:
@@ -65,9 +65,9 @@ def patch_gallery(patches, labels, class_names, colours, columns=10) -> np.ndarr
         ValueError: the arguments do not fit each other, or there is no patch.
     """
     patches, labels = _checked_patches(patches, labels)
-    colours = _checked_colours(colours, class_names)
+    colors = _checked_colors(colors, class_names)
     tiles = [
-        _patch_tile(patch, _class_name(label, class_names), _class_colour(label, colours))
+        _patch_tile(patch, _class_name(label, class_names), _class_color(label, colors))
         for patch, label in zip(patches, labels, strict=True)
     ]
     rows = [_beside(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
@@ -75,7 +75,7 @@ def patch_gallery(patches, labels, class_names, colours, columns=10) -> np.ndarr
 
 
 def triplet_gallery(
-    patches, labels, anchor, positive, negative, valid, class_names, colours, num_rows=8
+    patches, labels, anchor, positive, negative, valid, class_names, colors, num_rows=8
 ) -> np.ndarray:
     """One triplet per row: anchor, positive, negative, each with its class.
 
@@ -88,7 +88,7 @@ def triplet_gallery(
         anchor, positive, negative: integer [N], indices of patches.
         valid: bool [N].
         class_names: K names.
-        colours: integer [K, 3], RGB 0..255.
+        colors: integer [K, 3], RGB 0..255.
         num_rows: most triplets to show, at least 1.
 
     Returns:
@@ -98,12 +98,12 @@ def triplet_gallery(
         ValueError: the arguments do not fit each other, or there is no patch.
     """
     patches, labels = _checked_patches(patches, labels)
-    colours = _checked_colours(colours, class_names)
+    colors = _checked_colors(colors, class_names)
     anchor, positive, negative, valid = map(np.asarray, (anchor, positive, negative, valid))
 
     def tile(node):
-        name, colour = _class_name(labels[node], class_names), _class_colour(labels[node], colours)
-        return _patch_tile(patches[node], name, colour)
+        name, color = _class_name(labels[node], class_names), _class_color(labels[node], colors)
+        return _patch_tile(patches[node], name, color)
 
     def row(i):
         last = tile(negative[i]) if valid[i] else _empty_tile(tile(anchor[i]), "not used")
@@ -114,19 +114,19 @@ def triplet_gallery(
 
 
 def segmentation_gallery(
-    images, truths, predictions, colours, class_names, panel_size=320, captions=None
+    images, truths, predictions, colors, class_names, panel_size=320, captions=None
 ) -> np.ndarray:
-    """One image per row: image, truth, prediction, and below them the colour of each class.
+    """One image per row: image, truth, prediction, and below them the color of each class.
 
     Args:
         images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
         truths: integer [H, W] each, class ids, VOID = 255 hatched.
         predictions: integer [H, W] each, class ids; or, to compare networks, {head of the column:
             such a list}.
-        colours: integer [K, 3], RGB 0..255.
+        colors: integer [K, 3], RGB 0..255.
         class_names: K names.
         panel_size: longer side in pixels to which each picture is scaled (images bilinear, class
-            ids by nearest neighbour).
+            ids by nearest neighbor).
         captions: a line of text under each row, None for none.
 
     Returns:
@@ -135,7 +135,7 @@ def segmentation_gallery(
     Raises:
         ValueError: the arguments do not fit each other, or there is no image.
     """
-    colours = _checked_colours(colours, class_names)
+    colors = _checked_colors(colors, class_names)
     columns = predictions if isinstance(predictions, dict) else {"prediction": predictions}
     for maps in columns.values():
         if not len(images) == len(truths) == len(maps) >= 1:
@@ -144,21 +144,21 @@ def segmentation_gallery(
                 f"Received {len(images)}, {len(truths)} and {len(maps)}."
             )
     rows = [
-        _segmentation_row(image, maps, colours, panel_size)
+        _segmentation_row(image, maps, colors, panel_size)
         for image, *maps in zip(images, truths, *columns.values(), strict=True)
     ]
     table = _table(["image", "truth", *columns], rows, captions)
-    legend = _legend(class_names, colours, table.shape[1])
+    legend = _legend(class_names, colors, table.shape[1])
     return _on_page(_below([table, legend]))
 
 
-def colorization_gallery(images, colourised, panel_size=320) -> np.ndarray:
-    """One image per row: original, its grey value, which is what the network saw, and the colours
+def colorization_gallery(images, colorized, panel_size=320) -> np.ndarray:
+    """One image per row: original, its gray value, which is what the network saw, and the colors
     that the network gave it.
 
     Args:
         images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
-        colourised: uint8 [H, W, 3] each, RGB.
+        colorized: uint8 [H, W, 3] each, RGB.
         panel_size: longer side in pixels to which each picture is scaled (bilinear).
 
     Returns:
@@ -167,15 +167,15 @@ def colorization_gallery(images, colourised, panel_size=320) -> np.ndarray:
     Raises:
         ValueError: the arguments do not fit each other, or there is no image.
     """
-    if not len(images) == len(colourised) >= 1:
+    if not len(images) == len(colorized) >= 1:
         raise ValueError(
-            "Expected as many images as colourised ones, and at least one. "
-            f"Received {len(images)} and {len(colourised)}."
+            "Expected as many images as colorized ones, and at least one. "
+            f"Received {len(images)} and {len(colorized)}."
         )
     rows = [
-        _colorization_row(*panels, panel_size) for panels in zip(images, colourised, strict=True)
+        _colorization_row(*panels, panel_size) for panels in zip(images, colorized, strict=True)
     ]
-    return _on_page(_table(["original", "grey", "colourised"], rows))
+    return _on_page(_table(["original", "gray", "colorized"], rows))
 
 
 def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
@@ -233,28 +233,26 @@ def confusion_picture(matrix, class_names) -> np.ndarray:
     corner = "truth \\ predicted"
     head = 12 + int(max(font.getlength(text) for text in (corner, *class_names)))
     head = min(_LONGEST_NAME, head)
-    corner = [_plain(head - _LINE, head), _text_line(corner, head, centred=False)]
+    corner = [_plain(head - _LINE, head), _text_line(corner, head, centered=False)]
     rows = [[np.vstack(corner), *(_upright(name, head, side) for name in class_names)]]
     for name, counts in zip(class_names, matrix, strict=True):
         cells = [_share_tile(count, counts.sum(), side) for count in counts]
-        rows.append([_in_middle(_text_line(name, head, centred=False), side), *cells])
+        rows.append([_in_middle(_text_line(name, head, centered=False), side), *cells])
     return _on_page(np.vstack([np.hstack(row) for row in rows]))
 
 
-def _checked_colours(colours, class_names=None):
-    colours = np.asarray(colours)
-    if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
-        raise ValueError(f"colours must be [num_classes, 3]. Received shape {colours.shape}.")
-    if colours.min() < 0 or colours.max() > 255:
+def _checked_colors(colors, class_names=None):
+    colors = np.asarray(colors)
+    if colors.ndim != 2 or colors.shape[1] != 3 or not len(colors):
+        raise ValueError(f"colors must be [num_classes, 3]. Received shape {colors.shape}.")
+    if colors.min() < 0 or colors.max() > 255:
+        raise ValueError(f"colors must lie in 0..255. Received {colors.min()} to {colors.max()}.")
+    if class_names is not None and len(class_names) != len(colors):
         raise ValueError(
-            f"colours must lie in 0..255. Received {colours.min()} to {colours.max()}."
+            "Expected one color per class name. "
+            f"Received {len(class_names)} names and {len(colors)} colors."
         )
-    if class_names is not None and len(class_names) != len(colours):
-        raise ValueError(
-            "Expected one colour per class name. "
-            f"Received {len(class_names)} names and {len(colours)} colours."
-        )
-    return colours.astype(np.uint8)
+    return colors.astype(np.uint8)
 
 
 def _checked_image(image):
@@ -281,8 +279,8 @@ def _class_name(label, class_names):
     return class_names[label] if 0 <= label < len(class_names) else "void"
 
 
-def _class_colour(label, colours):
-    return tuple(int(c) for c in colours[label]) if 0 <= label < len(colours) else _GREY
+def _class_color(label, colors):
+    return tuple(int(c) for c in colors[label]) if 0 <= label < len(colors) else _GRAY
 
 
 def _spread(valid, num_rows):
@@ -292,7 +290,7 @@ def _spread(valid, num_rows):
     return [*good, *other[: num_rows - len(good)]]
 
 
-def _segmentation_row(image, maps, colours, panel_size):
+def _segmentation_row(image, maps, colors, panel_size):
     """Pictures of the image and of its truth and predictions."""
     image = _checked_image(image)
     if {np.shape(labels) for labels in maps} != {image.shape[:2]}:
@@ -306,19 +304,19 @@ def _segmentation_row(image, maps, colours, panel_size):
     # Class ids are picked before they are painted, so that the hatch keeps its scale.
     rows = (np.arange(height) * image.shape[0]) // height
     columns = (np.arange(width) * image.shape[1]) // width
-    painted = [colour_map(np.asarray(labels)[rows][:, columns], colours) for labels in maps]
+    painted = [color_map(np.asarray(labels)[rows][:, columns], colors) for labels in maps]
     return [picture, *painted]
 
 
-def _colorization_row(image, colourised, panel_size):
-    image, colourised = _checked_image(image), _checked_image(colourised)
-    if image.shape != colourised.shape:
+def _colorization_row(image, colorized, panel_size):
+    image, colorized = _checked_image(image), _checked_image(colorized)
+    if image.shape != colorized.shape:
         raise ValueError(
-            "An image and its colourised version must have one size. "
-            f"Received {image.shape[:2]} and {colourised.shape[:2]}."
+            "An image and its colorized version must have one size. "
+            f"Received {image.shape[:2]} and {colorized.shape[:2]}."
         )
-    grey = np.round(image.mean(-1, keepdims=True)).astype(np.uint8).repeat(3, axis=-1)
-    return [_scaled_picture(picture, panel_size) for picture in (image, grey, colourised)]
+    gray = np.round(image.mean(-1, keepdims=True)).astype(np.uint8).repeat(3, axis=-1)
+    return [_scaled_picture(picture, panel_size) for picture in (image, gray, colorized)]
 
 
 def _scaled_picture(image, panel_size):
@@ -360,35 +358,35 @@ def _framed(picture, is_right):
 
 
 def _hatch(height, width):
-    """uint8 [height, width, 3]: diagonal black lines on grey, to be told from any plain colour."""
+    """uint8 [height, width, 3]: diagonal black lines on gray, to be told from any plain color."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % 8
-    return np.where(diagonal[..., None] < 2, _INK, _GREY).astype(np.uint8)
+    return np.where(diagonal[..., None] < 2, _INK, _GRAY).astype(np.uint8)
 
 
-def _patch_tile(patch, name, colour):
+def _patch_tile(patch, name, color):
     """A patch in a frame that widens below to a caption."""
     factor = -(-MIN_TILE // min(patch.shape[:2]))
     patch = patch.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = patch.shape[:2]
-    tile = _plain(height + _FRAME + _LINE, width + 2 * _FRAME, colour)
+    tile = _plain(height + _FRAME + _LINE, width + 2 * _FRAME, color)
     tile[_FRAME : _FRAME + height, _FRAME : _FRAME + width] = patch
-    tile[-_LINE:] = _text_line(name, tile.shape[1], colour)
+    tile[-_LINE:] = _text_line(name, tile.shape[1], color)
     return tile
 
 
 def _empty_tile(like, caption):
     tile = _hatch(*like.shape[:2])
-    tile[-_LINE:] = _text_line(caption, tile.shape[1], _GREY)
+    tile[-_LINE:] = _text_line(caption, tile.shape[1], _GRAY)
     return tile
 
 
-def _text_line(text, width, colour=_PAPER, centred=True):
-    """uint8 [_LINE, width, 3]: `text` on `colour`; what is too long ends in an ellipsis."""
+def _text_line(text, width, color=_PAPER, centered=True):
+    """uint8 [_LINE, width, 3]: `text` on `color`; what is too long ends in an ellipsis."""
     font = ImageFont.load_default(_FONT_SIZE)
-    image = Image.new("RGB", (width, _LINE), tuple(colour))
+    image = Image.new("RGB", (width, _LINE), tuple(color))
     text = _fitted(text, font, width - 6)
-    ink = _INK if np.dot(colour, (0.299, 0.587, 0.114)) > 110 else _PAPER
-    x, anchor = (width / 2, "mm") if centred else (4, "lm")
+    ink = _INK if np.dot(color, (0.299, 0.587, 0.114)) > 110 else _PAPER
+    x, anchor = (width / 2, "mm") if centered else (4, "lm")
     ImageDraw.Draw(image).text((x, _LINE / 2), text, fill=ink, font=font, anchor=anchor)
     return np.asarray(image)
 
@@ -403,7 +401,7 @@ def _fitted(text, font, width):
 
 def _upright(name, length, width):
     """A name that reads upwards, [length, width, 3]."""
-    return np.rot90(_in_middle(_text_line(name, length, centred=False), width))
+    return np.rot90(_in_middle(_text_line(name, length, centered=False), width))
 
 
 def _in_middle(line, height):
@@ -415,28 +413,28 @@ def _in_middle(line, height):
 
 
 def _share_tile(count, total, side):
-    """A cell of `side` pixels in the colour of the share count / total, with its whole percents."""
+    """A cell of `side` pixels in the color of the share count / total, with its whole percents."""
     tile = _plain(side, side)
     if not total:
         tile[1:, 1:] = _hatch(side - 1, side - 1)
         return tile
     share = count / total
-    colour = tuple(round(p + (b - p) * share) for p, b in zip(_PAPER, _BLUE, strict=True))
-    tile[1:, 1:] = colour
+    color = tuple(round(p + (b - p) * share) for p, b in zip(_PAPER, _BLUE, strict=True))
+    tile[1:, 1:] = color
     if side > _LINE and round(100 * share) >= 1:
         above = (side - _LINE) // 2
-        tile[above : above + _LINE, 1:] = _text_line(str(round(100 * share)), side - 1, colour)
+        tile[above : above + _LINE, 1:] = _text_line(str(round(100 * share)), side - 1, color)
     return tile
 
 
-def _legend(class_names, colours, width):
+def _legend(class_names, colors, width):
     """Swatches with names, as many per line as fit into `width`; void's hatch comes last."""
     names = [*class_names, "void"]
-    swatches = [_plain(_LINE, _LINE, colour) for colour in colours] + [_hatch(_LINE, _LINE)]
+    swatches = [_plain(_LINE, _LINE, color) for color in colors] + [_hatch(_LINE, _LINE)]
     font = ImageFont.load_default(_FONT_SIZE)
     cell = min(width, _LINE + 12 + int(max(font.getlength(name) for name in names)))
     entries = [
-        np.hstack([swatch, _text_line(name, cell - _LINE, centred=False)])
+        np.hstack([swatch, _text_line(name, cell - _LINE, centered=False)])
         for swatch, name in zip(swatches, names, strict=True)
     ]
     per_line = max(1, (width + _GAP) // (cell + _GAP))
@@ -444,27 +442,27 @@ def _legend(class_names, colours, width):
 
 
 def _table(heads, rows, captions=None):
-    """Rows of pictures under one head per column, columns aligned and pictures centred in them; a
+    """Rows of pictures under one head per column, columns aligned and pictures centered in them; a
     caption stands under its row.
     """
     widths = [max(picture.shape[1] for picture in column) for column in zip(*rows, strict=True)]
     lines = [[_text_line(head, width) for head, width in zip(heads, widths, strict=True)], *rows]
     lines = [
-        _beside([_centred(cell, width) for cell, width in zip(line, widths, strict=True)])
+        _beside([_centered(cell, width) for cell, width in zip(line, widths, strict=True)])
         for line in lines
     ]
     if captions is not None:
-        texts = [_text_line(text, lines[0].shape[1], centred=False) for text in captions]
+        texts = [_text_line(text, lines[0].shape[1], centered=False) for text in captions]
         under = zip(lines[1:], texts, strict=True)
         lines[1:] = [part for pair in under for part in pair]
     return _below(lines)
 
 
-def _plain(height, width, colour=_PAPER):
-    return np.full((height, width, 3), colour, np.uint8)
+def _plain(height, width, color=_PAPER):
+    return np.full((height, width, 3), color, np.uint8)
 
 
-def _centred(picture, width):
+def _centered(picture, width):
     left = (width - picture.shape[1]) // 2
     page = _plain(picture.shape[0], width)
     page[:, left : left + picture.shape[1]] = picture

@@ -8,7 +8,7 @@ Exits with 1 where a line that this machine can run misses its target.
 
 import contextlib
 import dataclasses
-import importlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -21,7 +21,7 @@ import rich.table
 from absl import app, flags
 
 from trainers import config
-from trainers.timing import Line, NotRun, Reading, is_met
+from trainers.benchmarks.timing import Line, NotRun, Reading, is_met
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "What is measured; the other is 'not run'.")
@@ -123,8 +123,9 @@ def against_targets(groups, device: str, console, results: pathlib.Path | None) 
 
 def costs(console, results: pathlib.Path | None):
     """Measures and prints the table of costs, and writes it to cost.md."""
-    cost = importlib.import_module("trainers.cost_table")
-    text = cost.table(lambda line: console.print(line, markup=False, highlight=False))
+    from trainers.benchmarks import costs as cost_table
+
+    text = cost_table.table(lambda line: console.print(line, markup=False, highlight=False))
     if results:
         results.mkdir(parents=True, exist_ok=True)
         (results / "cost.md").write_text(f"{machine('cpu')}\n\n{text}\n")
@@ -149,13 +150,15 @@ def _group(name, device):
     if (name == "gpu") != (device == "gpu"):
         raise NotRun(f"--device={'gpu' if name == 'gpu' else 'cpu'} measures it")
     if name == "gpu":
-        gpu = importlib.import_module("trainers.benchmark_gpu")
+        from trainers.benchmarks import gpu
+
         gpu.names()  # raises NotRun where there is none
         return gpu.measure(gpu.Scale())
-    backend = importlib.import_module("keras").backend.backend()
+    backend = _backend()
     if backend != "tensorflow":
         raise NotRun(f"it needs TensorFlow, and KERAS_BACKEND is {backend}")
-    cpu = importlib.import_module("trainers.benchmark_cpu")
+    from trainers.benchmarks import cpu
+
     return getattr(cpu, name)(cpu.Scale())
 
 
@@ -190,17 +193,20 @@ def _target(line):
 
 def machine(device: str) -> str:
     """Processors and versions, for beside the figures."""
-    versions = importlib.import_module("importlib.metadata").version
-    packages = [f"{name} {versions(name)}" for name in ("keras", _package())]
+    packages = [f"{name} {importlib.metadata.version(name)}" for name in ("keras", _backend())]
     processors = [f"{_processor()}, {os.cpu_count()} cores"]
     if device == "gpu":
         with contextlib.suppress(NotRun):
-            processors += importlib.import_module("trainers.benchmark_gpu").names()
+            from trainers.benchmarks import gpu
+
+            processors += gpu.names()
     return f"{', '.join(processors)}; {', '.join(packages)}"
 
 
-def _package():
-    return importlib.import_module("keras").backend.backend()
+def _backend():
+    import keras
+
+    return keras.backend.backend()
 
 
 def _processor():

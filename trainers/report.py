@@ -6,14 +6,16 @@ WORKDIRS are folders of runs, or of many of them, such as a study's. What can be
 what is there: M&M beside the baseline needs both (--compare), Fig. 5 several sizes of the graph.
 """
 
-import importlib
 import pathlib
 import sys
 import textwrap
 
 from absl import app, flags, logging
 
-from trainers import config, presets, tables, workdirs
+from trainers import config
+from trainers.config import presets
+from trainers.reporting import paper_tables
+from trainers.runs import finished
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("presets", False, "List the presets and what they are to reproduce, and stop.")
@@ -43,29 +45,30 @@ def main(argv):
 def _report(paths, output):
     if not paths:
         raise config.UserError("Expected folders of finished runs, see --help.")
-    runs = workdirs.find(paths)
+    runs = finished.find(paths)
     output.mkdir(parents=True, exist_ok=True)
     text = write_up(runs)
     (output / "report.md").write_text(text + "\n")
-    (output / "tables.csv").write_text(tables.paper_csv(runs))
+    (output / "tables.csv").write_text(paper_tables.paper_csv(runs))
     print(text)
     if FLAGS.figures:
-        drawing = importlib.import_module("trainers.drawing")  # loads TensorFlow and matplotlib
+        from trainers.reporting import report_figures as drawing  # TensorFlow and matplotlib
+
         options = drawing.Options(FLAGS.data_dir, FLAGS.num_images, FLAGS.num_patches)
         for path in drawing.draw(runs, output, options, say=print):
             print(f"figure: {path}")
     print(f"report: {output / 'report.md'}")
 
 
-def write_up(runs: list[workdirs.Run]) -> str:
+def write_up(runs: list[finished.Run]) -> str:
     """The report's text in Markdown: the paper's tables where a run is a cell of theirs, then all
     runs.
     """
     parts = []
-    if any(tables.is_in_the_paper(run) for run in runs):
-        parts.append(tables.paper_tables(runs))
-    parts.append(f"All runs; mIoU and accuracies in percent\n\n{tables.plain_table(runs)}")
-    misses = filter(None, map(tables.near_miss, runs))
+    if any(paper_tables.is_in_the_paper(run) for run in runs):
+        parts.append(paper_tables.paper_tables(runs))
+    parts.append(f"All runs; mIoU and accuracies in percent\n\n{paper_tables.plain_table(runs)}")
+    misses = filter(None, map(paper_tables.near_miss, runs))
     parts.extend(f"- {line}" for line in misses)
     return "\n\n".join(parts)
 

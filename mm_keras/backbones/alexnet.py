@@ -1,4 +1,4 @@
-"""AlexNet with batch normalisation, as in the released Alexnet/*/train_graph.prototxt, and the
+"""AlexNet with batch normalization, as in the released Alexnet/*/train_graph.prototxt, and the
 one-column AlexNet of torchvision.
 """
 
@@ -31,7 +31,7 @@ def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
     pooling.
 
     conv2, conv4 and conv5 have two groups. `PIXELS["jigsaw"]` gives the variant of
-    Alexnet/jigsaw_pascal, which pads its pooling, normalises responses after it and starts three
+    Alexnet/jigsaw_pascal, which pads its pooling, normalizes responses after it and starts three
     biases at 1; all other pixels that of Alexnet/colorize_pascal and Alexnet/random_pascal.
 
     Taps: the network's input and the five convolutions after their ReLU, strides 1, 4, 8 and 16.
@@ -47,12 +47,12 @@ def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
 
 def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
     """The AlexNet of "One weird trick for parallelizing convolutional neural networks" (Krizhevsky,
-    2014) as torchvision ships it: other channels, no groups, no response normalisation, pooling
+    2014) as torchvision ships it: other channels, no groups, no response normalization, pooling
     that rounds down.
 
     The original has no batch norm. Here each convolution is followed by the batch norm of the other
     variants, which without statistics leaves values as they are: with torchvision's weights and
-    `PIXELS["torch"]` inference gives torchvision's features, and tuning normalises by the batch, as
+    `PIXELS["torch"]` inference gives torchvision's features, and tuning normalizes by the batch, as
     M&M does everywhere. Images must have at least 63 pixels a side, as in torchvision.
 
     Taps, embedding and arguments as for `alexnet`.
@@ -62,7 +62,7 @@ def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
 
 def _backbone(name, layout, pixels, width):
     images = keras.Input((None, None, 3), name="pixels")
-    features = layers.InputAdapter(pixels.colour, pixels.scale, pixels.mean, name="input_adapter")(
+    features = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")(
         images
     )
     outputs = {"input": features}
@@ -105,13 +105,13 @@ def _block(features, k, layout, width):
     return keras.layers.ReLU(name=f"relu_conv{k}")(features)
 
 
-def _normalise_then_pool(features, k):
+def _normalize_then_pool(features, k):
     if k < 5:
         features = layers.LocalResponseNormalization(name=f"norm{k}")(features)
     return layers.CeilMaxPooling(3, 2, name=f"pool{k}")(features)
 
 
-def _pool_then_normalise(features, k):
+def _pool_then_normalize(features, k):
     features = layers.CeilMaxPooling(3, 2, padding=1, name=f"pool{k}")(features)
     if k < 5:
         features = layers.LocalResponseNormalization(name=f"norm{k}")(features)
@@ -125,7 +125,7 @@ def _pool(features, k):
 # Biases: Caffe's reference network starts conv2, conv4 and conv5 at 1; the released colorize and
 # random variants at 0.1.
 COLORIZE = Layout(
-    (96, 256, 384, 384, 256), (1, 2, 1, 2, 2), (0.0, 0.1, 0.0, 0.1, 0.1), 5, _normalise_then_pool
+    (96, 256, 384, 384, 256), (1, 2, 1, 2, 2), (0.0, 0.1, 0.0, 0.1, 0.1), 5, _normalize_then_pool
 )
-JIGSAW = COLORIZE._replace(biases=(0.0, 1.0, 0.0, 1.0, 1.0), narrow=_pool_then_normalise)
+JIGSAW = COLORIZE._replace(biases=(0.0, 1.0, 0.0, 1.0, 1.0), narrow=_pool_then_normalize)
 ONE_COLUMN = Layout((64, 192, 384, 256, 256), (1,) * 5, COLORIZE.biases, 2, _pool)

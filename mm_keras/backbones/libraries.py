@@ -146,13 +146,13 @@ def pixels_of(preprocess) -> Pixels:
     """What a `preprocess_input` function does, found by trying it: order, scale and mean.
 
     It is affine in each channel (caffe, tf, torch and identity modes): black gives the means, one
-    colour per channel the scales and the order.
+    color per channel the scales and the order.
 
     Args:
         preprocess: function from float RGB 0..255 [B, H, W, 3] to the pixels that weights expect.
 
     Returns:
-        `Pixels`. pad_colour is the colour that becomes zero, cut to whole numbers: the mean, and
+        `Pixels`. pad_color is the color that becomes zero, cut to whole numbers: the mean, and
         (127, 127, 127) for -1..1; also the latter where nothing is done, since such networks scale
         by themselves.
 
@@ -160,16 +160,16 @@ def pixels_of(preprocess) -> Pixels:
         ValueError: the function mixes channels or is not affine in them.
     """
     probes = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3), [[10.0, 200.0, 77.0]]])
-    black, *primaries, colour = np.array(preprocess(probes[:, None, None].copy()))[:, 0, 0]
+    black, *primaries, color = np.array(preprocess(probes[:, None, None].copy()))[:, 0, 0]
     gains = (np.array(primaries) - black) / 255  # [input channel, output channel]
     order, flip = ("rgb", 1) if gains[0, 0] else ("bgr", -1)
     scale = gains[::flip].diagonal()
     expected = np.vstack([255 * np.diag(scale)[::flip], scale * probes[-1, ::flip]]) + black
-    if not np.all(scale) or not np.allclose([*primaries, colour], expected):
+    if not np.all(scale) or not np.allclose([*primaries, color], expected):
         raise ValueError(f"{preprocess} is not a scale and a shift of each channel.")
-    zero = (-black / scale)[::flip] if np.any(black) else RAW.pad_colour
-    pad_colour = tuple(int(value) for value in np.clip(zero, 0, 255))
-    return Pixels(order, _floats(scale), _floats(0.0 - black), pad_colour)
+    zero = (-black / scale)[::flip] if np.any(black) else RAW.pad_color
+    pad_color = tuple(int(value) for value in np.clip(zero, 0, 255))
+    return Pixels(order, _floats(scale), _floats(0.0 - black), pad_color)
 
 
 def _floats(values):

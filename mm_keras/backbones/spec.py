@@ -11,15 +11,15 @@ import keras
 class Pixels:
     """What pixels a network's weights expect (`mm_keras.layers.InputAdapter`).
 
-    colour, scale, mean: see InputAdapter.
-    pad_colour: uint8 RGB of what lies outside an image: the mean colour where a mean is subtracted,
-        else black; mid-grey for networks that scale pixels by themselves.
+    color, scale, mean: see InputAdapter.
+    pad_color: uint8 RGB of what lies outside an image: the mean color where a mean is subtracted,
+        else black; mid-gray for networks that scale pixels by themselves.
     """
 
-    colour: str
+    color: str
     scale: float | tuple[float, float, float]
     mean: float | tuple[float, float, float]
-    pad_colour: tuple[int, int, int]
+    pad_color: tuple[int, int, int]
 
 
 # Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
@@ -35,7 +35,7 @@ PIXELS = {
         "rgb",
         scale=tuple(1 / (255 * deviation) for deviation in _TORCH_DEVIATION),
         mean=tuple(m / d for m, d in zip(_TORCH_MEAN, _TORCH_DEVIATION, strict=True)),
-        pad_colour=tuple(round(255 * mean) for mean in _TORCH_MEAN),
+        pad_color=tuple(round(255 * mean) for mean in _TORCH_MEAN),
     ),
 }
 
@@ -79,8 +79,8 @@ class BackboneSpec:
     min_size: int = 1
 
     @property
-    def pad_colour(self) -> tuple[int, int, int]:
-        return self.pixels.pad_colour
+    def pad_color(self) -> tuple[int, int, int]:
+        return self.pixels.pad_color
 
 
 class Backbone(keras.Model):

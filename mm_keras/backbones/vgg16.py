@@ -1,4 +1,4 @@
-"""VGG-16 with batch normalisation, as in the released VGG/*/train_graph.prototxt."""
+"""VGG-16 with batch normalization, as in the released VGG/*/train_graph.prototxt."""
 
 import keras
 
@@ -43,7 +43,7 @@ def convolutional_backbone(
         **spec_fields: further fields of the `BackboneSpec`.
     """
     images = keras.Input((None, None, 3), name="pixels")
-    features = layers.InputAdapter(pixels.colour, pixels.scale, pixels.mean, name="input_adapter")(
+    features = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")(
         images
     )
     outputs = {"input": features}

@@ -63,7 +63,7 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
     maps = {f"stride{stride}": output for stride, output in _last_maps(name, network).items()}
     features = keras.Model(network.inputs[0], maps, name="network")
     images = keras.Input((None, None, 3), name="pixels")
-    adapted = layers.InputAdapter(pixels.colour, pixels.scale, pixels.mean, name="input_adapter")(
+    adapted = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")(
         images
     )
     outputs = features(adapted)

@@ -1,5 +1,5 @@
 """Layers that Caffe defines otherwise than Keras: its pooling, grouped convolution, response and
-batch normalisation, and its "xavier" filler.
+batch normalization, and its "xavier" filler.
 """
 
 import keras
@@ -9,7 +9,7 @@ from keras import ops
 def xavier():
     """Caffe's "xavier" filler, uniform in +-sqrt(3 / fan_in) (caffe/include/caffe/filler.hpp).
 
-    A new object at each call: a Keras initialiser that is used twice gives the same values twice.
+    A new object at each call: a Keras initializer that is used twice gives the same values twice.
     """
     return keras.initializers.VarianceScaling(scale=1.0, mode="fan_in", distribution="uniform")
 
@@ -78,7 +78,7 @@ class CeilMaxPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class LocalResponseNormalization(keras.layers.Layer):
-    """x / (bias + alpha / size * sum of squares over `size` neighbouring channels) ** beta.
+    """x / (bias + alpha / size * sum of squares over `size` neighboring channels) ** beta.
 
     Caffe's rule across channels, which divides alpha by the window (caffe/src/caffe/layers/
     lrn_layer.cpp); channels that do not exist count as zeros. Computed in float32, since squares
@@ -149,9 +149,9 @@ class GroupedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class AccumulatedBatchNormalization(keras.layers.Layer):
-    """Batch normalisation without scale and shift that keeps decaying sums: Caffe's "BatchNorm".
+    """Batch normalization without scale and shift that keeps decaying sums: Caffe's "BatchNorm".
 
-    Training normalises with the mean and the biased variance of the batch, and updates
+    Training normalizes with the mean and the biased variance of the batch, and updates
 
         factor <- fraction * factor + 1
         accumulated_mean <- fraction * accumulated_mean + batch mean
@@ -163,7 +163,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
 
     All three start at 0. While the factor is 0 there are no statistics, and inference leaves values
     as they are (mean 0, variance 1), where Caffe would divide them by sqrt(epsilon): an untrained
-    network stays usable, and so do weights of a network without normalisation.
+    network stays usable, and so do weights of a network without normalization.
 
     Args:
         fraction: Caffe's moving_average_fraction.
@@ -171,7 +171,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
 
     Call with float [..., C]; `training` picks the statistics. They are float32, and so is the
     arithmetic, whatever the precision of the features. A layer that is not trainable uses the
-    accumulated ones, as Keras' own batch normalisation does.
+    accumulated ones, as Keras' own batch normalization does.
 
     Weights: accumulated_mean [C], accumulated_variance [C], factor [1], as in Caffe's blobs; none
     is trained.
@@ -205,8 +205,8 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
             self._accumulate(mean, variance, values)
         else:
             mean, variance = self._statistics()
-        normalised = ops.batch_normalization(values, mean, variance, axis=-1, epsilon=self.epsilon)
-        return ops.cast(normalised, self.compute_dtype)
+        normalized = ops.batch_normalization(values, mean, variance, axis=-1, epsilon=self.epsilon)
+        return ops.cast(normalized, self.compute_dtype)
 
     def _accumulate(self, mean, variance, values):
         count = ops.cast(ops.size(values[..., 0]) * self.num_replicas, "float32")

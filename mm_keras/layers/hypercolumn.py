@@ -10,7 +10,7 @@ def cell_weights(positions, stride, length):
 
     Cell k of a map of stride S sits exactly on image pixel k * S, without a half-pixel shift;
     positions past the last cell are clamped to length - 1.0001 (released
-    sparse_hypercolumn_extractor_layer.cpp). A map of one cell has no upper neighbour and is read as
+    sparse_hypercolumn_extractor_layer.cpp). A map of one cell has no upper neighbor and is read as
     it is.
 
     Args:
@@ -130,7 +130,7 @@ class Hypercolumn(keras.layers.Layer):
     Args:
         taps: sequence of (name, stride, channels); stride in image pixels per cell.
         units: length of the result, 1024 in the released ip_column layer.
-        stddev: of the Gaussian initialiser of the kernels, 1e-4 in the released ip_column layer;
+        stddev: of the Gaussian initializer of the kernels, 1e-4 in the released ip_column layer;
             the bias starts at 0.
     """
 

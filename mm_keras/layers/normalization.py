@@ -1,4 +1,4 @@
-"""Batch normalisation in one operation where the backend has one."""
+"""Batch normalization in one operation where the backend has one."""
 
 import keras
 from keras import ops
@@ -8,11 +8,11 @@ from keras import ops
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer, run by TensorFlow's fused kernels in float32 training.
 
-    Keras composes mean, variance and normalisation of single operations, whose passes over the maps
+    Keras composes mean, variance and normalization of single operations, whose passes over the maps
     and those of their gradients take a quarter of a VGG-16 step on a CPU. The fused kernels need a
     third of that. Variables, statistics and results are Keras' own, and so is the way of computing
     them wherever the kernels are not made for it: other backends and precisions, inference, masks,
-    synchronised statistics, renormalisation. The name is Keras' too, as files of weights are laid
+    synchronized statistics, renormalization. The name is Keras' too, as files of weights are laid
     out by the names of classes.
 
     Arguments as for `keras.layers.BatchNormalization`.

@@ -10,39 +10,39 @@ class InputAdapter(keras.layers.Layer):
     pixels.
 
     Args:
-        colour: "gray" (one channel, the mean of the three), "bgr" or "rgb".
+        color: "gray" (one channel, the mean of the three), "bgr" or "rgb".
         scale: factor on the pixels, applied first; one number, or three in the channel order of
-            `colour`.
+            `color`.
         mean: subtracted after scaling; one number, or three likewise.
 
     Call with uint8 or float [B, H, W, 3]; returns [B, H, W, 1 or 3] in the layer's compute dtype.
 
     Raises:
-        ValueError: unknown `colour`, or a `scale` or `mean` of neither one nor three numbers.
+        ValueError: unknown `color`, or a `scale` or `mean` of neither one nor three numbers.
     """
 
     # The released networks compute gray with this truncated third
     # (Alexnet/colorize_pascal/train_graph.prototxt).
     GRAY_WEIGHT = 0.33333
 
-    def __init__(self, colour="rgb", scale=1.0, mean=0.0, **kwargs):
+    def __init__(self, color="rgb", scale=1.0, mean=0.0, **kwargs):
         super().__init__(**kwargs)
-        if colour not in ("gray", "bgr", "rgb"):
-            raise ValueError(f"colour must be 'gray', 'bgr' or 'rgb'. Received {colour!r}.")
-        self.colour = colour
+        if color not in ("gray", "bgr", "rgb"):
+            raise ValueError(f"color must be 'gray', 'bgr' or 'rgb'. Received {color!r}.")
+        self.color = color
         self.scale, self.mean = _three(scale=scale), _three(mean=mean)
 
     @property
     def num_channels(self) -> int:
-        return 1 if self.colour == "gray" else 3
+        return 1 if self.color == "gray" else 3
 
     def call(self, images):
         pixels = ops.cast(images, "float32")
-        if self.colour == "bgr":
+        if self.color == "bgr":
             pixels = ops.flip(pixels, axis=-1)
         scale, mean = (ops.convert_to_tensor(x, "float32") for x in (self.scale, self.mean))
         pixels = pixels * scale - mean
-        if self.colour == "gray":
+        if self.color == "gray":
             pixels = self.GRAY_WEIGHT * ops.sum(pixels, axis=-1, keepdims=True)
         return ops.cast(pixels, self.compute_dtype)
 
@@ -52,7 +52,7 @@ class InputAdapter(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "colour": self.colour,
+            "color": self.color,
             "scale": self.scale,
             "mean": self.mean,
         }

@@ -12,7 +12,7 @@ def inner_layers(network: keras.Model) -> list[keras.layers.Layer]:
 
 
 def synchronize(network: keras.Model, num_replicas: int):
-    """Makes the batch norm of a network, nested ones included, normalise by the joint batch of all
+    """Makes the batch norm of a network, nested ones included, normalize by the joint batch of all
     replicas (SyncBN), and keep its statistics.
 
     For `tf.distribute` on TensorFlow, before the network is trained; with one replica nothing is

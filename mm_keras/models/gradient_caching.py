@@ -48,7 +48,7 @@ class ChunkedPass:
     What a chunk sees is the same both times: before the second round all variables of the backbone
     that training changes by itself (running statistics, states of random generators) are set back
     to where the first round found them. Thus dropout draws the same masks, and running statistics
-    are updated once, by one update per chunk. Batch norm in training mode normalises each chunk by
+    are updated once, by one update per chunk. Batch norm in training mode normalizes each chunk by
     its own batch; with frozen statistics the gradients are those of `WholePass`.
     """
 

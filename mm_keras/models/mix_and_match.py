@@ -7,8 +7,8 @@ from keras import ops
 
 from mm_keras import losses, metrics
 from mm_keras import matching as matchings
-from mm_keras.models import gradient_caching, training
-from mm_keras.models.training import counted
+from mm_keras.models import gradient_caching, trainable
+from mm_keras.models.trainable import counted
 
 GRAPHS = ("replica", "global")
 
@@ -72,7 +72,7 @@ class MixAndMatch(keras.Model):
         # from (y, y_pred) first.
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in self._metric_names()}
-        self.non_finite = training.NonFinite()
+        self.non_finite = trainable.NonFinite()
         self.built = True
 
     @staticmethod
@@ -100,16 +100,16 @@ class MixAndMatch(keras.Model):
             return super().train_step(*args)
         import tensorflow as tf
 
-        patches, labels = training.unpack(*args, keys=("patches", "labels"))
+        patches, labels = trainable.unpack(*args, keys=("patches", "labels"))
         network = gradient_caching.passes(self, patches, self.chunk)
         with tf.GradientTape() as tape:
             embeddings, labels = self._nodes(network.embed(tape), labels)
             triplets = self.matching(labels, self.seed_generator)
             loss = self.triplet_loss(embeddings, triplets)
-            scaled_loss = training.scaled(self, loss)
+            scaled_loss = trainable.scaled(self, loss)
         gradients = network.gradients(tape, scaled_loss)
-        gradient_norm = training.update_weights(self, gradients)
-        training.track_step(self, loss, gradient_norm)
+        gradient_norm = trainable.update_weights(self, gradients)
+        trainable.track_step(self, loss, gradient_norm)
         return self.get_metrics_result()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -123,7 +123,7 @@ class MixAndMatch(keras.Model):
         """The nodes of the graph, from those of this replica."""
         if self.graph == "replica":
             return embeddings, labels
-        return training.gathered(embeddings), training.gathered(ops.cast(labels, "int32"))
+        return trainable.gathered(embeddings), trainable.gathered(ops.cast(labels, "int32"))
 
     def triplet_loss(self, embeddings, triplets):
         """Eq. 1 over the triplets; records the distances and the health of the embeddings."""

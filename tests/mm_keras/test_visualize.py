@@ -8,7 +8,7 @@ from PIL import Image
 from mm_keras import visualize
 
 NAMES = ["sky", "road", "a class with a very long name"]
-COLOURS = [[128, 128, 128], [200, 0, 0], [0, 0, 90]]
+COLORS = [[128, 128, 128], [200, 0, 0], [0, 0, 90]]
 
 
 @pytest.fixture(scope="module")
@@ -41,37 +41,37 @@ def is_hatch(area):
     return {tuple(c) for c in area.reshape(-1, 3)} == {(0, 0, 0), (128, 128, 128)}
 
 
-def test_colour_map_paints_classes_and_hatches_the_rest():
+def test_color_map_paints_classes_and_hatches_the_rest():
     labels = np.full((12, 16), 255, np.uint8)
     labels[:4], labels[4:8] = 1, 2
-    picture = visualize.colour_map(labels, COLOURS)
+    picture = visualize.color_map(labels, COLORS)
     assert picture.dtype == np.uint8 and picture.shape == (12, 16, 3)
-    assert (picture[:4] == COLOURS[1]).all() and (picture[4:8] == COLOURS[2]).all()
+    assert (picture[:4] == COLORS[1]).all() and (picture[4:8] == COLORS[2]).all()
     assert is_hatch(picture[8:])
-    assert is_hatch(visualize.colour_map(np.full((8, 8), -1), COLOURS))
+    assert is_hatch(visualize.color_map(np.full((8, 8), -1), COLORS))
 
 
-def test_colour_map_of_an_empty_map_is_empty():
-    assert visualize.colour_map(np.zeros((0, 4), int), COLOURS).shape == (0, 4, 3)
+def test_color_map_of_an_empty_map_is_empty():
+    assert visualize.color_map(np.zeros((0, 4), int), COLORS).shape == (0, 4, 3)
 
 
 @pytest.mark.parametrize(
-    "labels, colours, message",
+    "labels, colors, message",
     [
-        (np.zeros((2, 2)), COLOURS, "integer map.*float64"),
-        (np.zeros(4, int), COLOURS, r"integer map.*\(4,\)"),
+        (np.zeros((2, 2)), COLORS, "integer map.*float64"),
+        (np.zeros(4, int), COLORS, r"integer map.*\(4,\)"),
         (np.zeros((2, 2), int), [1, 2, 3], r"num_classes, 3.*\(3,\)"),
         (np.zeros((2, 2), int), [[0, 0, 256]], "0 to 256"),
     ],
 )
-def test_colour_map_names_bad_input(labels, colours, message):
+def test_color_map_names_bad_input(labels, colors, message):
     with pytest.raises(ValueError, match=message):
-        visualize.colour_map(labels, colours)
+        visualize.color_map(labels, colors)
 
 
 def test_patch_gallery_shows_each_patch_in_its_frame(patches):
     labels = [0, 1, 2, 1, 0, 2, 255]
-    picture = visualize.patch_gallery(patches, labels, NAMES, COLOURS, columns=3)
+    picture = visualize.patch_gallery(patches, labels, NAMES, COLORS, columns=3)
     assert has_margin(picture)
     places = [find(picture, patch) for patch in patches]
     assert all(len(place) == 1 for place in places)
@@ -79,9 +79,9 @@ def test_patch_gallery_shows_each_patch_in_its_frame(patches):
     assert len(set(rows)) == 3 and len(set(columns)) == 3
     assert list(rows) == sorted(rows)
     for label, y, x in zip(labels, rows, columns, strict=True):
-        colour = COLOURS[label] if label < 3 else [128, 128, 128]
-        assert (picture[y - 1, x : x + 100] == colour).all()
-        assert (picture[y : y + 100, x - 1] == colour).all()
+        color = COLORS[label] if label < 3 else [128, 128, 128]
+        assert (picture[y - 1, x : x + 100] == color).all()
+        assert (picture[y : y + 100, x - 1] == color).all()
 
 
 def test_captions_differ_by_name_and_long_names_stay_in_their_tile(patches):
@@ -100,7 +100,7 @@ def test_captions_differ_by_name_and_long_names_stay_in_their_tile(patches):
 
 def test_small_patches_are_enlarged_by_whole_pixels():
     patch = np.random.default_rng(1).integers(0, 256, (1, 20, 20, 3), np.uint8)
-    picture = visualize.patch_gallery(patch, [0], NAMES, COLOURS)
+    picture = visualize.patch_gallery(patch, [0], NAMES, COLORS)
     assert find(picture, np.kron(patch[0], np.ones((5, 5, 1), np.uint8)))
 
 
@@ -108,7 +108,7 @@ def test_triplet_gallery_puts_one_triplet_in_a_row(patches):
     labels = [0, 0, 1, 1, 2, 2, 2]
     anchor, positive, negative = [0, 1, 2], [1, 0, 3], [4, 5, 6]
     picture = visualize.triplet_gallery(
-        patches, labels, anchor, positive, negative, [True, False, True], NAMES, COLOURS
+        patches, labels, anchor, positive, negative, [True, False, True], NAMES, COLORS
     )
     assert has_margin(picture)
     found = [find(picture, patch) for patch in patches]
@@ -130,7 +130,7 @@ def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
     def height(num_rows):
         return len(
             visualize.triplet_gallery(
-                patches, nodes % 3, nodes, nodes, nodes, valid, NAMES, COLOURS, num_rows
+                patches, nodes % 3, nodes, nodes, nodes, valid, NAMES, COLORS, num_rows
             )
         )
 
@@ -140,7 +140,7 @@ def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
 def test_triplets_are_spread_over_the_batch(patches):
     nodes = np.arange(7)
     picture = visualize.triplet_gallery(
-        patches, nodes % 3, nodes, nodes, nodes, nodes >= 0, NAMES, COLOURS, num_rows=3
+        patches, nodes % 3, nodes, nodes, nodes, nodes >= 0, NAMES, COLORS, num_rows=3
     )
     assert [i for i in nodes if find(picture, patches[i])] == [0, 3, 6]
 
@@ -151,17 +151,17 @@ def test_segmentation_gallery_of_different_sizes():
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     truths = [np.full(size, 255, np.uint8) for size in sizes]
     predictions = [np.full(size, 1) for size in sizes]
-    picture = visualize.segmentation_gallery(images, truths, predictions, COLOURS, NAMES, 60)
+    picture = visualize.segmentation_gallery(images, truths, predictions, COLORS, NAMES, 60)
     assert has_margin(picture)
     for image, (height, width) in zip(images, sizes, strict=True):
         ((y, x),) = find(picture, image)  # the longer side is 60 already: not resampled
         assert (x - 6) == (60 - width) // 2  # in the middle of its column
         assert is_hatch(picture[y : y + height, x + 66 : x + 66 + width])
-        assert (picture[y : y + height, x + 132 : x + 132 + width] == COLOURS[1]).all()
+        assert (picture[y : y + height, x + 132 : x + 132 + width] == COLORS[1]).all()
     assert picture.shape[1] == 3 * 60 + 4 * 6
     legend = picture[y + 66 :]
-    for colour in COLOURS:
-        assert find(legend, np.full((20, 20, 3), colour, np.uint8))
+    for color in COLORS:
+        assert find(legend, np.full((20, 20, 3), color, np.uint8))
 
 
 def test_segmentation_gallery_scales_to_the_panel_and_never_mixes_class_ids():
@@ -170,27 +170,27 @@ def test_segmentation_gallery_scales_to_the_panel_and_never_mixes_class_ids():
     image = np.full((90, 120, 3), 255, np.uint8)
     for panel_size in (33, 400):
         picture = visualize.segmentation_gallery(
-            [image], [truth], [truth], COLOURS, NAMES, panel_size
+            [image], [truth], [truth], COLORS, NAMES, panel_size
         )
         assert picture.shape[1] == 3 * panel_size + 4 * 6
         rows = picture[26 + 6 : 26 + 6 + round(panel_size * 0.75), panel_size + 12 : -6]
         seen = {tuple(int(v) for v in c) for c in rows.reshape(-1, 3)}
-        assert seen == {tuple(COLOURS[0]), tuple(COLOURS[2]), (255, 255, 255)}
+        assert seen == {tuple(COLORS[0]), tuple(COLORS[2]), (255, 255, 255)}
 
 
-def test_colorization_gallery_shows_original_grey_and_colourised():
+def test_colorization_gallery_shows_original_gray_and_colorized():
     rng = np.random.default_rng(4)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 60), (60, 30)]]
-    colourised = [255 - image for image in images]
-    picture = visualize.colorization_gallery(images, colourised, panel_size=60)
+    colorized = [255 - image for image in images]
+    picture = visualize.colorization_gallery(images, colorized, panel_size=60)
     assert has_margin(picture) and picture.shape[1] == 3 * 60 + 4 * 6
-    for image, other in zip(images, colourised, strict=True):
+    for image, other in zip(images, colorized, strict=True):
         ((y, x),) = find(picture, image)  # the longer side is 60 already: not resampled
         assert find(picture, other) == [(y, x + 132)]
         height, width = image.shape[:2]
-        grey = picture[y : y + height, x + 66 : x + 66 + width]
-        assert (grey == grey[..., :1]).all()
-        assert np.abs(grey[..., 0] - image.mean(-1)).max() <= 0.5
+        gray = picture[y : y + height, x + 66 : x + 66 + width]
+        assert (gray == gray[..., :1]).all()
+        assert np.abs(gray[..., 0] - image.mean(-1)).max() <= 0.5
 
 
 def _cells(picture, num_classes, side):
@@ -236,9 +236,9 @@ def test_segmentation_gallery_compares_networks_and_captions_rows():
     images = [rng.integers(0, 256, (60, 60, 3), np.uint8) for _ in range(2)]
     truths = [np.full((60, 60), 0), np.full((60, 60), 1)]
     others = {"first": [truths[1], truths[0]], "second": [np.full((60, 60), 2), truths[1]]}
-    bare = visualize.segmentation_gallery(images, truths, others, COLOURS, NAMES, 60)
+    bare = visualize.segmentation_gallery(images, truths, others, COLORS, NAMES, 60)
     picture = visualize.segmentation_gallery(
-        images, truths, others, COLOURS, NAMES, 60, captions=["one", "two"]
+        images, truths, others, COLORS, NAMES, 60, captions=["one", "two"]
     )
     assert picture.shape[1] == bare.shape[1] == 4 * 60 + 5 * 6
     assert len(picture) == len(bare) + 2 * (20 + 6)
@@ -246,27 +246,27 @@ def test_segmentation_gallery_compares_networks_and_captions_rows():
         ((y, x),) = find(picture, image)
         for column, maps in enumerate([truths, *others.values()], start=1):
             place = picture[y : y + 60, x + 66 * column : x + 66 * column + 60]
-            assert (place == COLOURS[maps[row][0, 0]]).all()
+            assert (place == COLORS[maps[row][0, 0]]).all()
         caption = picture[y + 66 : y + 86]
         assert (caption == 255).mean() > 0.9 and (caption < 128).any()
 
 
 def test_bad_input_is_named(patches):
     with pytest.raises(ValueError, match="uint8 RGB.*float64"):
-        visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLOURS)
+        visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLORS)
     with pytest.raises(ValueError, match=r"one label per patch. Received 7.*\(6,\)"):
-        visualize.patch_gallery(patches, [0] * 6, NAMES, COLOURS)
+        visualize.patch_gallery(patches, [0] * 6, NAMES, COLORS)
     with pytest.raises(ValueError, match="at least one patch"):
-        visualize.patch_gallery(patches[:0], [], NAMES, COLOURS)
-    with pytest.raises(ValueError, match="2 names and 3 colours"):
-        visualize.patch_gallery(patches, [0] * 7, NAMES[:2], COLOURS)
+        visualize.patch_gallery(patches[:0], [], NAMES, COLORS)
+    with pytest.raises(ValueError, match="2 names and 3 colors"):
+        visualize.patch_gallery(patches, [0] * 7, NAMES[:2], COLORS)
     image, labels = patches[0], np.zeros((100, 100), int)
     with pytest.raises(ValueError, match="Received 1, 0 and 1"):
-        visualize.segmentation_gallery([image], [], [labels], COLOURS, NAMES)
+        visualize.segmentation_gallery([image], [], [labels], COLORS, NAMES)
     with pytest.raises(ValueError, match="Received 1, 1 and 0"):
-        visualize.segmentation_gallery([image], [labels], {"a": [labels], "b": []}, COLOURS, NAMES)
+        visualize.segmentation_gallery([image], [labels], {"a": [labels], "b": []}, COLORS, NAMES)
     with pytest.raises(ValueError, match=r"one size.*\(100, 100\), \(100, 99\)"):
-        visualize.segmentation_gallery([image], [labels[:, 1:]], [labels], COLOURS, NAMES)
+        visualize.segmentation_gallery([image], [labels[:, 1:]], [labels], COLORS, NAMES)
     with pytest.raises(ValueError, match="Received 1 and 0"):
         visualize.colorization_gallery([image], [])
     with pytest.raises(ValueError, match=r"one size.*\(100, 100\) and \(99, 100\)"):
@@ -277,12 +277,12 @@ def test_real_images():
     folder = pathlib.Path(os.environ.get("MM_TEST_DATA", "")) / "camvid"
     if "MM_TEST_DATA" not in os.environ or not folder.is_dir():
         pytest.skip("MM_TEST_DATA names no folder with camvid")
-    rows = [line.split() for line in (folder / "colours.txt").read_text().splitlines()]
-    names, colours = [row[0] for row in rows], [[int(v) for v in row[1:]] for row in rows]
+    rows = [line.split() for line in (folder / "colors.txt").read_text().splitlines()]
+    names, colors = [row[0] for row in rows], [[int(v) for v in row[1:]] for row in rows]
     files = sorted((folder / "images" / "val").iterdir())[:2]
     images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     masks = [np.asarray(Image.open(folder / "masks" / "val" / f"{f.stem}.png")) for f in files]
-    picture = visualize.segmentation_gallery(images, masks, masks, colours, names)
+    picture = visualize.segmentation_gallery(images, masks, masks, colors, names)
     assert has_margin(picture) and picture.shape[1] == 3 * 320 + 4 * 6
 
 

@@ -12,12 +12,15 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from pipelines import datasets
-from trainers import config, mm, presets, runtime, segment
+from trainers import config, mm
+from trainers.config import presets
+from trainers.runs import runtime
+from trainers.stages import segment
 
 CLASS_NAMES = ("ground", "wall", "sky")
 MEMBERS = {
-    "grey": {"network.pixels": "gray", "data.shorter_side": 24, "seed": 1},
-    "colour": {"network.pixels": "bgr", "network.width": 0.5, "precision": "mixed_bfloat16"},
+    "gray": {"network.pixels": "gray", "data.shorter_side": 24, "seed": 1},
+    "color": {"network.pixels": "bgr", "network.width": 0.5, "precision": "mixed_bfloat16"},
 }
 
 

@@ -11,10 +11,11 @@ import pytest
 import rich.console
 from absl.testing import flagsaver
 
-from trainers import benchmark, benchmark_cpu, benchmark_gpu, cost_table
-from trainers.timing import NotRun, Reading
+from trainers import benchmark
+from trainers.benchmarks import costs, cpu, gpu
+from trainers.benchmarks.timing import NotRun, Reading
 
-SMALL = benchmark_cpu.Scale(
+SMALL = cpu.Scale(
     backbone="testing",
     nodes=(400, 500, 600),
     calls=1,
@@ -26,7 +27,7 @@ SMALL = benchmark_cpu.Scale(
     points=4,
     rounds=1,
 )
-SMALL_GPU = benchmark_gpu.Scale(
+SMALL_GPU = gpu.Scale(
     vgg=("testing", 4),
     alexnet=("alexnet_one_column", 2),
     patch_size=64,
@@ -41,7 +42,7 @@ SMALL_GPU = benchmark_gpu.Scale(
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Costs are measured here: a process of its own takes seconds to begin."""
-    monkeypatch.setattr(benchmark_cpu, "alone", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(cpu, "alone", lambda function, *arguments: function(*arguments))
 
 
 def _keys(group):
@@ -53,42 +54,42 @@ def _complete(reading):
 
 
 def test_match_and_its_peer():
-    readings = benchmark_cpu.match(SMALL)
+    readings = cpu.match(SMALL)
     assert readings.keys() == {f"match_{n}{xla}" for n in SMALL.nodes for xla in ("", "_xla")}
     assert readings["match_400"].ratio > 0 and all(map(_complete, readings.values()))
-    full = benchmark_cpu.Scale()
+    full = cpu.Scale()
     assert {f"match_{n}{xla}" for n in full.nodes for xla in ("", "_xla")} == _keys("match")
 
 
 @pytest.mark.parametrize("group", ["mix", "step", "hypercolumn"])
 def test_groups_read_all_their_lines(group, in_this_process):
-    readings = getattr(benchmark_cpu, group)(SMALL)
+    readings = getattr(cpu, group)(SMALL)
     assert readings.keys() == _keys(group)
     assert all(map(_complete, readings.values()))
     assert any(reading.ratio is not None for reading in readings.values())
 
 
 def test_gpu_lines_on_whatever_device():
-    readings = benchmark_gpu.measure(SMALL_GPU)
+    readings = gpu.measure(SMALL_GPU)
     assert readings.keys() == _keys("gpu")
     assert all(map(_complete, readings.values()))
 
 
 def test_without_a_gpu_the_lines_say_so():
     with pytest.raises(NotRun, match="no GPU is visible to tensorflow"):
-        benchmark_gpu.names()
+        gpu.names()
 
 
 def test_operations_of_vgg16_are_the_known_ones():
     """30.07 GFLOP per patch of 128, forward and backward."""
     from mm_keras import backbones
 
-    count = 3 * 2 * benchmark_gpu.multiply_adds(backbones.build("vgg16"), 128)
+    count = 3 * 2 * gpu.multiply_adds(backbones.build("vgg16"), 128)
     assert count == pytest.approx(30.07e9, rel=1e-3)
 
 
 def test_files_are_as_large_as_those_of_voc(tmp_path):
-    files = benchmark_cpu.image_files(tmp_path, (375, 500), num=2)
+    files = cpu.image_files(tmp_path, (375, 500), num=2)
     images, labels = (
         [pathlib.Path(file).stat().st_size for file in part]
         for part in (files.image_files, files.label_files)
@@ -101,7 +102,7 @@ def test_groups_left_out_and_missed_targets(tmp_path, monkeypatch):
     """Exit status 1 names what was missed; the files hold every line."""
     figures = {"match_400": Reading(0.1, peer=5.0), "match_4096": Reading(7.0)}
     others = {key: Reading(reason="not today") for key in _keys("match") - figures.keys()}
-    monkeypatch.setattr(benchmark_cpu, "match", lambda scale: figures | others)
+    monkeypatch.setattr(cpu, "match", lambda scale: figures | others)
     console = rich.console.Console(file=io.StringIO(), width=200)
     readings = benchmark.measured(["match"], "cpu", console)
     assert readings["mix"].reason == "left out by --only"
@@ -125,7 +126,7 @@ def test_each_device_measures_its_own_lines():
 
 def test_the_table_of_costs(in_this_process):
     said = []
-    table = cost_table.table(
+    table = costs.table(
         said.append,
         tuning=((1.0, 4, 16),),
         fine_tuning=((1.0, 1, 32),),
@@ -139,10 +140,8 @@ def test_the_table_of_costs(in_this_process):
 
 def test_costs_come_with_other_groups_and_once(tmp_path, monkeypatch, capsys, parsed_flags):
     reading = Reading(reason="not today")
-    monkeypatch.setattr(
-        benchmark_cpu, "match", lambda scale: dict.fromkeys(_keys("match"), reading)
-    )
-    monkeypatch.setattr(cost_table, "table", lambda say: say("| mm | a row |") or "| mm | a row |")
+    monkeypatch.setattr(cpu, "match", lambda scale: dict.fromkeys(_keys("match"), reading))
+    monkeypatch.setattr(costs, "table", lambda say: say("| mm | a row |") or "| mm | a row |")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with flagsaver.flagsaver(only=["match", "cost"], results=str(tmp_path)):
         benchmark.main(["benchmark"])
@@ -162,14 +161,14 @@ def test_costs_are_the_cpus(parsed_flags):
 
 
 def test_gpus_stand_beside_their_figures(monkeypatch):
-    monkeypatch.setattr(benchmark_gpu, "names", lambda: ["A Name 100"])
+    monkeypatch.setattr(gpu, "names", lambda: ["A Name 100"])
     assert "cores, A Name 100; keras" in benchmark.machine("gpu")
     assert "A Name" not in benchmark.machine("cpu")
 
 
 @pytest.mark.slow
 def test_memory_is_measured_in_a_fresh_process():
-    cost = benchmark_cpu.alone(benchmark_cpu.dense_cost, "testing", 32)
+    cost = cpu.alone(cpu.dense_cost, "testing", 32)
     assert cost.seconds > 0 and cost.peak_bytes > 0
 
 

@@ -1,5 +1,5 @@
 """The colorization proxy (Larsson, Maire, Shakhnarovich, "Colorization as a proxy task", CVPR 2017;
-"Learning representations for automatic colorization", ECCV 2016): which colours has a grey image?
+"Learning representations for automatic colorization", ECCV 2016): which colors has a gray image?
 """
 
 import keras
@@ -7,15 +7,17 @@ import numpy as np
 from keras import ops
 
 from mm_keras import layers
-from mm_keras.models import segmenter, training
-from mm_keras.models.training import counted
+from mm_keras.models import trainable
+from mm_keras.models.context import context_network, context_taps
+from mm_keras.models.dense import dense_map
+from mm_keras.models.trainable import counted
 
 FORMULATIONS = ("2017", "2016")
 
 KEYS = ("image", "points", "hue", "chroma", "chroma_value", "lightness")
 """What a batch holds (`pipelines.proxies.colorization.batches`)."""
 
-HUE_WEIGHT = 5.0  # times chroma: the hue of a colour close to grey is noise (both releases)
+HUE_WEIGHT = 5.0  # times chroma: the hue of a color close to gray is noise (both releases)
 
 # Where the mean of exp(2 pi i hue) under the distribution of hue is shorter than this, the hues
 # disagree, and less chroma is painted: 0.03 of the sum over 32 bins in autocolorize/extraction.py
@@ -24,11 +26,11 @@ FADING = 32 * 0.03
 
 
 class Colorization(keras.Model):
-    """Tells hue and chroma of a grey image's pixels, each as a distribution over bins, from their
+    """Tells hue and chroma of a gray image's pixels, each as a distribution over bins, from their
     hypercolumn: the backbone's taps, and fc6 and fc7 on its top where its spec has them.
 
     The network sees the mean of red, green and blue alone, whatever the backbone's pixels are: a
-    backbone that expects colour gets it in all three channels. One training step reads the given
+    backbone that expects color gets it in all three channels. One training step reads the given
     points and never builds a dense hypercolumn. The trained weights stay in `backbone`.
 
     `fit` takes what `pipelines.proxies.colorization.batches` yields, {"image" uint8 [B, H, W, 3],
@@ -85,20 +87,20 @@ class Colorization(keras.Model):
         self.entropies = {
             name: ConstantCrossEntropy(num_bins, f"{name}_entropy") for name in ("hue", "chroma")
         }
-        self.non_finite = training.NonFinite()
+        self.non_finite = trainable.NonFinite()
         self.built = True
 
     def _build_network(self, spec, dropout, stddev, input_tap, fc6_size):
         self.context = None
         if spec.context_units:
-            self.context = segmenter.context_network(
+            self.context = context_network(
                 spec, dropout, added=False, fc6_size=fc6_size, batch_norm=True
             )
         taps = [tap for tap in spec.taps if input_tap or tap.name != "input"]
         self.hypercolumn = layers.Hypercolumn(
             [
                 *((tap.name, tap.stride, tap.channels) for tap in taps),
-                *segmenter.context_taps(spec, added=False),
+                *context_taps(spec, added=False),
             ],
             spec.hypercolumn_units,
             stddev,
@@ -132,15 +134,15 @@ class Colorization(keras.Model):
 
     def feature_maps(self, images, training=False):
         """All taps of the hypercolumn, {name: [B, h, w, C]}, of images [B, H, W, 3] in 0..255."""
-        grey = ops.broadcast_to(_lightness(images), ops.shape(images))
-        maps = dict(self.backbone(grey, training=training))
+        gray = ops.broadcast_to(_lightness(images), ops.shape(images))
+        maps = dict(self.backbone(gray, training=training))
         if self.context is not None:
             embedding = maps[self.backbone.spec.embedding.name]
             maps.update(self.context(embedding, training=training))
         return maps
 
-    def colourise(self, images, output_stride=2):
-        """Images in the colours that the network tells (autocolorize/extraction.py).
+    def colorize(self, images, output_stride=2):
+        """Images in the colors that the network tells (autocolorize/extraction.py).
 
         Distributions are decoded in bands of rows, see `decode`; what is kept of them is a vector
         per cell, which is interpolated between cells. Lightness stays that of the images, at every
@@ -162,7 +164,7 @@ class Colorization(keras.Model):
             return decode(*(ops.softmax(logits[name], axis=-1) for name in ("hue", "chroma")))
 
         maps = self.feature_maps(images)
-        vectors = segmenter.dense_map(self.hypercolumn, maps, size, stride, decoded)
+        vectors = dense_map(self.hypercolumn, maps, size, stride, decoded)
         return paint(layers.upsample(vectors, stride, size), _lightness(images)[..., 0] / 255)
 
     def _logits(self, responses, training):
@@ -176,14 +178,14 @@ class Colorization(keras.Model):
             return super().train_step(*args)
         import tensorflow as tf
 
-        batch = dict(zip(KEYS, training.unpack(*args, keys=KEYS), strict=True))
+        batch = dict(zip(KEYS, trainable.unpack(*args, keys=KEYS), strict=True))
         with tf.GradientTape() as tape:
             logits = self(batch, training=True)
             loss = self.compute_loss(batch, y_pred=logits)
-            scaled_loss = training.scaled(self, loss)
+            scaled_loss = trainable.scaled(self, loss)
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        gradient_norm = training.update_weights(self, gradients)
-        training.track_step(self, loss, gradient_norm)
+        gradient_norm = trainable.update_weights(self, gradients)
+        trainable.track_step(self, loss, gradient_norm)
         return self.get_metrics_result()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -294,7 +296,7 @@ def evaluate(model, batches, means) -> dict[str, float]:
         "chroma_mean_cross_entropy"}, in nats per point, for hue weighted by chroma.
 
     Raises:
-        ValueError: there is no point with colour.
+        ValueError: there is no point with color.
     """
     sums = dict.fromkeys([f"{name}{k}" for name in means for k in ("", "_mean", "_weight")], 0.0)
     for batch in batches:
@@ -305,7 +307,7 @@ def evaluate(model, batches, means) -> dict[str, float]:
             sums[f"{name}_mean"] -= np.sum(weighted * np.log(means[name]))
             sums[f"{name}_weight"] += np.sum(weighted)
     if not sums["hue_weight"]:
-        raise ValueError("No point has any colour: evaluate on batches of colour images.")
+        raise ValueError("No point has any color: evaluate on batches of color images.")
     return {
         f"{name}{kind}_cross_entropy": float(sums[f"{name}{kind}"] / sums[f"{name}_weight"])
         for name in means
@@ -324,7 +326,7 @@ def _weighted_targets(batch, num_bins):
 
 
 def decode(hue, chroma):
-    """A colour from distributions over hue and chroma.
+    """A color from distributions over hue and chroma.
 
     Chroma is the middle of the bin that holds the median, hue the circular mean. Where the hues
     disagree chroma fades: it is multiplied by min(1, m / 0.96), m being the length of the mean of
@@ -334,7 +336,7 @@ def decode(hue, chroma):
         hue, chroma: float [..., bins], probabilities.
 
     Returns:
-        float32 [..., 2], chroma times (cos, sin) of 2 pi hue: a vector, so that colours can be
+        float32 [..., 2], chroma times (cos, sin) of 2 pi hue: a vector, so that colors can be
         interpolated.
     """
     hue, chroma = ops.cast(hue, "float32"), ops.cast(chroma, "float32")
@@ -349,7 +351,7 @@ def decode(hue, chroma):
 
 
 def paint(vectors, lightness):
-    """RGB of colours with given lightness.
+    """RGB of colors with given lightness.
 
     The release sets value and saturation from lightness and chroma and then shifts the result to
     the wanted lightness: what is left of both is hue and chroma. Here they are painted directly, as
@@ -367,9 +369,9 @@ def paint(vectors, lightness):
     # Distance on the circle from each primary: full up to 1, none from 2 on.
     primaries = np.array([0.0, 2.0, 4.0], "float32")
     apart = ops.abs(ops.mod(hue[..., None] - primaries + 3.0, 6.0) - 3.0)
-    colours = chroma[..., None] * ops.clip(2.0 - apart, 0.0, 1.0)
-    shift = lightness[..., None] - ops.mean(colours, axis=-1, keepdims=True)
-    return ops.cast(ops.clip(ops.round(255 * (colours + shift)), 0, 255), "uint8")
+    colors = chroma[..., None] * ops.clip(2.0 - apart, 0.0, 1.0)
+    shift = lightness[..., None] - ops.mean(colors, axis=-1, keepdims=True)
+    return ops.cast(ops.clip(ops.round(255 * (colors + shift)), 0, 255), "uint8")
 
 
 def _lightness(images):

@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from mm_keras.backbones.spec import Backbone, Pixels, scaled
-from mm_keras.models import training
-from mm_keras.models.training import counted
+from mm_keras.models import trainable
+from mm_keras.models.trainable import counted
 
 NUM_TILES = 9
 
@@ -34,7 +34,7 @@ class Jigsaw(keras.Model):
         num_permutations: size of the set of permutations.
         tile: side of the tiles in pixels, T.
         normalization: of each tile, see `normalize_tiles`; "mean_and_std" in the paper.
-        spread: standard deviation of a normalised tile in grey levels, see `normalize_tiles`.
+        spread: standard deviation of a normalized tile in gray levels, see `normalize_tiles`.
         dropout: after fc6 and fc7, 0.5 in the authors' network.
         initialization: of fc6 and fc7. "release", Gaussian of standard deviation 0.005 with biases
             1 (train_val_cfn_jps.prototxt), hardly moves for hundreds of steps; "he", He's Gaussian
@@ -75,7 +75,7 @@ class Jigsaw(keras.Model):
         self.fc8.build((None, fc7_units))
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("gradient_norm",)}
         self.accuracy = keras.metrics.Mean(name="accuracy")
-        self.non_finite = training.NonFinite()
+        self.non_finite = trainable.NonFinite()
         self.built = True
 
     def call(self, tiles, training=False):
@@ -91,17 +91,17 @@ class Jigsaw(keras.Model):
     def network_tiles(self, tiles):
         """The tiles as the backbone gets them, float32 [B * 9, T, T, 3].
 
-        Normalised tiles are shifted to the mean colour of the backbone's pixels, which its input
+        Normalized tiles are shifted to the mean color of the backbone's pixels, which its input
         layer subtracts again: the network sees tiles of mean zero.
         """
         pixels = self.backbone.spec.pixels
         tiles = ops.reshape(tiles, (-1, self.tile, self.tile, 3))
         if self.normalization == "none":
             return ops.cast(tiles, "float32")
-        if pixels.colour == "gray":  # first, so that the gray tile has the stated spread
+        if pixels.color == "gray":  # first, so that the gray tile has the stated spread
             tiles = ops.broadcast_to(_gray(tiles), ops.shape(tiles))
         normalized = normalize_tiles(tiles, self.normalization, self.spread)
-        return normalized + ops.convert_to_tensor(mean_colour(pixels), "float32")
+        return normalized + ops.convert_to_tensor(mean_color(pixels), "float32")
 
     def train_step(self, *args):
         """One step on {"tiles", "permutation"} or (tiles, permutations) in TensorFlow's graph mode;
@@ -111,14 +111,14 @@ class Jigsaw(keras.Model):
             return super().train_step(*args)
         import tensorflow as tf
 
-        tiles, permutations = training.unpack(*args, keys=("tiles", "permutation"))
+        tiles, permutations = trainable.unpack(*args, keys=("tiles", "permutation"))
         with tf.GradientTape() as tape:
             logits = self(tiles, training=True)
             loss = self.compute_loss(tiles, permutations, logits)
-            scaled_loss = training.scaled(self, loss)
+            scaled_loss = trainable.scaled(self, loss)
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        gradient_norm = training.update_weights(self, gradients)
-        training.track_step(self, loss, gradient_norm)
+        gradient_norm = trainable.update_weights(self, gradients)
+        trainable.track_step(self, loss, gradient_norm)
         return self.get_metrics_result()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -164,7 +164,7 @@ def evaluate(model: Jigsaw, batches) -> dict[str, float]:
 
 def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 50.0):
     """Takes from each tile what would give its place away without any understanding: its
-    brightness, colour and contrast.
+    brightness, color and contrast.
 
     Args:
         tiles: number tensor [N, T, T, 3].
@@ -173,9 +173,9 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
             "mean", each channel to mean 0, its deviation left alone (the authors' first code);
             "joint", the three channels together to mean 0 and deviation `spread` (their later
             network).
-        spread: in grey levels; 50 in the authors' later network (train_val_cfn_jps++.prototxt). It
+        spread: in gray levels; 50 in the authors' later network (train_val_cfn_jps++.prototxt). It
             puts the values into the range of mean-subtracted pixels, for which backbones are made.
-            A tile whose deviation is below one grey level is divided by one: noise of a flat tile
+            A tile whose deviation is below one gray level is divided by one: noise of a flat tile
             stays small.
 
     Returns:
@@ -183,17 +183,17 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
     """
     tiles = ops.cast(tiles, "float32")
     axes = (1, 2, 3) if normalization == "joint" else (1, 2)
-    centred = tiles - ops.mean(tiles, axis=axes, keepdims=True)
+    centered = tiles - ops.mean(tiles, axis=axes, keepdims=True)
     if normalization == "mean":
-        return centred
-    deviation = ops.sqrt(ops.mean(ops.square(centred), axis=axes, keepdims=True))
-    return centred * (spread / ops.maximum(deviation, 1.0))
+        return centered
+    deviation = ops.sqrt(ops.mean(ops.square(centered), axis=axes, keepdims=True))
+    return centered * (spread / ops.maximum(deviation, 1.0))
 
 
-def mean_colour(pixels: Pixels) -> tuple[float, float, float]:
-    """The RGB colour, 0..255, that the `InputAdapter` of these pixels turns into zeros."""
-    colour = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
-    return tuple(float(value) for value in (colour[::-1] if pixels.colour == "bgr" else colour))
+def mean_color(pixels: Pixels) -> tuple[float, float, float]:
+    """The RGB color, 0..255, that the `InputAdapter` of these pixels turns into zeros."""
+    color = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
+    return tuple(float(value) for value in (color[::-1] if pixels.color == "bgr" else color))
 
 
 def _gray(tiles):

@@ -100,7 +100,7 @@ def test_batch_norm_has_its_own_layer_after_each_convolution():
 @pytest.mark.parametrize(
     ("pixels", "first", "second"), [("bgr", "norm", "pool"), ("jigsaw", "pool", "norm")]
 )
-def test_order_of_pooling_and_response_normalisation(pixels, first, second):
+def test_order_of_pooling_and_response_normalization(pixels, first, second):
     """After batch norm the responses change by 1e-4, too little to see the order in features."""
     backbone = _tiny(pixels)
     for k in (1, 2):
@@ -110,7 +110,7 @@ def test_order_of_pooling_and_response_normalisation(pixels, first, second):
         assert backbone.get_layer(f"conv{k + 1}").input is outputs[1]
 
 
-def _normalise_responses(features):
+def _normalize_responses(features):
     return tf.nn.local_response_normalization(features, 2, 1.0, 2e-5, 0.75)
 
 
@@ -138,16 +138,16 @@ def _plain_alexnet(backbone, images, first_border, narrow):
     return features
 
 
-def _colorize(features, normalises):
-    return _pool(_normalise_responses(features) if normalises else features, 0)
+def _colorize(features, normalizes):
+    return _pool(_normalize_responses(features) if normalizes else features, 0)
 
 
-def _jigsaw(features, normalises):
+def _jigsaw(features, normalizes):
     pooled = _pool(features, 1)
-    return _normalise_responses(pooled) if normalises else pooled
+    return _normalize_responses(pooled) if normalizes else pooled
 
 
-def _one_column(features, normalises):
+def _one_column(features, normalizes):
     return tf.nn.max_pool(features, 3, 2, "VALID")
 
 

@@ -26,7 +26,7 @@ def test_pixels_are_those_of_preprocess_input(family):
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype("uint8")
     preprocess = FAMILIES[family].preprocess_input
     pixels = libraries.pixels_of(preprocess)
-    adapted = layers.InputAdapter(pixels.colour, pixels.scale, pixels.mean)(images)
+    adapted = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean)(images)
     np.testing.assert_allclose(adapted, preprocess(images.astype("float32")), atol=2e-5)
 
 
@@ -35,7 +35,7 @@ def test_all_families_are_compared():
 
 
 @pytest.mark.parametrize(
-    ("family", "colour", "pad_colour"),
+    ("family", "color", "pad_color"),
     [
         ("resnet", "bgr", (123, 116, 103)),  # caffe: its means 123.68, 116.779, 103.939
         ("mobilenet", "rgb", (127, 127, 127)),  # tf: -1..1
@@ -43,10 +43,10 @@ def test_all_families_are_compared():
         ("convnext", "rgb", (127, 127, 127)),  # scales by itself
     ],
 )
-def test_outside_of_an_image_is_the_mean_colour(family, colour, pad_colour):
+def test_outside_of_an_image_is_the_mean_color(family, color, pad_color):
     module = FAMILIES[f"keras.src.applications.{family}"]
     pixels = libraries.pixels_of(module.preprocess_input)
-    assert (pixels.colour, pixels.pad_colour) == (colour, pad_colour)
+    assert (pixels.color, pixels.pad_color) == (color, pad_color)
 
 
 @pytest.mark.parametrize(

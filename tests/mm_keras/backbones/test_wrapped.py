@@ -42,7 +42,7 @@ def test_taps_are_the_last_maps_of_their_strides():
         ("stride8", 8, 6),
     ]
     assert spec.embedding == spec.taps[-1] and spec.context_units == ()
-    assert spec.hypercolumn_units == 1024 and spec.pad_colour == (127, 127, 127)
+    assert spec.hypercolumn_units == 1024 and spec.pad_color == (127, 127, 127)
     images = _random_images(33, 46)
     outputs = backbone(images)
     names = ("stem", "residual", "end")

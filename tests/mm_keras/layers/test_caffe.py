@@ -71,40 +71,40 @@ def test_pooling_refuses_windows_outside_of_the_map(arguments):
 
 
 @pytest.mark.parametrize("num_channels", [1, 3, 12])
-def test_response_normalisation_divides_by_neighbouring_channels(num_channels):
+def test_response_normalization_divides_by_neighboring_channels(num_channels):
     features = 300 * _features(2, 3, 4, num_channels)
     expected = np.empty_like(features)
     for c in range(num_channels):
         window = features[..., max(0, c - 2) : c + 3]
         energy = np.sum(np.square(window.astype("float64")), -1)
         expected[..., c] = features[..., c] / (1 + 1e-4 / 5 * energy) ** 0.75
-    normalised = layers.LocalResponseNormalization()(features)
-    np.testing.assert_allclose(normalised, expected, rtol=1e-5, atol=1e-6)
+    normalized = layers.LocalResponseNormalization()(features)
+    np.testing.assert_allclose(normalized, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_of_response_normalisation_are_those_of_tensorflow():
+def test_gradients_of_response_normalization_are_those_of_tensorflow():
     features = tf.constant(100 * _features(2, 3, 4, 9))
     weights = _features(2, 3, 4, 9, seed=1)
     gradients = []
-    for normalise in (
+    for normalize in (
         layers.LocalResponseNormalization(),
         lambda x: tf.nn.local_response_normalization(x, 2, 1.0, 2e-5, 0.75),
     ):
         with tf.GradientTape() as tape:
             tape.watch(features)
-            total = tf.reduce_sum(normalise(features) * weights)
+            total = tf.reduce_sum(normalize(features) * weights)
         gradients.append(tape.gradient(total, features))
     np.testing.assert_allclose(*gradients, atol=1e-5)
 
 
-def test_response_normalisation_survives_float16():
+def test_response_normalization_survives_float16():
     features = np.full((1, 1, 1, 8), 1000, "float16")  # the square is beyond float16
-    normalised = layers.LocalResponseNormalization(dtype="mixed_float16")(features)
-    assert normalised.dtype == "float16" and np.all(np.isfinite(normalised))
-    np.testing.assert_allclose(normalised[..., 4], 1000 / (1 + 2e-5 * 5e6) ** 0.75, rtol=2e-3)
+    normalized = layers.LocalResponseNormalization(dtype="mixed_float16")(features)
+    assert normalized.dtype == "float16" and np.all(np.isfinite(normalized))
+    np.testing.assert_allclose(normalized[..., 4], 1000 / (1 + 2e-5 * 5e6) ** 0.75, rtol=2e-3)
 
 
-def test_response_normalisation_refuses_an_even_window():
+def test_response_normalization_refuses_an_even_window():
     with pytest.raises(ValueError, match="odd.*Received 4"):
         layers.LocalResponseNormalization(4)
 
@@ -231,13 +231,13 @@ def test_batch_norm_that_is_not_trainable_keeps_its_statistics():
 def test_batch_norm_has_float32_statistics_under_mixed_precision():
     layer = layers.AccumulatedBatchNormalization(dtype="mixed_float16")
     maps = (200 + 300 * _features(16, 4)).astype("float16")  # squares are beyond float16
-    normalised = layer(maps, training=True)
-    assert normalised.dtype == "float16"
+    normalized = layer(maps, training=True)
+    assert normalized.dtype == "float16"
     assert {weight.dtype for weight in layer.weights} == {"float32"}
     np.testing.assert_allclose(
         layer.accumulated_variance.numpy(), maps.astype("float64").var(0, ddof=1), rtol=1e-4
     )
-    np.testing.assert_allclose(np.std(normalised, 0), 1, rtol=1e-2)
+    np.testing.assert_allclose(np.std(normalized, 0), 1, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_batch_norm_has_float32_statistics_under_mixed_precision():
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_configurations_survive_serialisation(layer):
+def test_configurations_survive_serialization(layer):
     config = keras.saving.serialize_keras_object(layer)
     copy = keras.saving.deserialize_keras_object(config)
     assert copy.get_config() == layer.get_config()

@@ -8,7 +8,7 @@ from mm_keras.backbones import PIXELS
 
 
 def _adapter(name):
-    return layers.InputAdapter(PIXELS[name].colour, PIXELS[name].scale, PIXELS[name].mean)
+    return layers.InputAdapter(PIXELS[name].color, PIXELS[name].scale, PIXELS[name].mean)
 
 
 def test_pixels_as_the_networks_expect_them(golden):
@@ -24,7 +24,7 @@ def test_pixels_as_the_networks_expect_them(golden):
         np.testing.assert_allclose(adapted, [case[key] for case in cases], atol=1e-4)
 
 
-def test_pixels_as_torchvision_normalises_them():
+def test_pixels_as_torchvision_normalizes_them():
     rgb = np.array([[0, 0, 0], [255, 255, 255], [10, 20, 30]], "uint8")
     expected = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(_adapter("torch")(rgb[None, None])[0, 0], expected, atol=1e-5)
@@ -39,18 +39,18 @@ def test_each_channel_may_have_its_own_scale():
 
 
 @pytest.mark.parametrize("name", PIXELS)
-def test_the_pad_colour_is_the_mean_or_black(name):
-    colour = np.array(PIXELS[name].pad_colour, "uint8")
-    adapted = _adapter(name)(colour[None, None, None])
+def test_the_pad_color_is_the_mean_or_black(name):
+    color = np.array(PIXELS[name].pad_color, "uint8")
+    adapted = _adapter(name)(color[None, None, None])
     black = _adapter(name)(np.zeros((1, 1, 1, 3), "uint8"))
     if name == "gray":
         np.testing.assert_array_equal(adapted, black)
     else:
-        # Within one grey level of zero.
+        # Within one gray level of zero.
         assert np.abs(adapted).max() < np.max(PIXELS[name].scale)
 
 
-@pytest.mark.parametrize("arguments", [{"colour": "hsv"}, {"mean": (1.0, 2.0)}, {"scale": (1.0,)}])
+@pytest.mark.parametrize("arguments", [{"color": "hsv"}, {"mean": (1.0, 2.0)}, {"scale": (1.0,)}])
 def test_pixels_refuse_nonsense(arguments):
     with pytest.raises(ValueError, match="must be"):
         layers.InputAdapter(**arguments)

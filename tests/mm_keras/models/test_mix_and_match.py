@@ -10,7 +10,7 @@ from mm_keras import backbones, losses, matching
 
 
 def _batch(num_nodes=24, num_classes=3, seed=0):
-    """Patches whose class is a colour, so that tuning has something to find."""
+    """Patches whose class is a color, so that tuning has something to find."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, num_nodes).astype("int32")
     patches = rng.integers(0, 100, (num_nodes, 16, 16, 3))

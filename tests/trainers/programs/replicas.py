@@ -17,8 +17,8 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones, layers, matching
-from pipelines import steps
-from trainers import config, strategy
+from pipelines.batches import order
+from trainers import config
 
 NUM_NODES, NUM_STEPS = 16, 3
 
@@ -81,7 +81,7 @@ def train(replicas, graph="global", **arguments):
 
 def fit(replicas):
     """The history of a fit over the first step's joint batch."""
-    whole = tf.data.Dataset.from_tensors(batch(0, steps.WHOLE))
+    whole = tf.data.Dataset.from_tensors(batch(0, order.WHOLE))
     return build(replicas)[0].fit(whole, verbose=0).history
 
 
@@ -146,7 +146,7 @@ def main(path, count, *tasks):
         cpu = tf.config.list_physical_devices("CPU")[0]
         devices = [tf.config.LogicalDeviceConfiguration()] * int(count)
         tf.config.set_logical_device_configuration(cpu, devices)
-    replicas = strategy.create(experiment, rich.console.Console())
+    replicas = devices.create(experiment, rich.console.Console())
     results = {name: TASKS[name](replicas) for name in tasks}
     pathlib.Path(path).write_text(json.dumps(results))
 

@@ -1,4 +1,4 @@
-"""The colorization model: what it sees, its loss, its figures, and colours decoded again."""
+"""The colorization model: what it sees, its loss, its figures, and colors decoded again."""
 
 import colorsys
 import os
@@ -13,9 +13,9 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
-from mm_keras.models import segmenter
+from mm_keras.models.context import context_taps
 from mm_keras.models.proxies import colorization
-from pipelines.proxies import colorization as pipeline
+from pipelines.batches import colorization as pipeline
 
 ROOT = pathlib.Path(__file__).parents[4]
 
@@ -42,8 +42,8 @@ def batch_of(pictures, num_points=12, soft=False, num_bins=32):
     rng = np.random.default_rng(2)
     batch, height, width, _ = pictures.shape
     points = rng.integers(0, (height, width), (batch, num_points, 2)).astype("int32")
-    colours = pictures[np.arange(batch)[:, None], points[..., 0], points[..., 1]] / 255
-    hue, chroma = hue_and_chroma(colours)
+    colors = pictures[np.arange(batch)[:, None], points[..., 0], points[..., 1]] / 255
+    hue, chroma = hue_and_chroma(colors)
     bins = [np.minimum((v * num_bins).astype("int32"), num_bins - 1) for v in (hue, chroma)]
     if soft:
         bins = [0.5 * np.eye(num_bins, dtype="float32")[b] + 0.5 / num_bins for b in bins]
@@ -53,7 +53,7 @@ def batch_of(pictures, num_points=12, soft=False, num_bins=32):
         "hue": bins[0],
         "chroma": bins[1],
         "chroma_value": chroma.astype("float32"),
-        "lightness": colours.mean(-1).astype("float32"),
+        "lightness": colors.mean(-1).astype("float32"),
     }
 
 
@@ -68,8 +68,8 @@ def randomised(model):
 def test_hypercolumn_has_as_many_channels_as_published():
     network = backbones.build("vgg16", "gray")
     taps = [(tap.name, tap.stride, tap.channels) for tap in network.spec.taps]
-    context = segmenter.context_taps(network.spec, added=False)
-    # 12,417 channels in 2016 with the grey input, one fewer in 2017.
+    context = context_taps(network.spec, added=False)
+    # 12,417 channels in 2016 with the gray input, one fewer in 2017.
     assert sum(tap[-1] for tap in (*taps, *context)) == 12417
     names = [name for name, *_ in build().hypercolumn.taps]
     assert "input" not in names and names[-2:] == ["fc6", "fc7"]
@@ -77,7 +77,7 @@ def test_hypercolumn_has_as_many_channels_as_published():
 
 
 @pytest.mark.parametrize("pixels", ["gray", "bgr"])
-def test_the_network_never_sees_colour(pixels):
+def test_the_network_never_sees_color(pixels):
     model = randomised(build(pixels))
     batch = batch_of(images())
     for training in (False, True):
@@ -150,7 +150,7 @@ def test_entropy_of_the_mean_is_the_least_of_constants():
     assert metric.result() == 0
 
 
-def test_greys_give_no_hue_loss_and_nothing_breaks():
+def test_grays_give_no_hue_loss_and_nothing_breaks():
     for value in (0, 255, 90):
         figures = build().train_step(batch_of(np.full((2, 16, 16, 3), value, "uint8")))
         assert figures["hue_cross_entropy"] == 0 and figures["hue_entropy"] == 0
@@ -173,8 +173,8 @@ def test_one_step_equals_gradient_descent_by_hand():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_training_finds_the_colour_of_dark_and_bright():
-    """Dark is blue, bright is orange: lightness tells the colour, and the model must find it."""
+def test_training_finds_the_color_of_dark_and_bright():
+    """Dark is blue, bright is orange: lightness tells the color, and the model must find it."""
     rng = np.random.default_rng(0)
     dark = np.repeat(np.repeat(rng.integers(0, 2, (4, 4, 4)), 8, 1), 8, 2)[..., None]
     pictures = np.where(dark, [10, 20, 90], [250, 160, 40]).astype("uint8")
@@ -184,7 +184,7 @@ def test_training_finds_the_colour_of_dark_and_bright():
     assert figures[-1]["hue_cross_entropy"] < 0.4 * figures[-1]["hue_entropy"] < 0.3
     found = colorization.evaluate(model, [batch], colorization.mean_distributions([batch]))
     assert found["hue_cross_entropy"] < 0.8 * found["hue_mean_cross_entropy"]
-    painted = model.colourise(pictures, output_stride=1).numpy().astype(int)
+    painted = model.colorize(pictures, output_stride=1).numpy().astype(int)
     assert np.mean((painted[..., 2] > painted[..., 0]) == dark[..., 0]) > 0.8
 
 
@@ -216,19 +216,19 @@ def test_evaluation_equals_counting():
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_evaluation_needs_colour():
+def test_evaluation_needs_color():
     batch = batch_of(np.full((1, 8, 8, 3), 9, "uint8"))
     means = colorization.mean_distributions([batch])
-    with pytest.raises(ValueError, match="No point has any colour"):
+    with pytest.raises(ValueError, match="No point has any color"):
         colorization.evaluate(build(), [batch], means)
 
 
 @pytest.mark.parametrize("num_bins", [32, 512])
-def test_the_true_bins_give_the_colours_back(num_bins):
+def test_the_true_bins_give_the_colors_back(num_bins):
     rng = np.random.default_rng(0)
     corners = np.array(np.meshgrid(*[[0.0, 1.0]] * 3)).reshape(3, -1).T
-    colours = np.concatenate([rng.uniform(size=(2000, 3)), corners, [[0.2, 0.2, 0.2]]])
-    hue, chroma = hue_and_chroma(colours)
+    colors = np.concatenate([rng.uniform(size=(2000, 3)), corners, [[0.2, 0.2, 0.2]]])
+    hue, chroma = hue_and_chroma(colors)
     one_hot = [
         np.eye(num_bins)[np.minimum((value * num_bins).astype(int), num_bins - 1)]
         for value in (hue, chroma)
@@ -236,10 +236,10 @@ def test_the_true_bins_give_the_colours_back(num_bins):
     vectors = np.array(colorization.decode(*one_hot))
     found_chroma = np.hypot(*vectors.T)
     np.testing.assert_allclose(found_chroma, chroma, atol=0.5 / num_bins + 1e-6)
-    painted = np.array(colorization.paint(vectors, colours.mean(-1).astype("float32")), int)
+    painted = np.array(colorization.paint(vectors, colors.mean(-1).astype("float32")), int)
     # Half a bin of chroma, half a bin of hue (six times that of the full range), and rounding.
     width = 255 * (0.5 + 3) / num_bins + 1
-    assert np.abs(painted - 255 * colours).max() < width
+    assert np.abs(painted - 255 * colors).max() < width
 
 
 def test_decoding_takes_the_median_and_the_circular_mean_and_fades():
@@ -265,7 +265,7 @@ def test_painting_keeps_lightness_and_cuts_off():
 
 
 @pytest.mark.parametrize("size", [(33, 26), (8, 60), (1, 1)])
-def test_colourise_equals_decoding_pixel_by_pixel(size, monkeypatch):
+def test_colorize_equals_decoding_pixel_by_pixel(size, monkeypatch):
     monkeypatch.setattr(segmenter, "POINTS_PER_BAND", 100)
     model, pictures = randomised(build()), images(*size)
     points = np.stack(np.mgrid[: size[0], : size[1]], -1).reshape(1, -1, 2).repeat(2, 0)
@@ -273,25 +273,25 @@ def test_colourise_equals_decoding_pixel_by_pixel(size, monkeypatch):
     vectors = colorization.decode(*(tf.nn.softmax(logits[name]) for name in ("hue", "chroma")))
     lightness = pictures.reshape(2, -1, 3).mean(-1).astype("float32") / 255
     expected = np.array(colorization.paint(vectors, lightness), int).reshape(pictures.shape)
-    found = model.colourise(pictures, output_stride=1).numpy()
+    found = model.colorize(pictures, output_stride=1).numpy()
     assert found.dtype == np.uint8
     # The dense hypercolumn is clamped a ten-thousandth of a cell before its end, as the sparse one.
     assert np.quantile(np.abs(found - expected), 0.99) <= 1
 
 
 @pytest.mark.parametrize("output_stride", [1, 4])
-def test_colourise_works_in_graph_mode_at_any_size(output_stride):
+def test_colorize_works_in_graph_mode_at_any_size(output_stride):
     model = randomised(build("bgr"))
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
-    paint = tf.function(lambda x: model.colourise(x, output_stride), input_signature=signature)
+    paint = tf.function(lambda x: model.colorize(x, output_stride), input_signature=signature)
     for size in ((33, 20), (7, 41)):
         pictures = images(*size)
-        found, grey = paint(pictures).numpy(), pictures.mean(-1)
+        found, gray = paint(pictures).numpy(), pictures.mean(-1)
         assert found.shape == pictures.shape
-        eager = model.colourise(pictures, output_stride).numpy()
+        eager = model.colorize(pictures, output_stride).numpy()
         assert np.abs(found.astype(int) - eager).max() <= 1
         inside = (found.min(-1) > 0) & (found.max(-1) < 255)
-        assert np.abs(found.mean(-1) - grey)[inside].max() <= 1
+        assert np.abs(found.mean(-1) - gray)[inside].max() <= 1
 
 
 def test_backbones_without_fc6_and_with_coarse_taps_only_work():
@@ -304,7 +304,7 @@ def test_backbones_without_fc6_and_with_coarse_taps_only_work():
     model = colorization.Colorization(backbones.Backbone(inputs, {"stem": features}, spec))
     assert model.context is None and [name for name, *_ in model.hypercolumn.taps] == ["stem"]
     assert model(batch_of(images()))["hue"].shape == (2, 12, 32)
-    assert model.colourise(images(), output_stride=2).shape == (2, 33, 26, 3)
+    assert model.colorize(images(), output_stride=2).shape == (2, 33, 26, 3)
 
 
 def test_fit_evaluate_and_a_wrong_batch():
@@ -354,7 +354,7 @@ def test_mixed_precision_step(policy):
     try:
         model = build()
         figures = model.train_step(batch_of(images(16, 16)))
-        painted = model.colourise(images(16, 16))
+        painted = model.colorize(images(16, 16))
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert np.isfinite(figures["loss"]) and painted.dtype == "uint8"
@@ -400,7 +400,7 @@ assert np.any(before != backbone.get_layer("conv1_1").kernel.numpy())
 _LOOK = """
 figures = colorization.evaluate(model, [batch], colorization.mean_distributions([batch]))
 assert abs(figures["hue_cross_entropy"] - np.log(32)) < 0.5, figures
-painted = np.asarray(model.colourise(image))
+painted = np.asarray(model.colorize(image))
 assert painted.shape == image.shape and painted.dtype == "uint8"
 """
 

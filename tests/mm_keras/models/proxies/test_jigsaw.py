@@ -9,13 +9,12 @@ import mm_keras
 from mm_keras import backbones
 from mm_keras.backbones import Backbone, BackboneSpec, Pixels, Tap
 from mm_keras.models.proxies import jigsaw
-from pipelines import unlabelled
-from pipelines.proxies import jigsaw as inputs
-from pipelines.proxies import permutations
+from pipelines.batches import jigsaw as inputs
+from pipelines.batches import permutations, unlabelled
 
 ORDERS = np.random.default_rng(7).permuted(np.tile(np.arange(9), (6, 1)), axis=1)
 
-MEAN_COLOUR = (122.67892, 116.66877, 104.00699)
+MEAN_COLOR = (122.67892, 116.66877, 104.00699)
 
 
 def puzzles(num=6, tile=16, seed=0):
@@ -127,7 +126,7 @@ def test_normalized_tiles_have_the_stated_spread(normalization):
     np.testing.assert_allclose(normalized.std(axes), 7, rtol=1e-4)
 
 
-def test_brightness_contrast_and_colour_are_taken_away():
+def test_brightness_contrast_and_color_are_taken_away():
     tiles = puzzles()[0][0].astype("float32")
     changed = tiles * [0.5, 0.7, 0.9] + [10, 60, 5]
     first, second = (jigsaw.normalize_tiles(x.astype("float32")) for x in (tiles, changed))
@@ -147,13 +146,13 @@ def test_a_flat_tile_is_zero_and_its_noise_stays_small():
 @pytest.mark.parametrize(
     "pixels, expected",
     [
-        (backbones.PIXELS["bgr"], MEAN_COLOUR),
+        (backbones.PIXELS["bgr"], MEAN_COLOR),
         (backbones.PIXELS["gray"], (114.444, 114.444, 114.444)),
         (Pixels("rgb", (0.1, 0.2, 0.5), (1.0, 2.0, 3.0), (0, 0, 0)), (10, 10, 6)),
     ],
 )
-def test_mean_colour_is_what_becomes_zero(pixels, expected):
-    np.testing.assert_allclose(jigsaw.mean_colour(pixels), expected, rtol=1e-5)
+def test_mean_color_is_what_becomes_zero(pixels, expected):
+    np.testing.assert_allclose(jigsaw.mean_color(pixels), expected, rtol=1e-5)
 
 
 def test_step_takes_the_gradient_of_the_cross_entropy():

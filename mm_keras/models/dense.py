@@ -1,0 +1,40 @@
+"""Dense maps of a hypercolumn network, computed in bands of rows."""
+
+from keras import ops
+
+# Points of a dense map that are computed at a time: 8 MiB of 1024 float32 units, which fits a cache
+# and keeps matrix products efficient, while ten bands in flight (TensorFlow's default for loops)
+# stay below 100 MiB.
+POINTS_PER_BAND = 2048
+
+
+def dense_map(hypercolumn, maps, size, stride, head):
+    """What a network makes of the hypercolumn at every stride-th pixel.
+
+    It is computed in bands of rows, so that the hidden layer never exists for a whole image.
+
+    Args:
+        hypercolumn: `layers.Hypercolumn`; one of its taps at least is as dense as the result.
+        maps: {tap name: [B, h, w, C]}.
+        size: (height, width) of the images.
+        stride: image pixels per cell of the result.
+        head: function from the hypercolumn's linear responses [B, R, w, units] at R rows of cells
+            to [B, R, w, channels].
+
+    Returns:
+        [B, ceil(height / stride), ceil(width / stride), channels] in the dtype of `head`'s result;
+        cell (i, j) lies on pixel (i * stride, j * stride).
+    """
+    height, width = (-(-length // stride) for length in size)
+    band = POINTS_PER_BAND // width + 1  # rows
+    num_bands = -(-height // band)
+    prepared = hypercolumn.prepare(maps, (height, width), stride)
+
+    def band_result(k):
+        rows = k * band + ops.arange(band, dtype="int32")
+        return head(hypercolumn.rows(prepared, rows, stride))
+
+    bands = ops.map(band_result, ops.arange(num_bands, dtype="int32"))
+    stacked = ops.transpose(bands, (1, 0, 2, 3, 4))
+    batch, *_, channels = ops.shape(stacked)
+    return ops.reshape(stacked, (batch, -1, width, channels))[:, :height]

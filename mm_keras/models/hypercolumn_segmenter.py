@@ -1,0 +1,146 @@
+"""The hypercolumn segmenter of the M&M paper."""
+
+import keras
+from keras import ops
+
+from mm_keras import layers
+from mm_keras.models.context import context_network, context_taps
+from mm_keras.models.dense import dense_map
+from mm_keras.models.segmenter import Segmenter, check_positive
+
+# Labels within this share of the crop from its border are not sampled: 96 of 512 pixels in the
+# released VGG/*/finetune_seg.prototxt (points uniform in [96, 416)).
+POINT_BORDER = 3 / 16
+
+
+class HypercolumnSegmenter(Segmenter):
+    """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two
+    blocks on its top.
+
+    Training reads `num_points` random pixels per image and never builds a dense hypercolumn.
+    Inference gives dense logits at `output_stride`, by projecting each tap at its own resolution,
+    then interpolating and summing.
+
+    Args:
+        backbone: `mm_keras.backbones.Backbone`.
+        num_classes: number of classes, void not counted.
+        num_points: sampled pixels per image and step; 256 in the released
+            VGG/*/finetune_seg.prototxt.
+        output_stride: image pixels per cell of the dense result, 1 or 2; 2 in the paper's test
+            protocol.
+        dropout: on fc6 and fc7.
+        stddev: of the initial kernels of the hidden layer over the hypercolumn (1e-4 in the
+            released network).
+        input_scale: factor of the pixels' own tap, which reaches a hundred times as far as the
+            others with the pixels of the released random networks; 1 there.
+        seed: int, start of the sequence of sampled points.
+
+    Raises:
+        ValueError: num_classes, num_points below 1, output_stride not 1 or 2, input_scale not
+            positive.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        num_points=256,
+        output_stride=2,
+        dropout=0.5,
+        stddev=1e-4,
+        input_scale=1.0,
+        seed=0,
+        name="hypercolumn_segmenter",
+    ):
+        super().__init__(backbone, num_classes, output_stride, name)
+        check_positive(num_points=num_points)
+        if output_stride not in (1, 2):
+            raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
+        if input_scale <= 0:
+            raise ValueError(f"input_scale must be positive. Received {input_scale}.")
+        self.num_points, self.input_scale = num_points, input_scale
+        spec = backbone.spec
+        self.context = context_network(spec, dropout) if spec.context_units else None
+        self.hypercolumn = layers.Hypercolumn(
+            [*_as_tuples(spec.taps), *context_taps(spec)],
+            spec.hypercolumn_units,
+            stddev,
+            name="hypercolumn",
+        )
+        self.hypercolumn.build()
+        # The released score_column layer names no filler, so its weights start at zero.
+        self.score = keras.layers.Dense(num_classes, kernel_initializer="zeros", name="score")
+        self.score.build((None, spec.hypercolumn_units))
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, images, training=False):
+        """Logits of images [B, H, W, 3] with RGB values 0..255.
+
+        Returns:
+            Training: {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)}.
+                Otherwise float32
+            [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on pixel (i * stride,
+            j * stride).
+        """
+        maps = self.feature_maps(images, training)
+        if not training:
+            return self.dense_logits(maps, ops.shape(images)[1:3])
+        points = self.draw_points(images)
+        return {"logits": self.point_logits(maps, points), "points": points}
+
+    def feature_maps(self, images, training=False):
+        """All taps of the hypercolumn, {name: [B, h, w, C]}."""
+        maps = dict(self.backbone(images, training=training))
+        if "input" in maps and self.input_scale != 1:
+            maps["input"] = maps["input"] * self.input_scale
+        if self.context is not None:
+            maps.update(self.context(maps[self.backbone.spec.embedding.name], training=training))
+        return maps
+
+    def draw_points(self, images):
+        """Pixels uniform over the inner 5/8 of the image, row and column independent; int32 [B, P,
+        2].
+        """
+        batch, height, width, _ = ops.shape(images)
+        place = keras.random.uniform((batch, self.num_points, 2), seed=self.seed_generator)
+        size = ops.cast(ops.stack([height, width]), "float32")
+        return ops.cast(size * (POINT_BORDER + (1 - 2 * POINT_BORDER) * place), "int32")
+
+    def point_logits(self, maps, points):
+        """float32 [B, P, classes] at points int32 [B, P, 2]."""
+        hidden = ops.relu(self.hypercolumn(maps, points))
+        return ops.cast(self.score(hidden), "float32")
+
+    def dense_logits(self, maps, size):
+        """Logits at every `output_stride`-th pixel, see `dense_map`.
+
+        Args:
+            maps: from `feature_maps`.
+            size: (height, width) of the images.
+
+        Returns:
+            float32 [B, ceil(height / stride), ceil(width / stride), classes].
+        """
+
+        def classify(responses):
+            return ops.cast(self.score(ops.relu(responses)), "float32")
+
+        return dense_map(self.hypercolumn, maps, size, self.output_stride, classify)
+
+    def paired(self, labels, outputs):
+        """In training the sampled points, otherwise the cells of the dense result."""
+        if not isinstance(outputs, dict):
+            return super().paired(labels, outputs)
+        return labels_at(labels, outputs["points"]), outputs["logits"]
+
+
+def labels_at(labels, points):
+    """Labels [B, H, W] at points int32 [B, P, 2] of (y, x); [B, P]."""
+    batch, height, width = ops.shape(labels)
+    first = ops.arange(batch, dtype="int32")[:, None] * (height * width)
+    return ops.take(ops.reshape(labels, (-1,)), first + points[..., 0] * width + points[..., 1])
+
+
+def _as_tuples(taps):
+    return [(tap.name, tap.stride, tap.channels) for tap in taps]

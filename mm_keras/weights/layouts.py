@@ -1,0 +1,257 @@
+"""How weights lie in published files and in our layers: the shapes that fit, and the arithmetic
+from one to the other.
+
+A `Slot` says what a layer of ours wants. Arrays of a file have roles: "weight" and "bias" of a
+convolution, a dense layer or the affine part of batch norm; "mean", "variance" and "factor" of
+statistics; "0", "1", ... of Keras' own files.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from mm_keras import layers
+from mm_keras.backbones.spec import Pixels
+from mm_keras.weights.files import WeightsError
+
+Shapes = tuple[tuple[int, ...], ...]
+Arrays = dict[str, np.ndarray]
+
+BLOB_ROLES = {
+    1: ("weight",),
+    2: ("weight", "bias"),
+    3: ("mean", "variance", "factor"),  # "BatchNorm", caffe/src/caffe/layers/batch_norm_layer.cpp
+    4: ("weight", "bias", "mean", "variance"),  # "BN" of the M&M release, bn_layer.cpp
+}
+"""Number of Caffe's blobs of a layer -> what they are."""
+
+TENSOR_ROLES = {
+    "weight": "weight",
+    "bias": "bias",
+    "running_mean": "mean",
+    "running_var": "variance",
+}
+
+EPSILON = 1e-5  # of batch norm in Caffe, in torch and here
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What a layer wants from a file.
+
+    shapes: {role: shapes that fit}.
+    optional: roles that may be absent.
+    convert: function({role: float32 array}) -> [(variable of the layer, its new value)].
+    """
+
+    shapes: dict[str, Shapes]
+    convert: Callable[[Arrays], list]
+    optional: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelChange:
+    """From the pixels p that weights expect to the pixels q that a network gives: p = matrix q +
+    offset, float64 [channels of p, channels of q] and [channels of p].
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def between(cls, expected: Pixels, given: Pixels) -> "PixelChange":
+        """See `mm_keras.weights`, "Pixels"."""
+        to_expected, expected_shift = _affine(expected)
+        to_given, given_shift = _affine(given)
+        if given.color == "gray":
+            # The image is taken as gray itself: one value v in all three channels.
+            matrix = to_expected.sum(axis=1, keepdims=True) / to_given.sum()
+        else:
+            matrix = to_expected @ np.linalg.inv(to_given)
+        return cls(matrix, expected_shift - matrix @ given_shift)
+
+    def apply(self, kernel, bias):
+        """Kernel [..., channels of p, out] and bias [out], float32, for q instead of p."""
+        kernel = kernel.astype("float64")
+        rewritten = np.einsum("...po,pq->...qo", kernel, self.matrix)
+        window = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
+        return rewritten.astype("float32"), (bias + self.offset @ window).astype("float32")
+
+
+def _affine(pixels: Pixels):
+    """A and a with `InputAdapter`'s pixels = A rgb + a; float64 [c, 3] and [c]."""
+    scale, mean = (np.broadcast_to(np.float64(x), 3) for x in (pixels.scale, pixels.mean))
+    matrix = np.diag(scale)
+    if pixels.color == "bgr":
+        matrix = matrix[:, ::-1]
+    if pixels.color != "gray":
+        return matrix, -mean
+    weight = layers.InputAdapter.GRAY_WEIGHT
+    return weight * matrix.sum(axis=0, keepdims=True), -weight * mean.sum(keepdims=True)
+
+
+def slot(layer, change: PixelChange | None = None) -> Slot | None:
+    """What `layer` wants from a file of Caffe or torch; None for kinds of layers that are in none.
+
+    Args:
+        layer: a built layer.
+        change: for layers that read pixels, how the file's differ.
+    """
+    if isinstance(layer, layers.Hypercolumn):
+        return _hypercolumn(layer, change)
+    if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+        return _kernel(layer, change)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return _batch_norm(layer)
+    if isinstance(layer, layers.AccumulatedBatchNormalization):
+        return _accumulated(layer)
+    return None
+
+
+def is_batch_norm(layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization | layers.AccumulatedBatchNormalization)
+
+
+def keras_slot(layer) -> Slot:
+    """What `layer` wants from Keras' own file: its variables in order."""
+    shapes = {str(k): (tuple(v.shape),) for k, v in enumerate(layer.weights)}
+
+    def convert(arrays):
+        return [(variable, arrays[str(k)]) for k, variable in enumerate(layer.weights)]
+
+    return Slot(shapes, convert)
+
+
+def _vector(length) -> Shapes:
+    """A vector as new and as old files have it: old ones give every blob four axes."""
+    return ((length,), (1, length), (1, 1, 1, length), (1, length, 1, 1))
+
+
+def _matrices(num_outputs, num_inputs) -> Shapes:
+    """A fully connected layer's weights in Caffe and torch, and in Caffe's old files."""
+    return ((num_outputs, num_inputs), (1, 1, num_outputs, num_inputs))
+
+
+def _kernel(layer, change):
+    """A convolution, (out, in, height, width) or flattened, or a dense layer, (out, in)."""
+    *size, num_inputs, num_outputs = layer.kernel.shape
+    if change is not None:
+        num_inputs = len(change.matrix)
+    window = tuple(size) or (1, 1)
+    shapes = (
+        (num_outputs, num_inputs, *window),
+        *_matrices(num_outputs, num_inputs * math.prod(window)),
+    )
+
+    def convert(arrays):
+        kernel = arrays["weight"].reshape(num_outputs, num_inputs, *window).transpose(2, 3, 1, 0)
+        bias = arrays["bias"].reshape(-1)
+        if change is not None:
+            kernel, bias = change.apply(kernel, bias)
+        return [(layer.kernel, kernel.reshape(layer.kernel.shape)), (layer.bias, bias)]
+
+    return Slot({"weight": tuple(dict.fromkeys(shapes)), "bias": _vector(num_outputs)}, convert)
+
+
+def _hypercolumn(layer, change):
+    """The release's ip_column, (units, all channels), cut into the taps' kernels in their order."""
+    channels = [count for _, _, count in layer.taps]
+    if change is not None:
+        channels[0] = len(change.matrix)
+
+    def convert(arrays):
+        kernel = arrays["weight"].reshape(layer.units, sum(channels)).T
+        kernels = np.split(kernel, np.cumsum(channels)[:-1])
+        bias = arrays["bias"].reshape(-1)
+        if change is not None:
+            kernels[0], bias = change.apply(kernels[0], bias)
+        variables = [layer.kernels[name] for name, _, _ in layer.taps]
+        return [*zip(variables, kernels, strict=True), (layer.bias, bias)]
+
+    weight = _matrices(layer.units, sum(channels))
+    return Slot({"weight": weight, "bias": _vector(layer.units)}, convert)
+
+
+def _batch_norm(layer):
+    def convert(arrays):
+        slope, bias, mean, variance = statistics(arrays, layer.moving_mean.shape[0])
+        values = [(layer.moving_mean, mean), (layer.moving_variance, variance)]
+        affine = [(layer.gamma, slope), (layer.beta, bias)]
+        return values + [(variable, value) for variable, value in affine if variable is not None]
+
+    return _statistics_slot(layer.moving_mean.shape[0], convert)
+
+
+def _accumulated(layer):
+    length = layer.accumulated_mean.shape[0]
+
+    def convert(arrays):
+        mean = arrays.get("mean", np.zeros(length, "float32"))
+        variance = arrays.get("variance", np.ones(length, "float32"))
+        factor = arrays.get("factor", np.ones(1, "float32"))
+        statistics(arrays, length)  # checks them
+        return [
+            (layer.accumulated_mean, mean.reshape(-1)),
+            (layer.accumulated_variance, variance.reshape(-1)),
+            (layer.factor, factor.reshape(-1)),
+        ]
+
+    slot = _statistics_slot(length, convert)
+    plain = {role: slot.shapes[role] for role in ("mean", "variance", "factor")}
+    return Slot(plain, convert, slot.optional)
+
+
+def _statistics_slot(length, convert):
+    shapes = dict.fromkeys(("mean", "variance", "weight", "bias"), _vector(length))
+    return Slot(
+        shapes | {"factor": ((), *_vector(1))}, convert, frozenset({"factor", "weight", "bias"})
+    )
+
+
+def statistics(arrays: Arrays, length: int):
+    """Slope, bias, mean and variance of a batch norm, float32 [length] each; what is absent is the
+    identity's.
+
+    Raises:
+        WeightsError: a factor that is not positive, or a negative variance.
+    """
+    factor = float(arrays.get("factor", np.ones(1)).reshape(()))
+    if not factor > 0:
+        raise WeightsError(
+            f"the factor of its statistics is {factor:g}, expected a positive one: they were never "
+            "accumulated"
+        )
+    mean = arrays.get("mean", np.zeros(length, "float32")).reshape(-1) / np.float32(factor)
+    variance = arrays.get("variance", np.ones(length, "float32")).reshape(-1) / np.float32(factor)
+    if variance.min() < 0:
+        raise WeightsError(f"it has a variance of {variance.min():g}")
+    slope = arrays.get("weight", np.ones(length, "float32")).reshape(-1)
+    bias = arrays.get("bias", np.zeros(length, "float32")).reshape(-1)
+    return slope, bias, mean, variance
+
+
+def folding(inner: Slot, layer) -> Slot:
+    """The slot of a convolution or dense layer and of the batch norm behind it, whose roles begin
+    with "norm_": the kernel is multiplied by slope / sigma, sigma = sqrt(EPSILON + variance), and
+    the bias becomes (bias - mean) slope / sigma plus the norm's bias.
+    """
+    length = layer.bias.shape[0]
+    norm = _statistics_slot(length, convert=None)
+
+    def convert(arrays):
+        (kernel, weights), (bias, offsets) = inner.convert(arrays)
+        slope, shift, mean, variance = statistics(
+            {role.removeprefix("norm_"): a for role, a in arrays.items() if role in shapes}, length
+        )
+        scale = slope / np.sqrt(np.float32(EPSILON) + variance)
+        return [(kernel, weights * scale), (bias, (offsets - mean) * scale + shift)]
+
+    shapes = {f"norm_{role}": fit for role, fit in norm.shapes.items()}
+    return Slot(
+        inner.shapes | shapes,
+        convert,
+        inner.optional | frozenset(f"norm_{role}" for role in norm.optional),
+    )

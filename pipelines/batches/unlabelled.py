@@ -1,0 +1,206 @@
+"""Images without labels, for the proxies: the image files of any folder, less those of no use.
+
+Each file is decoded once before training, by the very function that training reads it with, so that
+no damaged file can end a run; where a task needs color, gray images are left out as well.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from pipelines.batches import views
+from pipelines.datasets.spec import DatasetError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
+
+GRAY_TOLERANCE = 3
+"""The largest difference of red, green and blue at any pixel of a gray image: what a JPEG shows
+whose two color components are one step off neutral (R - Y = 1.402, B - Y = 1.772; JFIF 1.02).
+"""
+
+_GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # Pillow's, of one channel
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+    tf.errors.OpError,
+)
+_USED, _GRAY_MODE, _GRAY_PIXELS = "used", "gray mode", "gray pixels"
+_COARSE = 8  # pixels; of nearly all images every eighth row and column tells that they have color
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Image files for training, and those that were left out.
+
+    Attributes:
+        image_files: absolute paths of files that can be decoded, in order.
+        gray_mode: files that hold one gray channel; left out where color is needed, else empty.
+        gray_pixels: files that hold three channels which differ by at most GRAY_TOLERANCE at every
+            pixel; left out where color is needed, else empty.
+        unreadable: files that cannot be decoded, each with the reason.
+    """
+
+    image_files: tuple[str, ...]
+    gray_mode: tuple[str, ...] = ()
+    gray_pixels: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def num_gray(self) -> int:
+        """Gray images of either kind."""
+        return len(self.gray_mode) + len(self.gray_pixels)
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """Plain sentences for the log: what is used, what was left out and why."""
+        num_found = len(self.image_files) + self.num_gray + len(self.unreadable)
+        lines = [f"{len(self.image_files)} of {num_found} unlabelled images are used."]
+        if self.num_gray:
+            lines.append(
+                f"Left out {self.num_gray} gray images, which have no color to learn: "
+                f"{len(self.gray_mode)} stored as gray, {len(self.gray_pixels)} stored in color "
+                f"with red, green and blue nowhere more than {GRAY_TOLERANCE} apart."
+            )
+        if self.unreadable:
+            lines.append(f"Left out {len(self.unreadable)} unreadable: {_named(self.unreadable)}.")
+        return tuple(lines)
+
+
+def find(folder: str | os.PathLike, need_color: bool = False) -> Files:
+    """Finds the image files in a folder and all folders below it, and checks each of them.
+
+    Hidden files and folders (a leading dot) are skipped, links to folders are not followed.
+
+    Args:
+        folder: any folder.
+        need_color: leave out gray images too.
+
+    Returns:
+        Files in the order of their paths within the folder.
+
+    Raises:
+        DatasetError: there is no such folder, no image in it, or none of use.
+    """
+    root = pathlib.Path(folder).expanduser().resolve()
+    if not root.is_dir():
+        raise DatasetError(f"{folder} is not a folder. Name a folder of images.")
+    found = sorted(_image_files(root), key=lambda file: file.relative_to(root).as_posix())
+    if not found:
+        raise DatasetError(
+            f"No images in {root} or the folders below it: no file ends in {' '.join(ENDINGS)} "
+            "(hidden files do not count). Name a folder of images."
+        )
+    return check([str(file) for file in found], need_color)
+
+
+def check(files: Sequence[str], need_color: bool = False) -> Files:
+    """Decodes each file once and sorts out those that cannot be used; see `Files`.
+
+    Raises:
+        DatasetError: there is no file, or none of use; the message counts and names them.
+    """
+    if not files:
+        raise DatasetError("There are no image files to check: name at least one.")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        kinds = list(pool.map(functools.partial(_kind, need_color=need_color), files))
+
+    def of_kind(wanted):
+        return tuple(file for file, kind in zip(files, kinds, strict=True) if kind == wanted)
+
+    known = (_USED, _GRAY_MODE, _GRAY_PIXELS)
+    unreadable = [f"{f} ({k})" for f, k in zip(files, kinds, strict=True) if k not in known]
+    result = Files(*map(of_kind, known), tuple(unreadable))
+    if not result.image_files:
+        raise DatasetError(
+            f"None of {len(files)} images can be used. {' '.join(result.messages[1:])} "
+            f"Add images{' in color' if need_color else ''}."
+        )
+    return result
+
+
+def divide(files: Sequence[str], share: float = 0.1) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Holds out a share of the files, chosen by a hash of their names.
+
+    The hash is SHA-256 of the path within the files' common folder, so that the same names are
+    divided alike wherever the folder lies.
+
+    Args:
+        files: two paths at least, of the same kind (absolute or relative).
+        share: to hold out, between 0 and 1; one file at least, and not all.
+
+    Returns:
+        (files to train on, files held out), each in the given order.
+
+    Raises:
+        DatasetError: fewer than two files.
+        ValueError: `share` is out of range.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share}.")
+    if len(files) < 2:
+        raise DatasetError(
+            f"Two images at least are needed, one to train on and one to measure on; got "
+            f"{len(files)} ({_named(files)})."
+        )
+    folder = os.path.commonpath(files)
+    num_held_out = min(max(1, round(share * len(files))), len(files) - 1)
+    held_out = set(sorted(files, key=lambda file: _digest(file, folder))[:num_held_out])
+    train = tuple(file for file in files if file not in held_out)
+    return train, tuple(file for file in files if file in held_out)
+
+
+def _image_files(root: pathlib.Path):
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(ENDINGS):
+                yield pathlib.Path(folder, name)
+
+
+def _kind(file: str, need_color: bool) -> str:
+    """One of the kinds of files, or the reason why the file cannot be read."""
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+        with tf.device("CPU"):
+            pixels = views.read_image(file).numpy()
+    except _DAMAGED as error:
+        return _reason(error)
+    if need_color and mode in _GRAY_MODES:
+        return _GRAY_MODE
+    return _GRAY_PIXELS if need_color and not _has_color(pixels) else _USED
+
+
+def _has_color(pixels: np.ndarray) -> bool:
+    return any(
+        np.ptp(part.astype(np.int16), axis=-1).max() > GRAY_TOLERANCE
+        for part in (pixels[::_COARSE, ::_COARSE], pixels)
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, tf.errors.OpError):
+        return "damaged or cut short: TensorFlow cannot decode it"
+    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+
+
+def _digest(file: str, folder: str) -> bytes:
+    name = pathlib.PurePath(os.path.relpath(file, folder)).as_posix()
+    return hashlib.sha256(name.encode()).digest()
+
+
+def _named(names: Sequence[str], limit: int = 10) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return "; ".join(names[:limit]) + more

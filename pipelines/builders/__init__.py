@@ -1,1 +1,0 @@
-"""TFDS builders, one module a data set; `pipelines.datasets.load` is the way in."""

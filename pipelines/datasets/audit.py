@@ -1,0 +1,392 @@
+"""What a data set holds and what is wrong with it: everything at once, before hours are spent.
+
+`examine` reads each image and mask as `datasets.load` does, with the same checks, but goes on after
+a fault; and it looks for what load has no reason to refuse: classes without pixels, images that
+are in both splits, masks that are void.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.datasets import faults, inspection, masks, records
+from pipelines.datasets.spec import VOID, DatasetSpec
+
+_SMALLEST_SIDE = 32  # the backbones' last feature map is 32 times smaller than the image
+
+_ABSENT_IN_TRAINING = faults.Kind(
+    "class without any pixel in split '{split}'",
+    "A class that is not trained on is never predicted: choose another --train_split, add images, "
+    "or go on and leave it out of account.",
+)
+_ABSENT_IN_EVALUATION = faults.Kind(
+    "class without any pixel in split '{split}'",
+    "It has no IoU there, and the mean is taken without it: choose another --eval_split, or go on "
+    "if that is known.",
+)
+_IN_BOTH_SPLITS = faults.Kind(
+    "image that is in both splits, pixel by pixel",
+    "What is measured on images that were trained on says nothing: take each out of one of the "
+    "splits (its list, or its folder).",
+)
+_SAME_SPLIT = faults.Kind(
+    "split that is both trained on and measured on",
+    "What is measured on images that were trained on says nothing: choose another --eval_split.",
+)
+_TWICE = faults.Kind(
+    "image that is in its split more than once, pixel by pixel",
+    "It counts that many times: remove all but one.",
+)
+_TWICE_WITH_OTHER_MASK = faults.Kind(
+    "image that is in its split more than once, and with different masks",
+    "At most one of the masks is right: remove the others with their images.",
+)
+_ALL_VOID = faults.Kind(
+    "mask that is void everywhere",
+    "Training leaves such images out: label them, or remove image and mask.",
+)
+_NO_LABELS = faults.Kind(
+    "split with masks, but without any labelled pixel",
+    "Training and measuring need labels: check the masks.",
+)
+_MOSTLY_VOID = faults.Kind(
+    "split of which more than half of the pixels are void",
+    "Void pixels are neither trained on nor measured. If they should be, give them a class.",
+)
+_VOID_CLASS = faults.Kind(
+    "class whose name says void, but which counts as a class",
+    "Take its line out of classes.txt, and say which value is void: --set data.void_value=VALUE.",
+)
+_PALETTE = faults.Kind(
+    "palette mask whose colors are those of other classes in the color table",
+    "Masks are read by index, not by color. If the colors are right, save the masks as RGB "
+    "(Pillow: convert('RGB')), which the color table decodes.",
+)
+_MIRRORED = faults.Kind(
+    "image that its EXIF data turn or mirror",
+    "Nothing is turned here. If its mask was made for the turned image, save the image upright "
+    "(Pillow: ImageOps.exif_transpose).",
+)
+_SMALL = faults.Kind(
+    f"image with a side of less than {_SMALLEST_SIDE} pixels",
+    "The networks shrink images 32 times, so little is left of it: remove it, or use larger ones.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that a person should know before training.
+
+    Attributes:
+        is_error: whether the data set is refused, or its figures would be worthless, as it is.
+        kind: what is wrong, and what mends it.
+        names: the files, or the classes or splits, that it is about.
+    """
+
+    is_error: bool
+    kind: faults.Kind
+    names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image to look at: uint8 [height, width, 3], and its class ids uint8 [height, width]."""
+
+    id: str
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFacts:
+    """What a split holds, counted over its images that are free of faults.
+
+    Attributes:
+        name: the split's name.
+        num_images: the number of its images, those with faults included.
+        num_sound: the number of its images that were counted.
+        has_masks: whether it has masks; a test split may have none.
+        class_pixels: int64 [num_classes].
+        class_images: int64 [num_classes], images with at least one pixel of the class.
+        void_pixels: the number of pixels without a class.
+        smallest, largest: (height, width) of the images with the least and the most pixels.
+        pictures: some images, evenly spread over the split.
+    """
+
+    name: str
+    num_images: int
+    num_sound: int
+    has_masks: bool
+    class_pixels: np.ndarray
+    class_images: np.ndarray
+    void_pixels: int
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    pictures: tuple[Picture, ...]
+
+    @property
+    def void_share(self) -> float:
+        """The share of void pixels, 0 to 1; 0 without pixels."""
+        return self.void_pixels / max(1, int(self.class_pixels.sum()) + self.void_pixels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """A data set's splits and findings, errors first; messages are those of `datasets.load`."""
+
+    spec: DatasetSpec
+    splits: tuple[SplitFacts, ...]
+    findings: tuple[Finding, ...]
+    messages: tuple[str, ...]
+
+    @property
+    def num_errors(self) -> int:
+        """The number of findings that are errors."""
+        return sum(finding.is_error for finding in self.findings)
+
+
+class _Facts(NamedTuple):
+    """What is kept of an image and its mask; `reading` without its arrays."""
+
+    reading: inspection.Reading
+    is_sound: bool
+    size: tuple[int, int] | None
+    counts: np.ndarray | None  # int64 [256], pixels of each class id
+    image_hash: bytes
+    mask_hash: bytes
+
+    @property
+    def is_all_void(self) -> bool:
+        return self.is_sound and self.counts[VOID] == self.counts.sum()
+
+
+def examine(
+    plan: records.Plan,
+    *,
+    max_unreadable: int = 0,
+    num_pictures: int = 4,
+    num_workers: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Reads all images and masks of a plan, in threads, and reports all that is wrong with them.
+
+    Args:
+        plan: what `datasets.plan` found.
+        max_unreadable: how many damaged files are no error.
+        num_pictures: images to keep of each split.
+        num_workers: threads; None means one for each core.
+        progress: called after each image.
+    """
+    facts = _read_all(plan, num_workers or os.cpu_count() or 1, progress)
+    splits = tuple(_split_facts(plan, name, part, num_pictures) for name, part in facts.items())
+    found = [
+        *_refused(plan, facts, max_unreadable),
+        *_image_findings(facts),
+        *_class_findings(plan, facts),
+        *_duplicates(plan, facts),
+    ]
+    # Until it is certain what the masks mean, their classes cannot be judged.
+    if not any(_is_wrong(image.reading) for image in _all_images(facts)) and not any(
+        finding.kind is masks.BINARY for finding in found
+    ):
+        found += _frequency_findings(plan, splits)
+    found.sort(key=lambda finding: not finding.is_error)
+    return Audit(plan.spec, splits, tuple(found), plan.messages)
+
+
+def _read_all(plan, num_workers, progress) -> dict[str, list[_Facts]]:
+    facts = {}
+    executor = concurrent.futures.ThreadPoolExecutor(num_workers)
+    try:
+        for split, items in plan.splits.items():
+            facts[split] = []
+            for image in executor.map(lambda item: _facts(plan.read(item)), items):
+                facts[split].append(image)
+                progress()
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return facts
+
+
+def _facts(reading: inspection.Reading) -> _Facts:
+    counts, mask_hash = None, b""
+    if reading.sample is not None:
+        counts = np.bincount(reading.sample.label.ravel(), minlength=256)
+        mask_hash = _hash(reading.sample.label)
+    light = dataclasses.replace(
+        reading,
+        sample=None,
+        pixels=None,
+        mask=reading.mask and dataclasses.replace(reading.mask, ids=np.empty([0, 0], np.uint8)),
+    )
+    size, image_hash = None, b""
+    if reading.pixels is not None:
+        size, image_hash = reading.pixels.shape[:2], _hash(reading.pixels)
+    return _Facts(light, reading.sample is not None, size, counts, image_hash, mask_hash)
+
+
+def _hash(array: np.ndarray) -> bytes:
+    digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array))
+    return digest.digest()
+
+
+def _split_facts(plan, name: str, facts: Sequence[_Facts], num_pictures: int) -> SplitFacts:
+    sound = [k for k, image in enumerate(facts) if image.is_sound]
+    counts = np.array([facts[k].counts for k in sound], np.int64).reshape(-1, 256)
+    num_classes = plan.spec.num_classes
+    sizes = sorted((image.size for image in facts if image.size), key=np.prod) or [(0, 0)]
+    shown = [sound[k * len(sound) // num_pictures] for k in range(num_pictures) if sound]
+    return SplitFacts(
+        name=name,
+        num_images=len(facts),
+        num_sound=len(sound),
+        has_masks=any(image.reading.mask_file for image in facts),
+        class_pixels=counts[:, :num_classes].sum(0),
+        class_images=(counts[:, :num_classes] > 0).sum(0),
+        void_pixels=int(counts[:, VOID].sum()),
+        smallest=sizes[0],
+        largest=sizes[-1],
+        pictures=tuple(_picture(plan, plan.splits[name][k]) for k in dict.fromkeys(shown)),
+    )
+
+
+def _picture(plan, item) -> Picture:
+    reading = plan.read(item)
+    return Picture(reading.id, reading.pixels, reading.sample.label)
+
+
+def _refused(plan, facts, max_unreadable) -> Iterator[Finding]:
+    """Yields what `datasets.load` refuses."""
+    inspected = inspection.Inspection(plan.rule)
+    for image in _all_images(facts):
+        inspected.add(image.reading)
+    for found in (plan.found, inspected.found()):
+        for kind, names in found:
+            yield Finding(True, kind, names)
+    unreadable = inspected.unreadable
+    if unreadable:
+        kind = faults.Kind(
+            "file that is damaged",
+            "Restore or remove it (image and mask), or have such files left out: --set "
+            f"data.max_unreadable={len(unreadable)}.",
+        )
+        yield Finding(len(unreadable) > max_unreadable, kind, tuple(unreadable))
+    for split, images in facts.items():
+        if _is_void(images):
+            yield Finding(split == plan.train_split, _NO_LABELS, (f"'{split}'",))
+
+
+def _is_void(images: Iterable[_Facts]) -> bool:
+    """Whether a split has sound masks, and all of them are void everywhere."""
+    sound = [image for image in images if image.is_sound and image.reading.mask_file]
+    return bool(sound) and all(image.is_all_void for image in sound)
+
+
+def _all_images(facts: dict[str, list[_Facts]]) -> Iterator[_Facts]:
+    return (image for part in facts.values() for image in part)
+
+
+def _image_findings(facts) -> Iterator[Finding]:
+    """Yields what single images and masks show."""
+    for kind, applies in (
+        (_MIRRORED, lambda image: image.reading.orientation in (2, 3, 4)),
+        (_SMALL, lambda image: image.size and min(image.size) < _SMALLEST_SIDE),
+    ):
+        yield from _warning(
+            kind, [image.reading.image_file for image in _all_images(facts) if applies(image)]
+        )
+    partly = [images for images in facts.values() if not _is_void(images)]
+    void = [i.reading.mask_file for images in partly for i in images if i.is_all_void]
+    yield from _warning(_ALL_VOID, [file for file in void if file])
+
+
+def _class_findings(plan, facts) -> Iterator[Finding]:
+    """Yields what the classes' names and colors show."""
+    names = plan.spec.class_names
+    void = [f"'{name}'" for name in names if name.lower() in masks.VOID_NAMES]
+    yield from _warning(_VOID_CLASS, void)
+    odd = [i.reading.mask_file for i in _all_images(facts) if _is_palette_odd(plan.rule, i.reading)]
+    yield from _warning(_PALETTE, odd)
+
+
+def _is_wrong(reading: inspection.Reading) -> bool:
+    return reading.mask is not None and bool(reading.mask.wrong or reading.mask.unknown)
+
+
+def _frequency_findings(plan, splits) -> Iterator[Finding]:
+    """Yields what the numbers of pixels show."""
+    for split in splits:
+        if split.has_masks and split.class_pixels.any():
+            yield from _absent(plan, split, splits)
+            if split.void_share > 0.5:
+                share = f"'{split.name}' ({split.void_share:.0%} void)"
+                yield from _warning(_MOSTLY_VOID, [share])
+
+
+def _absent(plan, split: SplitFacts, splits) -> Iterator[Finding]:
+    names = [plan.spec.class_names[k] for k in np.flatnonzero(split.class_images == 0)]
+    template = _ABSENT_IN_EVALUATION
+    if split.name == plan.train_split:
+        template = _ABSENT_IN_TRAINING
+    kind = faults.Kind(template.what.format(split=split.name), template.mend)
+    first_is_absent = not any(other.class_images[0] for other in splits)
+    if first_is_absent and plan.rule.takes_void_value and plan.rule.table[0] == 0:
+        advice = " No mask holds 0: if 0 means void and ids start at 1, --set data.void_value=0."
+        kind = dataclasses.replace(kind, mend=kind.mend + advice)
+    yield from _warning(kind, names)
+
+
+def _is_palette_odd(rule: masks.MaskRule, reading: inspection.Reading) -> bool:
+    """Whether two or more values have the colors of other classes; one may be chance, as black."""
+    palette = reading.mask.palette if reading.mask else {}
+    labels = dict(rule.colors)
+    odd = [
+        value
+        for value, color in palette.items()
+        if rule.allows(value)
+        and rule.table[value] != VOID
+        and labels.get(color, rule.table[value]) != rule.table[value]
+    ]
+    return len(odd) > 1
+
+
+def _duplicates(plan, facts) -> Iterator[Finding]:
+    """Yields images with the same pixels; files of other formats, too, if the pixels are equal."""
+    if len(facts) == 1:
+        yield from _warning(_SAME_SPLIT, [f"'{plan.train_split}'"])
+    seen = {split: _by_hash(part) for split, part in facts.items()}
+    twice, twice_with_other_mask = [], []
+    for images in (same for groups in seen.values() for same in groups.values() if len(same) > 1):
+        masks_differ = len({image.mask_hash for image in images if image.is_sound}) > 1
+        files = " = ".join(image.reading.image_file for image in images)
+        (twice_with_other_mask if masks_differ else twice).append(files)
+    yield from _warning(_TWICE, twice)
+    yield from _warning(_TWICE_WITH_OTHER_MASK, twice_with_other_mask)
+    if len(facts) == 2:
+        train, eval_ = seen[plan.train_split], seen[plan.eval_split]
+        shared = [
+            f"{train[key][0].reading.image_file} = {eval_[key][0].reading.image_file}"
+            for key in train
+            if key in eval_
+        ]
+        if shared:
+            yield Finding(True, _IN_BOTH_SPLITS, tuple(shared))
+
+
+def _by_hash(facts: Iterable[_Facts]) -> dict[bytes, list[_Facts]]:
+    groups: dict[bytes, list[_Facts]] = {}
+    for image in facts:
+        if image.image_hash:
+            groups.setdefault(image.image_hash, []).append(image)
+    return groups
+
+
+def _warning(kind: faults.Kind, names: Sequence[str]) -> Iterator[Finding]:
+    if names:
+        yield Finding(False, kind, tuple(names))

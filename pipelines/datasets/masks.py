@@ -1,0 +1,309 @@
+"""Mask files: what their values or colors mean, and reading them as class ids.
+
+Masks are gray, palette or 1-bit pictures of values, pictures of colors with a color table, or
+SBD's .mat files. The colors of a palette mean nothing: its indices are the values.
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from pipelines.datasets import faults, sbd_mat
+from pipelines.datasets.spec import VOID, DatasetError, voc_colors
+
+ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+NOT_ALLOWED = -1
+"""In `MaskRule.table`: a value that no mask may hold."""
+
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
+"""What people call the pixels without a class, in lower case."""
+
+_VALUE_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+_COLOR_MODES = ("LA", "RGB", "RGBA")
+# Weights of red, green and blue when colors are turned gray: Pillow's (ITU-R 601), and those of
+# libpng, which TensorFlow uses (ITU-R 709).
+_GRAY_WEIGHTS = ((0.299, 0.587, 0.114), (0.2126, 0.7152, 0.0722))
+
+RGB = tuple[int, int, int]
+
+COLORED = faults.Kind(
+    "mask that holds colors, and no color table is there",
+    "Either write the table (--dataset=folder: colors.txt with a line 'name red green blue' for "
+    "each class, and 'void red green blue'), or save each pixel's class id as a gray or palette "
+    f"PNG, {VOID} for void.",
+)
+LOSSY = faults.Kind(
+    "mask that is a JPEG, which blurs class ids", "Save masks as PNG from their source."
+)
+TRANSPARENT = faults.Kind(
+    "mask with transparent pixels, whose class is not known",
+    f"Save it without an alpha channel, with {VOID} or the color of void where it is transparent.",
+)
+NO_VALUES = faults.Kind(
+    "mask of a pixel format that holds no class ids (such as real numbers or CMYK)",
+    f"Save each pixel's class id as an 8-bit gray or palette PNG, {VOID} for void.",
+)
+BINARY = faults.Kind(
+    f"mask of 0 and {VOID} only: a binary mask?",
+    f"{VOID} is void, so class 1 has no pixel in any mask. Write 1 instead of {VOID}.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskRule:
+    """What the values, or colors, in the masks of a data set mean.
+
+    Attributes:
+        class_names: names of the classes, by class id.
+        table: 256 entries: the class id of each value, 255 for void, or NOT_ALLOWED.
+        colors: (RGB, class id or 255) of each color that a mask of colors may hold; empty if
+            such masks are refused.
+        takes_void_value: whether data.void_value can change the table, for advice.
+    """
+
+    class_names: tuple[str, ...]
+    table: tuple[int, ...]
+    colors: tuple[tuple[RGB, int], ...] = ()
+    takes_void_value: bool = False
+
+    def allows(self, value: int) -> bool:
+        """Whether masks may hold `value`."""
+        return 0 <= value <= 255 and self.table[value] != NOT_ALLOWED
+
+    def value_fault(self, values: Iterable[int]) -> faults.Kind:
+        """Returns the kind of fault of masks that hold `values`, some of them not allowed."""
+        values = set(values)
+        wrong = sorted(v for v in values if not self.allows(v))
+        seen = f"{wrong[0]} to {wrong[-1]}" if len(wrong) > 1 else f"{wrong[0]}"
+        classes = [v for v, label in enumerate(self.table) if label not in (VOID, NOT_ALLOWED)]
+        void = [v for v, label in enumerate(self.table) if label == VOID]
+        return faults.Kind(
+            f"mask with values outside the classes, {seen} seen where {_ranges(classes)} and "
+            f"{_ranges(void)} (void) are allowed",
+            self._advice(values, wrong),
+        )
+
+    def color_fault(self, unknown: dict[RGB, int]) -> faults.Kind:
+        """Returns the kind of fault of masks with colors that are not in the table.
+
+        Args:
+            unknown: number of pixels of each such color.
+        """
+        frequent = sorted(unknown, key=lambda color: (-unknown[color], color))[:5]
+        listed = "; ".join(
+            f"{_text(color)} in {unknown[color]} pixels, closest is {self._closest(color)}"
+            for color in frequent
+        )
+        more = f"; and {len(unknown) - len(frequent)} more" if len(unknown) > len(frequent) else ""
+        return faults.Kind(
+            f"mask with colors that are not in the color table ({listed}{more})",
+            self._color_advice(unknown),
+        )
+
+    def _advice(self, values: set[int], wrong: list[int]) -> str:
+        num_classes = len(self.class_names)
+        if num_classes == 19 and wrong[0] >= 19 and wrong[-1] <= 33:  # as in Cityscapes
+            return "These look like labelIds, trainIds are needed (*_labelTrainIds.png)."
+        if all(24 <= v // 1000 <= 33 for v in wrong):
+            return "These look like Cityscapes' instanceIds, trainIds are needed."
+        if wrong[-1] > 255 and all(v % 256 == 0 for v in wrong):
+            return "The ids stand in the high byte of 16 bits: divide by 256, and save as 8 bits."
+        if len(wrong) > 1 and _are_grays_of_voc(values):
+            return (
+                "These are the gray values of VOC's colors: a palette mask was turned gray, not "
+                "read by index. Save the palette's indices."
+            )
+        if wrong == [num_classes] and 0 not in values:
+            return "The ids seem to start at 1: the first class is 0." + self._void_advice(0)
+        if len(wrong) == 1:
+            either = self._void_advice(wrong[0])
+            if wrong == [num_classes]:
+                either += self._void_advice(0)
+            return "Correct the masks or the list of classes." + either
+        if len(wrong) > max(20, num_classes):
+            return (
+                "So many values come of a mask that was resized with interpolation, or that holds "
+                "something else than class ids. Make the masks anew, with nearest neighbor."
+            )
+        return "Correct the masks or the list of classes."
+
+    def _void_advice(self, value: int) -> str:
+        if not self.takes_void_value:
+            return ""
+        follows = " and ids start at 1" if value == 0 else ""
+        return f" If {value} means void{follows}: --set data.void_value={value}."
+
+    def _closest(self, color: RGB) -> str:
+        def distance(entry):
+            return sum((a - b) ** 2 for a, b in zip(entry[0], color, strict=True))
+
+        closest, label = min(self.colors, key=distance)
+        name = "void" if label == VOID else self.class_names[label]
+        return f"'{name}' {_text(closest)}"
+
+    def _color_advice(self, unknown: dict[RGB, int]) -> str:
+        grays = [r for r, g, b in unknown if r == g == b and self.allows(r)]
+        # White or black alone is void or background that has no line yet.
+        if len(grays) == len(unknown) and set(grays) - {0, VOID}:
+            return (
+                "They look like class ids that were saved as colors: save the masks as gray PNGs, "
+                "or remove colors.txt."
+            )
+        table = "Add them to colors.txt; the color of void is a line 'void red green blue'."
+        if len(unknown) > 4 * len(self.colors):
+            table += " So many colors come of JPEG or of smooth edges: use the masks' source."
+        return table
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """A mask as it was read.
+
+    Attributes:
+        ids: uint8 [height, width], class ids, 255 = void, also where the file is wrong.
+        values: the values in the file; none if it holds colors.
+        wrong: those of `values` that are not allowed.
+        unknown: pixels of each color that is not in the color table.
+        palette: color of each of `values`, if the file has a palette.
+    """
+
+    ids: np.ndarray
+    values: frozenset[int] = frozenset()
+    wrong: frozenset[int] = frozenset()
+    unknown: dict[RGB, int] = dataclasses.field(default_factory=dict)
+    palette: dict[int, RGB] = dataclasses.field(default_factory=dict)
+
+
+def consecutive(
+    class_names: tuple[str, ...],
+    void_value: int = VOID,
+    colors: tuple[tuple[RGB, int], ...] = (),
+    takes_void_value: bool = False,
+) -> MaskRule:
+    """The usual rule: the classes have the values 0, 1, 2, ... in turn, and one value means void.
+
+    A class gets no value that means void: with void_value=0 they start at 1, with void_value=5
+    they are 0 to 4 and 6 on. 255 always means void, too.
+
+    Raises:
+        DatasetError: void_value is no value of 0..255, or there are more classes than values.
+    """
+    if not 0 <= void_value <= 255:
+        raise DatasetError(f"data.void_value must be in 0..255. Received {void_value}.")
+    values = [value for value in range(VOID) if value != void_value]
+    if len(class_names) > len(values):
+        raise DatasetError(
+            f"{len(class_names)} classes are too many: 8-bit masks with void = {void_value} hold "
+            f"at most {len(values)}."
+        )
+    table = [NOT_ALLOWED] * 256
+    table[void_value] = table[VOID] = VOID
+    for label, value in enumerate(values[: len(class_names)]):
+        table[value] = label
+    return MaskRule(class_names, tuple(table), colors, takes_void_value)
+
+
+def read(file: pathlib.Path, rule: MaskRule) -> Mask:
+    """Reads a mask.
+
+    Raises:
+        WrongKindError: what the file holds is not class ids.
+        OSError, ValueError and more: it is damaged (see `paired`).
+    """
+    if file.suffix == ".mat":
+        return _of_values(sbd_mat.read_segmentation(file), rule)
+    with Image.open(file) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise faults.WrongKindError(LOSSY)
+        if image.mode in _COLOR_MODES:
+            return _of_colors(np.asarray(image), rule)
+        if image.mode not in _VALUE_MODES:
+            raise faults.WrongKindError(NO_VALUES)
+        mask = _of_values(np.asarray(image), rule)
+        if image.mode != "P":
+            return mask
+        colors = np.reshape(image.getpalette(), [-1, 3]).tolist()
+        palette = {v: tuple(colors[v]) for v in sorted(mask.values) if v < len(colors)}
+        return dataclasses.replace(mask, palette=palette)
+
+
+def _of_values(pixels: np.ndarray, rule: MaskRule) -> Mask:
+    """Looks the values up in the rule's table."""
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
+    else:
+        values = np.unique(pixels).tolist()
+    wrong = frozenset(v for v in values if not rule.allows(v))
+    if pixels.dtype != np.uint8:
+        # Only values of 0..255 can be right; the others must not wrap around to these.
+        pixels = np.where((pixels >= 0) & (pixels <= 255), pixels, VOID).astype(np.uint8)
+    return Mask(_lookup(rule)[pixels], frozenset(values), wrong)
+
+
+@functools.cache
+def _lookup(rule: MaskRule) -> np.ndarray:
+    """The table as uint8 [256], VOID for values that are not allowed."""
+    return np.array([VOID if k == NOT_ALLOWED else k for k in rule.table], np.uint8)
+
+
+def _of_colors(pixels: np.ndarray, rule: MaskRule) -> Mask:
+    """Decodes [height, width, 2 to 4]: gray or RGB, with or without alpha."""
+    if pixels.shape[2] in (2, 4):
+        if pixels[..., -1].min() < 255:
+            raise faults.WrongKindError(TRANSPARENT)
+        pixels = pixels[..., :-1]
+    if pixels.shape[2] == 1:
+        return _of_values(pixels[..., 0], rule)
+    if rule.colors:
+        return _decode(pixels, rule)
+    if (pixels == pixels[..., :1]).all():  # values that were saved with three equal channels
+        return _of_values(pixels[..., 0], rule)
+    raise faults.WrongKindError(COLORED)
+
+
+def _decode(pixels: np.ndarray, rule: MaskRule) -> Mask:
+    """Looks the colors of [height, width, 3] up in the color table."""
+    keys, labels = _color_keys(rule)
+    wanted = pixels.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
+    places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    known = keys[places] == wanted
+    unknown = {}
+    if not known.all():
+        colors, counts = np.unique(wanted[~known], return_counts=True)
+        split = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], -1).tolist()
+        unknown = dict(zip(map(tuple, split), counts.tolist(), strict=True))
+    return Mask(np.where(known, labels[places], VOID).astype(np.uint8), unknown=unknown)
+
+
+@functools.cache
+def _color_keys(rule: MaskRule) -> tuple[np.ndarray, np.ndarray]:
+    """The color table as sorted int32 keys, 65536 red + 256 green + blue, and their class ids."""
+    entries = sorted((65536 * r + 256 * g + b, label) for (r, g, b), label in rule.colors)
+    keys, labels = zip(*entries, strict=True)
+    return np.array(keys, np.int32), np.array(labels, np.uint8)
+
+
+def _ranges(values: list[int]) -> str:
+    """Returns "0 to 3, 5" for 0, 1, 2, 3, 5."""
+    runs = itertools.groupby(enumerate(values), lambda pair: pair[1] - pair[0])
+    ends = [[value for _, value in run] for _, run in runs]
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in ends)
+
+
+def _are_grays_of_voc(values: set[int]) -> bool:
+    """Whether all values are brightnesses of VOC's 21 colors and its color of void."""
+    colors = np.array([*voc_colors(21), voc_colors(256)[VOID]])
+    grays = colors @ np.transpose(_GRAY_WEIGHTS)
+    rounded = [{*np.floor(g).tolist(), *np.ceil(g).tolist(), VOID} for g in grays.T]
+    return any(values <= group for group in rounded)
+
+
+def _text(color: RGB) -> str:
+    return f"({', '.join(map(str, color))})"

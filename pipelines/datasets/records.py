@@ -1,0 +1,312 @@
+"""The TFDS builder behind every data set: records, index masks, an index file, and their cache.
+
+A builder reads the items of a plan in order. The bytes of each image and a gray PNG of its class
+ids go into the TFDS records; the PNG also stands beside them as a file, so that any image can be
+read by its number. All is generated in a temporary folder that is renamed at the end: never
+half-written.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import pathlib
+import random
+import re
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from pipelines.datasets import faults, inspection, masks
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, suggest
+
+# Part of each cache key: raise it when the records or the checks change.
+CODE_VERSION = 3
+_INDEX_FILE = "index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One image in the index; paths are relative to the records' folder unless absolute.
+
+    checksum: CRC-32 of the image file's bytes and the label map's pixels.
+    """
+
+    id: str
+    image: str
+    label: str
+    has_labels: bool
+    height: int
+    width: int
+    checksum: int
+
+
+@dataclasses.dataclass
+class Index:
+    """What a prepared folder holds: entries by split, in order, and names of what was left out."""
+
+    splits: dict[str, list[Entry]] = dataclasses.field(default_factory=dict)
+    unreadable: list[str] = dataclasses.field(default_factory=list)
+
+    def save(self, file: pathlib.Path) -> None:
+        """Writes the index as JSON."""
+        file.write_text(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def load(cls, file: pathlib.Path) -> "Index":
+        """Reads what `save` wrote."""
+        raw = json.loads(file.read_text())
+        splits = {name: [Entry(**entry) for entry in part] for name, part in raw["splits"].items()}
+        return cls(splits, raw["unreadable"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A data set that was found, but not read yet.
+
+    Attributes:
+        spec: its facts.
+        builder: the TFDS builder, whose name the records' folder has.
+        splits: by split name, the items of the split, one an image.
+        read: reads an item; safe to call from several threads.
+        rule: what the values in the masks mean.
+        train_split: name of the split to train on.
+        eval_split: name of the split to measure on.
+        fingerprint: text that changes whenever the records must be written anew.
+        messages: plain sentences for the log.
+        found: what is wrong already, before any file is read.
+    """
+
+    spec: DatasetSpec
+    builder: type["RecordsBuilder"]
+    splits: dict[str, Sequence]
+    read: Callable[[object], inspection.Reading]
+    rule: masks.MaskRule
+    train_split: str
+    eval_split: str
+    fingerprint: str
+    messages: tuple[str, ...] = ()
+    found: faults.Faults = dataclasses.field(default_factory=faults.Faults)
+
+    def __post_init__(self):
+        for split in self.splits:
+            if not re.fullmatch(r"\w+", split, re.ASCII) or split == "all":
+                raise DatasetError(
+                    f"A split cannot be called '{split}': letters, digits and _ are possible, and "
+                    "'all' is taken by TFDS. Rename its folders or list."
+                )
+
+    @property
+    def key(self) -> str:
+        """Name of the cache folder: a hash of all that the records depend on."""
+        facts = (self.fingerprint, self.rule, list(self.splits), CODE_VERSION)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class PlanConfig(tfds.core.BuilderConfig):
+    """A TFDS config that carries the plan to the builder."""
+
+    plan: Plan = dataclasses.field(repr=False)
+    max_unreadable: int = 0
+
+
+class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes samples as {"image", "label", "id"} records, in order, with the index beside them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    # TFDS 4.9 looks for checksums of downloads beside the builder's code, by importlib_resources,
+    # which it does not install. Nothing is downloaded here.
+    code_path = None
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.index = Index()
+        self._inspection = inspection.Inspection(self.builder_config.plan.rule)
+
+    def _samples(self, split: str) -> Iterator[inspection.Sample]:
+        """Yields the samples of a split that are free of faults."""
+        plan, num_yielded = self.builder_config.plan, 0
+        for item in plan.splits[split]:
+            reading = plan.read(item)
+            self._inspection.add(reading)
+            if reading.sample is not None:
+                num_yielded += 1
+                yield reading.sample
+        if not num_yielded:
+            # TFDS cannot write an empty split: this is the end, so name the other faults too.
+            splits = list(plan.splits)
+            for later in splits[splits.index(split) + 1 :]:
+                for item in plan.splits[later]:
+                    self._inspection.add(plan.read(item))
+            self._check()
+            raise DatasetError(
+                f"Split '{split}' has no readable image; left out were "
+                f"{faults.named(self._inspection.unreadable)}. Restore these files."
+            )
+
+    def _check(self) -> None:
+        """Raises one DatasetError for all that was found."""
+        self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
+        self.index.unreadable = self._inspection.unreadable
+        check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                "id": tfds.features.Text(),
+            }
+        )
+        source = self.builder_config.plan.spec.source
+        return tfds.core.DatasetInfo(
+            builder=self, description=source, features=features, disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self.builder_config.plan.splits}
+
+    def _generate_examples(self, split):
+        entries = self.index.splits[split] = []
+        for number, sample in enumerate(self._samples(split)):
+            entry = self._write(split, sample)
+            entries.append(entry)
+            image, label = self.data_path / entry.image, self.data_path / entry.label
+            yield number, {"image": image, "label": label, "id": sample.id}
+        # TFDS generates the splits in turn, so at the end of the last one all files were seen.
+        if len(self.index.splits) == len(self.builder_config.plan.splits):
+            self._check()
+            self.index.save(pathlib.Path(self.data_path) / _INDEX_FILE)
+
+    def _write(self, split: str, sample: inspection.Sample) -> Entry:
+        folder = pathlib.Path(self.data_path)  # the temporary one, while TFDS generates
+        image, label = str(sample.image), f"labels/{split}/{sample.id}.png"
+        content = sample.image
+        if isinstance(content, bytes):
+            image = f"images/{split}/{sample.id}.png"
+            _write_file(folder / image, content)
+        else:
+            content = pathlib.Path(content).read_bytes()
+        _write_file(folder / label, encode_png(sample.label))
+        has_labels = bool((sample.label != VOID).any())
+        checksum = zlib.crc32(sample.label.tobytes(), zlib.crc32(content))
+        return Entry(sample.id, image, label, has_labels, *sample.label.shape, checksum)
+
+
+def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
+    """Writes the records of a plan unless they are there; safe to call from several processes.
+
+    Returns:
+        The records' folder and its index.
+
+    Raises:
+        DatasetError: if the files are at fault; nothing is left behind then.
+    """
+    plan.found.check(f"Data set '{plan.spec.name}'")
+    config = PlanConfig(name=plan.key, plan=plan, max_unreadable=max_unreadable)
+    # Read here because TFDS reads the variable once only, when it is imported.
+    with _quiet():
+        builder = plan.builder(config=config, data_dir=os.environ.get("TFDS_DATA_DIR"))
+    folder = pathlib.Path(builder.data_dir)
+    index_file = folder / _INDEX_FILE
+    if not index_file.exists():
+        try:
+            with _quiet(), tempfile.TemporaryDirectory() as no_downloads:
+                builder.download_and_prepare(download_dir=no_downloads)
+        except OSError:
+            # Another process renamed its equal folder into place first; ours is gone again.
+            if not index_file.exists():
+                raise
+    index = Index.load(index_file)
+    check_unreadable(index.unreadable, max_unreadable)
+    return str(folder), index
+
+
+def check_unreadable(unreadable: list[str], max_unreadable: int) -> None:
+    """Raises DatasetError if more files are damaged than may be left out."""
+    if len(unreadable) > max_unreadable:
+        raise DatasetError(
+            f"{len(unreadable)} unreadable, {max_unreadable} tolerated: "
+            f"{faults.named(unreadable)}. Restore or remove these files (image and mask), or raise "
+            "max_unreadable to leave them out."
+        )
+
+
+def unknown_split(split: str, known: tuple[str, ...], where: str) -> DatasetError:
+    """Returns the error for a split that is not there."""
+    there = f"there are {', '.join(known)}" if known else "there are no splits"
+    return DatasetError(
+        f"No split '{split}' {where}; {there}.{suggest(split, known)} "
+        "Choose with --train_split and --eval_split."
+    )
+
+
+def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset:
+    """Reads the examples of a split that stand at `positions`, in the records' order.
+
+    Returns:
+        Dataset of {"image": uint8 [height, width, 3], "label": uint8 [height, width], "id": text}.
+
+    Raises:
+        ValueError: if there is no folder of records.
+    """
+    if not folder:
+        raise ValueError(
+            f"Split '{split}' has no records: it was not made by pipelines.datasets.load. "
+            "Read its image_files and label_files instead."
+        )
+    builder = tfds.builder_from_directory(folder)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    examples = builder.as_dataset(split=split, read_config=config, shuffle_files=False)
+    wanted = np.zeros(builder.info.splits[split].num_examples, bool)
+    wanted[list(positions)] = True
+    pairs = tf.data.Dataset.zip(examples, tf.data.Dataset.from_tensor_slices(wanted))
+    return pairs.filter(lambda _, is_wanted: is_wanted).map(_squeeze_label)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encodes uint8 [height, width] or [height, width, 3] as PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _squeeze_label(example, _):
+    return {**example, "label": tf.squeeze(example["label"], axis=-1)}
+
+
+def _write_file(file: pathlib.Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps TFDS' bars and notices away, and the caller's `random` state as it was.
+
+    TFDS names its temporary folder with `random`: two runs of one seed would write into one folder.
+    """
+    state = random.getstate()
+    random.seed()
+    tfds.disable_progress_bar()
+    logger = logging.getLogger("absl")
+    logger.addFilter(_is_error)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        random.setstate(state)
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

@@ -1,0 +1,112 @@
+"""Archives of data sets: fetched from their official addresses, checked, and unpacked safely."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shutil
+import tarfile
+import tempfile
+
+from pipelines.datasets.spec import DatasetError
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A tar file of the web.
+
+    Attributes:
+        url: its official address.
+        md5: its checksum, as hexadecimal digits; it guards against damage, not against malice.
+        keep: beginnings of the paths inside that are unpacked.
+        num_bytes: space that the archive and what is unpacked of it need, roughly.
+    """
+
+    url: str
+    md5: str
+    keep: tuple[str, ...]
+    num_bytes: int
+
+    @property
+    def filename(self) -> str:
+        """The last part of the address."""
+        return self.url.rpartition("/")[2]
+
+
+def default_folder(name: str) -> pathlib.Path:
+    """Returns the folder for downloads of the data set `name`, beside TFDS' records."""
+    home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return pathlib.Path(home).expanduser().resolve() / "downloads" / name
+
+
+def provide(archives: tuple[Archive, ...], folder: pathlib.Path) -> None:
+    """Sees to it that the content of all archives is in `folder`.
+
+    What was unpacked already is left alone; an archive that lies in `folder` is not fetched again.
+
+    Raises:
+        DatasetError: an archive cannot be fetched or is damaged, or the disk is too full; it says
+            where to put the archives by hand.
+    """
+    missing = [archive for archive in archives if not _marker(archive, folder).exists()]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_space(missing, folder)
+    for archive in missing:
+        file = folder / archive.filename
+        if not file.exists():
+            _fetch(archive, archives, folder)
+        _check_sum(archive, file)
+        _unpack(archive, file, folder)
+
+
+def _marker(archive: Archive, folder: pathlib.Path) -> pathlib.Path:
+    return folder / f".{archive.filename}.unpacked"
+
+
+def _check_space(archives: list[Archive], folder: pathlib.Path) -> None:
+    free, needed = shutil.disk_usage(folder).free, sum(a.num_bytes for a in archives)
+    if free < needed:
+        raise DatasetError(
+            f"{folder} has {free / 1e9:.1f} GB of free disk, downloads need {needed / 1e9:.1f}. "
+            "Set TFDS_DATA_DIR to a folder with more space, or give --data_dir."
+        )
+
+
+def _fetch(archive: Archive, archives: tuple[Archive, ...], folder: pathlib.Path) -> None:
+    import keras  # late: it takes seconds, and only this line needs it
+
+    try:
+        keras.utils.get_file(archive.filename, archive.url, cache_dir=folder, cache_subdir="")
+    except Exception as error:  # get_file raises Exception itself, for whatever the network does
+        wanted = "; ".join(f"{a.url} (md5 {a.md5})" for a in archives)
+        raise DatasetError(
+            f"{archive.url} could not be fetched: {error}. Without a network, put these files into "
+            f"{folder} and run again: {wanted}. Or give --data_dir, if the data are there already."
+        ) from error
+
+
+def _check_sum(archive: Archive, file: pathlib.Path) -> None:
+    with file.open("rb") as content:
+        md5 = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != archive.md5:
+        raise DatasetError(
+            f"{file} is damaged or incomplete: its md5 is {md5}, that of the published file "
+            f"{archive.md5}. Remove it and run again."
+        )
+
+
+def _unpack(archive: Archive, file: pathlib.Path, folder: pathlib.Path) -> None:
+    """Unpacks under a temporary name first, so that half of an archive is never taken for whole."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DatasetError(
+            "This Python cannot unpack archives safely: use 3.11.4 or newer, or unpack "
+            f"{file} yourself and give --data_dir."
+        )
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        with tarfile.open(file) as tar:
+            members = (member for member in tar if member.name.startswith(archive.keep))
+            tar.extractall(temporary, members, filter="data")
+        shutil.copytree(temporary, folder, dirs_exist_ok=True, copy_function=os.replace)
+    _marker(archive, folder).touch()

@@ -1,1 +1,0 @@
-"""Inputs of the proxies: one module per pretext task, each with its own `batches`."""

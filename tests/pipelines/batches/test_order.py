@@ -1,0 +1,79 @@
+"""The order of training, without any images."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines.batches import order
+
+
+def numbered(image_id, seed):
+    return {"id": image_id, "seed": seed}
+
+
+def arrays(num_files, **options):
+    return list(order.batches(num_files, numbered, **options).as_numpy_iterator())
+
+
+def test_each_epoch_shows_each_file_once_and_epochs_end_within_steps():
+    ids = np.concatenate([step["id"] for step in arrays(7, num_images=3, num_steps=21)])
+    epochs = ids.reshape(9, 7)
+    assert (np.sort(epochs, axis=1) == np.arange(7)).all()
+    assert len({tuple(epoch) for epoch in epochs}) > 5
+
+
+def test_every_image_of_every_step_has_its_own_seed():
+    seeds = np.concatenate([step["seed"] for step in arrays(2, num_images=5, num_steps=40)])
+    assert len(np.unique(seeds, axis=0)) == 200
+
+
+@pytest.mark.parametrize("start_step", [1, 6, 9, 12])
+def test_resuming_continues_the_very_sequence(start_step):
+    whole = arrays(5, num_images=2, num_steps=12, seed=3)
+    resumed = arrays(5, num_images=2, num_steps=12, seed=3, start_step=start_step)
+    assert len(resumed) == 12 - start_step
+    for step, other in zip(resumed, whole[start_step:], strict=True):
+        np.testing.assert_array_equal(step["id"], other["id"])
+        np.testing.assert_array_equal(step["seed"], other["seed"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_shares_are_the_parts_of_the_whole_step(count):
+    """Also where epochs end within a share, and from a step on."""
+    whole = arrays(7, num_images=6, num_steps=9, start_step=2, seed=5)
+    shares = [
+        arrays(7, num_images=6, share=order.Share(k, count), num_steps=9, start_step=2, seed=5)
+        for k in range(count)
+    ]
+    for step, *parts in zip(whole, *shares, strict=True):
+        for key in ("id", "seed"):
+            np.testing.assert_array_equal(step[key], np.concatenate([part[key] for part in parts]))
+
+
+def test_a_step_inside_of_another_dataset_is_that_step():
+    """The form in which a data service hands out single steps."""
+    whole = arrays(5, num_images=3, num_steps=8, seed=1)
+    inner = tf.data.Dataset.range(8).flat_map(
+        lambda step: order.batches(
+            5, numbered, num_images=3, start_step=step, num_steps=step + 1, seed=1
+        )
+    )
+    for ours, theirs in zip(inner.as_numpy_iterator(), whole, strict=True):
+        np.testing.assert_array_equal(ours["seed"], theirs["seed"])
+        np.testing.assert_array_equal(ours["id"], theirs["id"])
+
+
+@pytest.mark.parametrize(
+    "num_files, change, message",
+    [
+        (0, {}, "no images"),
+        (3, {"num_images": 0}, "num_images .* got 0"),
+        (3, {"num_images": 4, "share": order.Share(0, 3)}, "num_images=4 and .*count=3"),
+        (3, {"num_images": 4, "share": order.Share(2, 2)}, "num_images=4 and .*index=2"),
+        (3, {"start_step": -1}, "start_step .* -1 to"),
+        (3, {"start_step": 7, "num_steps": 6}, "7 to 6"),
+    ],
+)
+def test_wrong_arguments_are_named_at_once(num_files, change, message):
+    with pytest.raises(ValueError, match=message):
+        order.batches(num_files, numbered, **({"num_images": 2} | change))

@@ -1,0 +1,534 @@
+import hashlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from pipelines import datasets
+
+
+def load(root, **kwargs):
+    return datasets.load("folder", root, **kwargs)
+
+
+def fails(root, *parts, **kwargs):
+    """Checks that loading fails with all of `parts` in the message, and leaves no records."""
+    with pytest.raises(datasets.DatasetError) as caught:
+        load(root, **kwargs)
+    for part in parts:
+        assert str(part) in str(caught.value)
+    return str(caught.value)
+
+
+def pixels(file):
+    with Image.open(file) as image:
+        assert image.mode == "L"
+        return np.asarray(image)
+
+
+def test_facts_and_order(folder):
+    data = load(folder)
+    assert data.spec.class_names == ("ground", "thing")
+    assert data.spec.num_classes == len(data.spec.colors) == 2
+    assert data.spec.background_label is None
+    assert data.train.ids == ("a", "b", "c") and data.eval.ids == ("d", "e")
+    assert data.train.shorter_side == 24
+    assert data.messages == ()
+
+
+def test_palette_indices_and_void_are_kept(folder, write_pair):
+    _, _, expected = write_pair(folder, "a", "train", seed=5)
+    split = load(folder).train
+    np.testing.assert_array_equal(pixels(split.label_files[0]), expected)
+
+
+def test_records_hold_the_same_as_the_files(folder, write_pair):
+    write_pair(folder, "cc", "train", size=(40, 20), ending=".PNG")
+    write_pair(folder, "cd", "train", ending=".bmp")
+    split = load(folder).train
+    examples = list(datasets.examples(split))
+    assert (
+        [e["id"].numpy().decode() for e in examples]
+        == list(split.ids)
+        == ["a", "b", "c", "cc", "cd"]
+    )
+    for example, image, label in zip(examples, split.image_files, split.label_files, strict=True):
+        decoded = tf.io.decode_image(tf.io.read_file(image), channels=3)
+        np.testing.assert_array_equal(example["image"], decoded)
+        np.testing.assert_array_equal(example["label"], pixels(label))
+        assert example["label"].dtype == tf.uint8 and example["label"].shape.rank == 2
+
+
+def test_original_bytes_are_in_the_records(folder):
+    split = load(folder).train
+    skip = {"image": tfds.decode.SkipDecoding()}
+    builder = tfds.builder_from_directory(split.records)
+    raw = next(iter(builder.as_dataset(split="train", decoders=skip)))["image"].numpy()
+    assert raw == (folder / "images" / "train" / "a.jpg").read_bytes()
+    assert split.image_files[0] == str(folder / "images" / "train" / "a.jpg")
+
+
+def test_images_that_tensorflow_cannot_decode_become_png(folder, write_pair):
+    for name, ending in (("x", ".tif"), ("y", ".BMP")):
+        file, _, _ = write_pair(folder, name, "train", ending=ending)
+        split = load(folder).train
+        image = split.image_files[split.ids.index(name)]
+        assert image.endswith(".png")
+        with Image.open(file) as original:
+            np.testing.assert_array_equal(tf.io.decode_png(tf.io.read_file(image)), original)
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 1, 255)])
+def test_gray_images_and_gray_masks(folder, write_pair, values):
+    file, _, expected = write_pair(folder, "Z", "train", ending=".png", mode="L", values=values)
+    Image.open(file).convert("L").save(file)
+    split = load(folder).train
+    example = next(iter(datasets.examples(split)))
+    assert example["image"].shape == (24, 32, 3)
+    np.testing.assert_array_equal(example["image"][..., 0], example["image"][..., 2])
+    np.testing.assert_array_equal(example["label"], expected)
+
+
+def test_one_bit_masks_hold_classes_0_and_1(folder, write_pair):
+    _, mask, expected = write_pair(folder, "a", "train", values=(0, 1), mode="L")
+    Image.fromarray(expected.astype(bool)).save(mask)
+    np.testing.assert_array_equal(pixels(load(folder).train.label_files[0]), expected)
+
+
+def test_background_class_and_colors(folder):
+    (folder / "classes.txt").write_text("thing\nBackGround\n\n")
+    (folder / "colors.txt").write_text("thing 1 2 3\nbackground 4 5 6\n")
+    spec = load(folder).spec
+    assert spec.background_label == 1
+    assert spec.colors == ((1, 2, 3), (4, 5, 6))
+    (folder / "colors.txt").write_text("thing 1 2 3\nbackground 4 5 256\n")
+    fails(folder, "colors.txt", "2 lines", "0 to 255")
+
+
+def test_a_parent_of_one_folder(folder, tmp_path):
+    outer = tmp_path / "outer"
+    shutil.move(folder, outer / "mine")
+    assert load(outer).train.num_images == 3
+    shutil.copytree(outer / "mine", outer / "other")
+    fails(outer, "several folders", "mine", "other")
+
+
+def test_images_without_labels_are_counted_and_left_out_on_request(folder, write_pair):
+    write_pair(folder, "b", "train", values=(255,))
+    data = load(folder)
+    assert data.train.has_labels == (True, False, True)
+    assert data.messages[0].startswith("1 of 3 images of split 'train' have no labelled pixel")
+    labelled = data.train.labelled()
+    assert labelled.ids == ("a", "c") and labelled.num_images == 2
+    assert [e["id"].numpy() for e in datasets.examples(labelled)] == [b"a", b"c"]
+    assert labelled.labelled() == labelled
+
+
+def test_only_void_cannot_be_trained_on(folder, write_pair):
+    for name in "abc":
+        write_pair(folder, name, "train", values=(255,))
+    fails(folder, "no mask of split 'train' has a labelled pixel")
+
+
+# Splits
+
+
+def flat(root, write_pair, names):
+    for name in names:
+        write_pair(root, name)
+    (root / "classes.txt").write_text("ground\nthing\n")
+
+
+def test_no_split_is_divided_by_a_hash(tmp_path, write_pair):
+    names = [f"n{k}" for k in range(10)]
+    flat(tmp_path, write_pair, names)
+    data = load(tmp_path)
+    by_hash = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert data.eval.ids == tuple(sorted(by_hash[:2])) == ("n2", "n8")  # the same for ever
+    assert set(data.train.ids) == set(by_hash[2:])
+    assert "no splits: its 10 images were divided" in data.messages[0]
+    assert "8 for training and 2 for evaluation" in data.messages[0]
+
+
+def test_two_images_give_one_each_and_one_is_too_few(tmp_path, write_pair):
+    flat(tmp_path, write_pair, "ab")
+    data = load(tmp_path)
+    assert data.train.num_images == data.eval.num_images == 1
+    (tmp_path / "images" / "a.jpg").unlink()
+    (tmp_path / "masks" / "a.png").unlink()
+    fails(tmp_path, "one image only", "b.jpg")
+
+
+def test_one_split_of_any_name_is_divided(folder):
+    shutil.rmtree(folder / "images" / "val")
+    (folder / "images" / "train").rename(folder / "images" / "everything")
+    (folder / "masks" / "train").rename(folder / "masks" / "everything")
+    data = load(folder)
+    assert {*data.train.ids, *data.eval.ids} == {"a", "b", "c"}
+    assert "only one split, 'everything'" in data.messages[0]
+
+
+def test_lists_choose_and_order(folder, tmp_path, write_pair):
+    flat(tmp_path / "flat", write_pair, "abcd")
+    (tmp_path / "flat" / "train.txt").write_text("c\na\n\n")
+    (tmp_path / "flat" / "val.txt").write_text("d\r\n")
+    (tmp_path / "flat" / "README.txt").write_text("nothing of interest")
+    data = load(tmp_path / "flat")
+    assert data.train.ids == ("c", "a") and data.eval.ids == ("d",)
+    assert [e["id"].numpy() for e in datasets.examples(data.train)] == [b"c", b"a"]
+    (folder / "train.txt").write_text("b\n")  # within images/train
+    assert load(folder).train.ids == ("b",)
+
+
+def test_a_list_that_names_a_missing_file(folder):
+    (folder / "train.txt").write_text("a\nnowhere\n")
+    fails(folder, "list without an image file: nowhere", "off the list")
+
+
+def test_unknown_split_names_those_that_are_there(folder):
+    fails(folder, "No split 'trian'", "there are train, val", "mean 'train'", train_split="trian")
+    (folder / "images" / "val").rename(folder / "images" / "test")
+    (folder / "masks" / "val").rename(folder / "masks" / "test")
+    fails(folder, "No split 'val'", "test, train", "--eval_split")
+    assert load(folder, eval_split="test").eval.ids == ("d", "e")
+
+
+def test_one_split_for_both_is_said(folder):
+    data = load(folder, eval_split="train")
+    assert data.train == data.eval
+    assert "both use split 'train'" in data.messages[0]
+
+
+# Bad input
+
+
+def test_missing_folders_and_classes(folder, tmp_path):
+    fails(None, "needs --data_dir")
+    fails(tmp_path / "nowhere", "is not a folder")
+    (tmp_path / "empty").mkdir()
+    fails(tmp_path / "empty", "there is no folder images/", "classes.txt")
+    (folder / "classes.txt").write_text("one\none\n")
+    fails(folder, "none twice")
+    (folder / "classes.txt").unlink()
+    fails(folder, "classes.txt is missing", "one class name a line")
+
+
+def test_no_images(folder):
+    for kind in ("images", "masks"):
+        shutil.rmtree(folder / kind / "val")
+        (folder / kind / "val").mkdir()
+    fails(folder, "split without any pair of image and mask: 'val'", "--eval_split")
+
+
+def test_image_without_mask_and_mask_without_image(folder):
+    (folder / "masks" / "train" / "b.png").unlink()
+    (folder / "images" / "train" / "c.jpg").unlink()
+    fails(folder, "1 x image without a mask", "b.jpg", "1 x mask without an image", "c.png")
+
+
+def test_unknown_endings_and_double_names(folder, write_pair):
+    (folder / "images" / "train" / "notes.gif").write_bytes(b"")
+    (folder / "images" / "train" / ".DS_Store").write_bytes(b"")
+    write_pair(folder, "a", "train", ending=".png")
+    message = fails(folder, "notes.gif", ".jpg .jpeg .png", "two files of one name", "a.jpg")
+    assert "DS_Store" not in message
+
+
+def test_different_sizes_are_all_named_up_to_ten(folder, write_pair):
+    for k in range(12):
+        _, mask, _ = write_pair(folder, f"z{k:02d}", "train")
+        Image.fromarray(np.zeros((32, 24), np.uint8)).save(mask)
+    message = fails(
+        folder, "12 x image and mask of different size", "(24x32 and 32x24)", "and 2 more"
+    )
+    assert "z09" in message and "z10" not in message
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "values", "said"),
+    [
+        (19, (0, 19, 33), "19 to 33 seen where 0 to 18 and 255 (void) are allowed"),
+        (19, (0, 19, 33), "labelIds, trainIds are needed"),
+        (2, (1, 2), "2 seen where 0 to 1"),
+        (2, (1, 2, 255), "start at 1"),
+        (2, (0, 2), "Correct the masks or the list of classes"),
+    ],
+)
+def test_values_outside_the_classes(tmp_path, write_pair, num_classes, values, said):
+    for split in ("train", "val"):
+        write_pair(tmp_path, split + "_image", split, values=values)
+    (tmp_path / "classes.txt").write_text("\n".join(f"class{k}" for k in range(num_classes)))
+    fails(tmp_path, said, "train_image.png", "val_image.png")
+
+
+def test_masks_of_0_and_255_only_look_binary(folder, write_pair):
+    for split, names in (("train", "abc"), ("val", "de")):
+        for name in names:
+            write_pair(folder, name, split, values=(0, 255))
+    fails(folder, "0 and 255 only: a binary mask?", "Write 1 instead of 255")
+    write_pair(folder, "a", "train", values=(0, 1, 255))
+    assert load(folder).train.num_images == 3
+
+
+def test_color_masks_and_jpeg_masks(folder):
+    Image.new("RGB", (32, 24), (0, 0, 1)).save(folder / "masks" / "train" / "a.png")
+    Image.new("L", (32, 24)).save(folder / "masks" / "train" / "b.png", format="JPEG")
+    fails(folder, "holds colors", "color table", "a.png", "is a JPEG", "b.png")
+
+
+def test_deep_gray_images_are_refused(folder, write_pair):
+    file, _, _ = write_pair(folder, "dd", "train", ending=".png")
+    Image.fromarray(np.full((24, 32), 3000, np.uint16)).save(file)
+    fails(folder, "more than 8 bits", "dd.png", "save it as 8 bits")
+
+
+def test_deep_colors_are_refused(folder, write_pair):
+    file, _, _ = write_pair(folder, "dd", "train", ending=".png")
+    deep = tf.io.encode_png(tf.fill([24, 32, 3], tf.constant(3000, tf.uint16)))
+    file.write_bytes(deep.numpy())
+    fails(folder, "more than 8 bits", "dd.png")
+
+
+@pytest.mark.parametrize("damage", ["half", "tail", "text", "empty"])
+def test_unreadable_images_are_named_counted_and_tolerated(folder, cache, damage):
+    file = folder / "images" / "train" / "b.jpg"
+    content = file.read_bytes()
+    new = {"half": content[: len(content) // 2], "tail": content[:-20], "text": b"no", "empty": b""}
+    file.write_bytes(new[damage])
+    fails(folder, "1 unreadable, 0 tolerated", file, "max_unreadable")
+    assert not list(cache.glob("folder/*/*"))  # nothing is left behind
+    data = load(folder, max_unreadable=1)
+    assert data.train.ids == ("a", "c")
+    assert "Left out 1 unreadable" in data.messages[0] and str(file) in data.messages[0]
+    fails(
+        folder, "1 unreadable, 0 tolerated", file
+    )  # the records that are there now do not hide it
+
+
+def test_a_png_that_only_tensorflow_finds_cut_short(folder, write_pair):
+    file, _, _ = write_pair(folder, "f", "train", ending=".png")
+    file.write_bytes(file.read_bytes()[:-8])
+    Image.open(file).load()
+    fails(folder, "1 unreadable", "f.png", "TensorFlow cannot decode it")
+
+
+def test_unreadable_masks_and_a_split_of_nothing_else(folder):
+    for name in "de":
+        (folder / "masks" / "val" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    fails(folder, "2 unreadable, 0 tolerated", "d.png", "e.png")
+    fails(folder, "'val' has no readable image", max_unreadable=2)
+
+
+def test_odd_split_names_are_refused(folder):
+    for kind in ("images", "masks"):
+        (folder / kind / "train").rename(folder / kind / "my-train")
+    fails(folder, "cannot be called 'my-train'", train_split="my-train")
+
+
+# CamVid, a config of it
+
+
+def test_camvid_is_found_in_its_parent_and_keeps_its_facts(tmp_path, write_pair):
+    for split in ("train", "val"):
+        write_pair(tmp_path / "camvid", "one_" + split, split, values=(0, 10, 255))
+    data = datasets.load("camvid", tmp_path)
+    assert data == datasets.load("camvid", tmp_path / "camvid")
+    assert data.spec.num_classes == 11 and data.spec.background_label is None
+    assert data.spec.colors[data.spec.class_names.index("car")] == (64, 0, 128)
+    (tmp_path / "camvid" / "classes.txt").write_text("car\nsky\n")
+    with pytest.raises(datasets.DatasetError, match="CamVid's 11 classes"):
+        datasets.load("camvid", tmp_path)
+    with pytest.raises(datasets.DatasetError, match="No CamVid in"):
+        datasets.load("camvid", tmp_path / "camvid" / "masks")
+
+
+# Void, colors, lists and layouts
+
+
+def rewrite(file, change):
+    """Replaces a mask by what `change` makes of its values."""
+    with Image.open(file) as mask:
+        values = np.asarray(mask).copy()
+    Image.fromarray(change(values)).save(file)
+    return values
+
+
+def test_void_value_0_starts_the_classes_at_1(folder):
+    shift = np.array([1, 2] + [0] * 254, np.uint8)  # 0, 1, 255 -> 1, 2, 0
+    expected = [rewrite(file, shift.take) for file in sorted(folder.glob("masks/train/*"))]
+    for file in folder.glob("masks/val/*"):
+        rewrite(file, shift.take)
+    fails(folder, "2 seen where 0 to 1 and 255", "If 0 means void")
+    split = load(folder, void_value=0).train
+    for label, pixels_ in zip(split.label_files, expected, strict=True):
+        np.testing.assert_array_equal(pixels(label), pixels_)
+
+
+def test_void_value_is_part_of_the_cache_key(folder):
+    first = load(folder, void_value=254)
+    second = load(folder, void_value=1)  # class 1 becomes void: every class moves
+    assert first.train.records != second.train.records
+    assert {0, 255} == set(pixels(second.train.label_files[0]).flat)
+
+
+def test_void_is_not_a_class_too(folder):
+    (folder / "classes.txt").write_text("Void\nground\nthing\n")
+    with pytest.raises(datasets.DatasetError, match="names 'Void', but void_value=0"):
+        load(folder, void_value=0)
+    assert load(folder).spec.num_classes == 3
+    with pytest.raises(datasets.DatasetError, match="void_value=0 is for data set 'folder'"):
+        datasets.load("camvid", folder, void_value=0)
+
+
+def test_color_masks_with_a_table(folder):
+    (folder / "colors.txt").write_text("thing 9 0 0\nvoid 0 0 0\nground 0 9 0\n")
+    table = np.zeros((256, 3), np.uint8)
+    table[0], table[1] = (0, 9, 0), (9, 0, 0)
+    expected = [rewrite(f, lambda v: table[v]) for f in sorted(folder.glob("masks/train/*"))]
+    split = load(folder).train
+    assert load(folder).spec.colors == ((0, 9, 0), (9, 0, 0))
+    for label, pixels_ in zip(split.label_files, expected, strict=True):
+        np.testing.assert_array_equal(pixels(label), pixels_)
+    table[0] = (0, 10, 0)
+    rewrite(folder / "masks" / "val" / "d.png", lambda v: table[v])
+    fails(folder, "not in the color table", "closest is 'ground' (0, 9, 0)", "d.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [((0, 1), "saved as colors"), ((0, 255), "a line 'void red green blue'")]
+)
+def test_advice_for_gray_colors_without_a_line(folder, values, said):
+    (folder / "colors.txt").write_text("thing 9 0 0\nground 0 9 0\n")
+    for file in folder.glob("masks/*/*"):
+        rewrite(file, lambda v: np.repeat(np.array(values, np.uint8)[v % 2][..., None], 3, axis=2))
+    fails(folder, "not in the color table", said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("ground 1 2 3\nthing 1 2 3\n", "the color (1, 2, 3) twice"),
+        ("ground 1 2 3\nstuff 4 5 6\n", "one for each name in classes.txt"),
+        ("ground 1 2 3\nthing 4 5 6\nstuff 7 8 9\n", "such lines of 3"),
+        ("ground 1 2 3\nthing 4 5\n", "such lines of 2"),
+    ],
+)
+def test_bad_color_tables(folder, lines, said):
+    (folder / "colors.txt").write_text(lines)
+    fails(folder, "colors.txt", said)
+
+
+@pytest.mark.parametrize("place", [".", "ImageSets", "ImageSets/Segmentation"])
+def test_the_layout_of_vocs_kit(tmp_path, write_pair, place):
+    flat(tmp_path, write_pair, "abcd")
+    (tmp_path / "images").rename(tmp_path / "JPEGImages")
+    (tmp_path / "masks").rename(tmp_path / "SegmentationClass")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "train.txt").write_text("c.jpg\na\n")  # an ending is no harm
+    (tmp_path / place / "val.txt").write_text("b\n")
+    data = load(tmp_path)
+    assert data.train.ids == ("c", "a") and data.eval.ids == ("b",)
+
+
+def test_lists_of_images_with_their_masks(tmp_path, write_pair):
+    for folder, names in (("one", "ab"), ("two", "ac")):
+        for name in names:
+            write_pair(tmp_path / folder, name, seed=len(folder + name))
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    (tmp_path / "train.txt").write_text(
+        "/one/images/b.jpg /one/masks/b.png\none/images/a.jpg  one/masks/a.png\n\n"
+    )
+    (tmp_path / "val.txt").write_text(
+        "two/images/a.jpg two/masks/a.png\none/images/a.jpg one/masks/a.png\n"
+    )
+    data = load(tmp_path)
+    assert data.train.ids == ("b", "a")
+    assert data.eval.ids == ("two_images_a", "one_images_a")  # two of one name
+    with Image.open(tmp_path / "two" / "masks" / "a.png") as mask:
+        np.testing.assert_array_equal(pixels(data.eval.label_files[0]), mask)
+    (tmp_path / "val.txt").write_text("two/images/a.jpg two/masks/x.png\nb.jpg b.png\n")
+    fails(tmp_path, "3 x line 'image mask' of a list that names a missing file", "x.png")
+    (tmp_path / "val.txt").write_text("two/images/a.jpg two/masks/a.png\nb\n")
+    fails(tmp_path, "1 lines 'image mask' and others: b.")
+    line = "two/images/a.jpg two/masks/{}.png\n"
+    (tmp_path / "val.txt").write_text(line.format("a") + line.format("c"))
+    fails(tmp_path, "two files of one name", "two/images/a.jpg")
+
+
+def test_two_words_that_are_no_files_are_a_name(folder):
+    (folder / "train.txt").write_text("b  1\na -1\n")  # as in the lists of VOC's other tasks
+    assert load(folder).train.ids == ("b", "a")
+
+
+def test_a_test_split_may_come_without_masks(folder):
+    shutil.copytree(folder / "images" / "val", folder / "images" / "test")
+    data = load(folder, eval_split="test")
+    assert data.train.ids == ("a", "b", "c")
+    assert data.eval.ids == ("d", "e") and not data.eval.is_labelled
+    assert data.eval.labelled().num_images == 0
+    (folder / "images" / "test").rename(folder / "images" / "other")
+    fails(folder, "masks/other is missing", eval_split="other")
+
+
+@pytest.mark.parametrize("has_train_folder", [False, True])
+def test_images_without_masks_beside_those_to_divide(tmp_path, write_pair, has_train_folder):
+    """New images to predict change nothing in what is trained on."""
+    for name in "abcdefg":
+        write_pair(tmp_path, name, "train" if has_train_folder else "")
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    before = load(tmp_path)
+    write_pair(tmp_path / "other", "new", "test")
+    (tmp_path / "other" / "images" / "test").rename(tmp_path / "images" / "test")
+    after, predicted = load(tmp_path), load(tmp_path, eval_split="test")
+    assert before.train.ids == after.train.ids == predicted.train.ids
+    assert before.eval.ids == after.eval.ids and len(after.eval.ids) == 1
+    assert before.train.checksums == predicted.train.checksums
+    assert predicted.eval.ids == ("new",) and not predicted.eval.is_labelled
+    fails(tmp_path, "No split 'nowhere'", "test, train, val", eval_split="nowhere")
+
+
+def test_labelled_test_images_do_not_shrink_the_train_split(folder):
+    for kind in ("images", "masks"):
+        (folder / kind / "val").rename(folder / kind / "test")
+    fails(folder, "No split 'val'")
+    assert load(folder, eval_split="test").train.ids == ("a", "b", "c")
+
+
+def test_checksums_tell_changed_files(folder, write_pair):
+    before = load(folder)
+    again = load(folder)
+    assert before.train.checksums == again.train.checksums and len(set(again.train.checksums)) == 3
+    rewrite(folder / "masks" / "train" / "b.png", lambda v: 1 - v % 2)
+    after = load(folder)
+    same = [a == b for a, b in zip(before.train.checksums, after.train.checksums, strict=True)]
+    assert same == [True, False, True] and before.eval.checksums == after.eval.checksums
+    assert after.train.take([1]).checksums == after.train.checksums[1:2]
+
+
+def test_a_test_split_cannot_be_trained_on(folder):
+    (folder / "images" / "train").rename(folder / "images" / "test")
+    fails(folder, "no mask of split 'test' has a labelled pixel", train_split="test")
+
+
+def test_an_image_that_is_turned_by_its_exif_data(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = folder / "images" / "train" / "a.jpg"
+    Image.new("RGB", (24, 32)).save(file, exif=exif)  # its mask is 24 high and 32 wide
+    fails(folder, "EXIF data turn by a quarter", "(32x24 and 24x32)", "exif_transpose")
+
+
+def test_a_damaged_image_does_not_hide_its_mask(folder):
+    (folder / "images" / "train" / "a.jpg").write_bytes(b"no")
+    Image.new("L", (32, 24), 9).save(folder / "masks" / "train" / "a.png")
+    fails(folder, "outside the classes, 9 seen", "masks/train/a.png")
+
+
+def test_segnets_own_camvid_masks_have_void_at_11(tmp_path, write_pair):
+    for split in ("train", "val"):
+        write_pair(tmp_path, "one_" + split, split, values=(0, 10, 11))
+    label = next(iter(datasets.examples(datasets.load("camvid", tmp_path).train)))["label"].numpy()
+    assert set(label.flat) == {0, 10, 255}

@@ -1,0 +1,124 @@
+import logging
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipelines import datasets
+from pipelines.datasets import masks
+
+
+def load(root):
+    return datasets.load("folder", root)
+
+
+def num_builds(cache):
+    return len(list(cache.glob("folder/*/1.0.0/index.json")))
+
+
+def test_a_second_load_reads_the_same_records(folder, cache):
+    first = load(folder)
+    assert load(folder) == first
+    assert num_builds(cache) == 1
+    assert first.train.records.startswith(str(cache))
+
+
+def test_a_changed_file_is_noticed(folder, cache, write_pair):
+    load(folder)
+    _, mask, expected = write_pair(folder, "a", "train", seed=9)
+    split = load(folder).train
+    assert num_builds(cache) == 2
+    np.testing.assert_array_equal(next(iter(datasets.examples(split)))["label"], expected)
+    os.utime(mask, ns=(1, 1))  # the time alone
+    load(folder)
+    assert num_builds(cache) == 3
+    (folder / "classes.txt").write_text("ground\nother\n")
+    load(folder)
+    assert num_builds(cache) == 4
+
+
+def test_nothing_is_printed_and_the_seed_is_left_alone(folder, capfd, caplog):
+    logger = logging.getLogger("absl")
+    logger.addHandler(caplog.handler)
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    load(folder)
+    assert random.random() == expected
+    logger.removeHandler(caplog.handler)
+    assert not caplog.records
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "examples" not in err
+
+
+def test_hand_made_splits_have_no_records():
+    split = datasets.Split("train", ("a",), ("a.jpg",), ("a.png",), (True,), 10)
+    with pytest.raises(ValueError, match="has no records"):
+        datasets.examples(split)
+
+
+def test_an_interrupted_build_is_not_used(folder, cache, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(masks, "read", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            load(folder)
+    assert num_builds(cache) == 0
+    # What a killed process leaves: a temporary folder beside the place of the records.
+    load(folder)
+    records = next(cache.glob("folder/*/1.0.0"))
+    records.rename(records.with_name("incomplete.ABCDEF_1.0.0"))
+    assert load(folder).train.num_images == 3
+    assert num_builds(cache) == 1
+
+
+_BUILD = """
+import random, sys
+random.seed(0)
+from pipelines import datasets
+from pipelines.builders import paired
+data = datasets.load("folder", sys.argv[1])
+print(len(list(datasets.examples(data.train))), len(list(datasets.examples(data.eval))))
+"""
+
+
+def test_another_run_of_the_same_seed_finishes_first(folder, cache, monkeypatch):
+    """In the middle of a build the whole of another one happens, as two processes may do."""
+    read, others, num_folders = masks.read, [], set()
+
+    def read_and_build(file, rule):
+        num_folders.add(len(list(cache.glob("folder/*/incomplete*"))))
+        if not others:
+            others.append(None)
+            random.seed(0)
+            others[0] = load(folder)
+        return read(file, rule)
+
+    monkeypatch.setattr(masks, "read", read_and_build)
+    random.seed(0)
+    data = load(folder)
+    assert num_folders == {1, 2}  # each build has a folder of its own
+    assert data == others[0] and len(list(datasets.examples(data.train))) == 3
+    assert num_builds(cache) == 1
+    assert not list(cache.glob("folder/*/incomplete*"))
+
+
+@pytest.mark.slow
+def test_two_processes_build_at_once(folder, cache, write_pair):
+    for k in range(40):
+        write_pair(folder, f"more{k}", "train", size=(200, 200))
+    command = [sys.executable, "-c", _BUILD, str(folder)]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [run.communicate(timeout=100) for run in runs]
+    assert [out.split() for out, _ in outputs] == [["43", "2"]] * 2, outputs
+    assert num_builds(cache) == 1
+    assert not list(cache.glob("folder/*/incomplete*"))

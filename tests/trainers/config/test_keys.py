@@ -1,0 +1,122 @@
+"""Configuration: keys and values, sizes as shares."""
+
+import json
+
+import pytest
+
+from trainers import config
+from trainers.config import presets
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "expected"),
+    [
+        ("mm.margin", "1.5", 1.5),
+        ("mm.margin", 2, 2.0),
+        ("mm.steps", "7", 7),
+        ("mm.drops", "10,20", (10, 20)),
+        ("mm.drops", "", ()),
+        ("mm.mirror", "false", False),
+        ("mm.min_size", "64", 64),
+        ("mm.min_size", "0.25", 0.25),
+        ("data.shorter_side", "none", None),
+        ("data.shorter_side", "180", 180),
+        ("data.data_dir", "none", None),
+        ("data.data_dir", "a/b", "a/b"),
+        ("seed", 3, 3),
+        ("evaluate.scales", "1,1.5", (1.0, 1.5)),
+        ("evaluate.flip", "true", True),
+        ("ensemble", "runs/a,runs/b", ("runs/a", "runs/b")),
+    ],
+)
+def test_values_are_read_as_the_type_of_their_field(key, given, expected):
+    value = config.flatten(config.replace(config.Experiment(), key, given))[key]
+    expected = list(expected) if isinstance(expected, tuple) else expected
+    assert value == expected and type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mm.margn", "2", "Unknown config key 'mm.margn'. Did you mean mm.margin"),
+        ("mm", "2", "Unknown config key 'mm'"),
+        ("nothing", "2", "Unknown config key 'nothing'"),
+        ("mm.steps", "2.5", "mm.steps must be int. Received '2.5'"),
+        ("mm.mirror", "maybe", "mm.mirror must be bool"),
+        ("data.shorter_side", "small", "data.shorter_side must be none or int"),
+        ("mm.drops", "1,x", "mm.drops must be"),
+    ],
+)
+def test_wrong_keys_and_values(key, value, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.replace(config.Experiment(), key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mm.rule", "papr", "Unknown mm.rule 'papr'; known: paper, release. Did you mean paper"),
+        ("precision", "float16", "Unknown precision .float16.; known: float32, mixed_float16"),
+        ("evaluate.output_stride", 4, "Unknown evaluate.output_stride 4; known: 1, 2"),
+        ("segment.steps", 0, "segment.steps must be at least 1. Received 0"),
+        ("mm.learning_rate", -0.1, "mm.learning_rate must be at least 0"),
+        ("colorization.learning_rate", -1.0, "colorization.learning_rate must be at least 0"),
+        ("mm.learning_rate", float("nan"), "mm.learning_rate must be a number. Received nan"),
+        ("segment.crop", -4, "segment.crop must be more than 0. Received -4"),
+        ("mm.crop", 0, "mm.crop must be more than 0"),
+        ("data.shorter_side", 0, "data.shorter_side must be at least 1"),
+        ("mm.background_share", 3.0, "mm.background_share must lie in 0..1. Received 3.0"),
+        ("segment.dropout", 1.5, "segment.dropout must lie in 0..1"),
+        ("mm.drops", "20,10", "ascending"),
+        ("data.num_train_images", 0, "data.num_train_images must be at least 1. Received 0"),
+        ("data.holdout", -1, "data.holdout must be at least 0"),
+        ("mm.chunk", 0, "mm.chunk must be at least 1. Received 0"),
+        (
+            "mm.graph",
+            "globel",
+            "Unknown mm.graph 'globel'; known: replica, global. Did you mean glo",
+        ),
+        ("strategy", "mirored", "Unknown strategy 'mirored'.* Did you mean mirrored"),
+        ("timeout", 0, "timeout must be at least 1"),
+        ("data.service", "localhost:5000", "--data_service must be .* grpc://HOST:PORT"),
+        ("data.service", "grpc://a/b:1", "Received 'grpc://a/b:1'"),
+    ],
+)
+def test_values_that_would_fail_later_are_refused(key, value, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.check(config.replace(config.Experiment(), key, value))
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_what_was_written_is_read_back(preset):
+    experiment = presets.experiment(preset, "voc_sbd")
+    experiment = config.replace(experiment, "evaluate.scales", "0.5,1")
+    written = json.loads(json.dumps(config.flatten(experiment)))
+    assert config.from_flat(written, "config.json") == experiment
+    part = {key: value for key, value in written.items() if key.startswith("mm.")}
+    assert config.from_flat(part, "config.json") == config.Experiment(mm=experiment.mm)
+
+
+@pytest.mark.parametrize(
+    ("flat", "message"),
+    [
+        ({"mm.margn": 2.1}, "Unknown config key 'mm.margn'. Did you mean mm.margin"),
+        ({"mm.steps": [1]}, "mm.steps must be int"),
+        ({"mm.drops": 7}, "mm.drops must be"),
+        ({"segment.steps": 0}, "segment.steps must be at least 1"),
+    ],
+)
+def test_what_another_version_wrote_is_refused(flat, message):
+    with pytest.raises(config.ConfigError, match=f"a/config.json was written by.*{message}"):
+        config.from_flat(flat, "a/config.json")
+
+
+def test_shares_become_even_pixels_of_the_shorter_side():
+    quick = presets.experiment("quick", "camvid")
+    resolved = config.resolve(quick, shorter_side=360)  # shrunk to 180
+    assert (resolved.mm.min_size, resolved.mm.max_size) == (30, 122)  # 64/375 and 256/375 of 180
+    assert resolved.mm.crop == resolved.segment.crop == 180
+    small = config.resolve(quick, shorter_side=3)
+    assert small.mm.min_size == 2 and small.mm.max_size == 2
+    paper = presets.experiment("paper", "camvid")
+    assert config.resolve(paper, shorter_side=360) == paper

@@ -1,0 +1,97 @@
+"""The working folder: whole files, its own configuration only, results of all stages."""
+
+import json
+import types
+
+import pytest
+
+from trainers import config
+from trainers.runs import records
+from trainers.runs import results
+from trainers.runs import runtime
+from trainers.runs import stage_scope
+
+
+@pytest.fixture
+def run(tmp_path):
+    split = types.SimpleNamespace(num_images=3, ids=("a", "b", "c"), checksums=(1, 2, 3))
+    spec = types.SimpleNamespace(class_names=("a", "b"))
+    dataset = types.SimpleNamespace(spec=spec, train=split, eval=split)
+    console = types.SimpleNamespace(print=lambda *_, **__: None)
+    return runtime.Runtime(tmp_path, dataset, console)
+
+
+def _finish(run, name, experiment, **figures):
+    with stage_scope.stage(run, name, experiment) as results:
+        results |= figures
+
+
+def test_a_stage_leaves_configuration_results_and_cost(run):
+    _finish(run, "mm", config.Experiment())
+    result = run.result("mm")
+    assert result["seconds"] >= 0 and result["peak_bytes"] > 2**20
+    recorded = json.loads((run.folder("mm") / "config.json").read_text())
+    assert recorded["mm.margin"] == 2.1 and recorded["classes"] == ["a", "b"]
+    assert not [path for path in run.folder("mm").iterdir() if "tmp" in path.name]
+
+
+def test_a_stage_that_fails_is_not_done(run):
+    with pytest.raises(RuntimeError), stage_scope.stage(run, "mm", config.Experiment()):
+        raise RuntimeError
+    assert run.result("mm") is None
+
+
+def test_another_configuration_is_refused_by_its_keys(run):
+    experiment = config.Experiment()
+    _finish(run, "mm", experiment)
+    records.check_workdir(run, experiment)
+    with pytest.raises(runtime.WorkdirError, match=r"mm.margin: 2.1 there, 1.0 asked for"):
+        records.check_workdir(run, config.replace(experiment, "mm.margin", 1.0))
+
+
+def test_changed_images_or_masks_are_refused(run):
+    experiment = config.Experiment()
+    _finish(run, "mm", experiment)
+    changed = types.SimpleNamespace(**vars(run.dataset.train) | {"checksums": (1, 2, 4)})
+    run.dataset.eval = changed  # mm was not made from it
+    records.check_workdir(run, experiment)
+    run.dataset.train = changed
+    with pytest.raises(runtime.WorkdirError, match="other images and masks .*train_checksum: "):
+        records.check_workdir(run, experiment)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mm.log_every", 7),
+        ("mm.checkpoint_every", 7),
+        ("data.data_dir", "elsewhere"),
+        ("segment.steps", 7),  # stage mm does not depend on it
+    ],
+)
+def test_what_does_not_change_a_stage_is_free(run, key, value):
+    _finish(run, "mm", config.Experiment())
+    records.check_workdir(run, config.replace(config.Experiment(), key, value))
+
+
+def test_clear_removes_a_stage_and_what_was_made_from_it(run):
+    for name in runtime.STAGES:
+        _finish(run, name, config.Experiment())
+    results.clear(run, ["segment"])
+    left = [name for name in runtime.STAGES if run.result(name) is not None]
+    assert left == ["proxy", "mm"]
+
+
+def test_results_of_all_stages_and_of_both_arms_are_gathered(run):
+    _finish(run, "mm", config.Experiment())
+    _finish(run, "evaluate", config.Experiment(), miou=0.5)
+    _finish(run.naive(), "evaluate", config.Experiment(), miou=0.4)
+    results = results.gather(run)
+    assert results["miou"] == 0.5 and set(results["stages"]) == {"mm", "evaluate"}
+    assert results["naive"]["miou"] == 0.4 and set(results["naive"]["stages"]) == {"evaluate"}
+    assert results == json.loads((run.workdir / "results.json").read_text())
+
+
+def test_a_missing_file_names_the_stage_that_writes_it(run):
+    with pytest.raises(runtime.WorkdirError, match="--stage=segment"):
+        run.needed("segment", "segmenter.weights.h5")

@@ -1,0 +1,146 @@
+"""The doctor: its page and figures, what it says, and how it ends."""
+
+import io
+import json
+import re
+import types
+
+import numpy as np
+import pytest
+import rich.console
+from absl.testing import flagsaver
+from PIL import Image
+
+from pipelines import datasets
+from pipelines.datasets import audit
+from trainers import config, mm
+from trainers.reporting import doctor_page
+from trainers.stages import doctor
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A sound folder; one class has a name that is no HTML."""
+    root = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for split, names in (("train", "abc"), ("val", "de")):
+        for kind in ("images", "masks"):
+            (root / kind / split).mkdir(parents=True)
+        for name in names:
+            pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(root / "images" / split / f"{name}.jpg")
+            labels = rng.choice(np.array([0, 1, 255], np.uint8), (40, 48))
+            Image.fromarray(labels).save(root / "masks" / split / f"{name}.png")
+    (root / "classes.txt").write_text("ground\n<b>&thing\n")
+    return root
+
+
+@pytest.fixture
+def run(root, tmp_path):
+    """Function() -> (text of the console, page, results); the error is returned as text, too."""
+
+    def run(**changes):
+        experiment = config.replace(config.Experiment(), "data.dataset", "folder")
+        for key, value in (changes | {"data_dir": str(root)}).items():
+            experiment = config.replace(experiment, f"data.{key}", value)
+        console = rich.console.Console(file=io.StringIO(), width=200, soft_wrap=True)
+        try:
+            doctor.run(experiment, tmp_path / "work", console)
+        except config.UserError as error:
+            console.print(f"error: {error}")
+        folder = tmp_path / "work" / "doctor"
+        results = json.loads((folder / "results.json").read_text())
+        return console.file.getvalue(), (folder / "index.html").read_text(), results
+
+    return run
+
+
+def test_a_sound_data_set(run, tmp_path):
+    text, page, results = run()
+    assert "doctor: 0 errors and 0 warnings; page with pictures: " in text
+    assert "Nothing is wrong with this data set" in page
+    assert results["findings"] == []
+    assert results["splits"]["train"]["images_with"] == {"ground": 3, "<b>&thing": 3}
+    assert results["splits"]["train"]["num_images"] == 3
+
+
+def test_the_page_stands_alone_and_keeps_names_apart_from_html(run):
+    _, page, _ = run()
+    assert "&lt;b&gt;&amp;thing" in page and "<b>&thing" not in page
+    assert "<script" not in page and "http" not in page
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 5 and all(s.startswith("data:image/jpeg;base64,") for s in sources)
+    assert page.count("<table>") == page.count("</table>") == 2
+
+
+def test_errors_and_warnings(run, root):
+    (root / "masks" / "train" / "b.png").unlink()
+    Image.new("L", (48, 40), 255).save(root / "masks" / "val" / "d.png")
+    text, page, results = run()
+    assert "error: 1 x image without a mask" in text and "b.jpg" in text
+    assert "warning: 1 x mask that is void everywhere" in text
+    assert "error: the doctor found 1 error and 2 warnings; page with pictures" in text
+    assert [f["severity"] for f in results["findings"]] == ["error", "warning", "warning"]
+    assert results["findings"][0]["names"] == [str(root / "images" / "train" / "b.jpg")]
+    for finding in results["findings"]:
+        assert finding["what"].replace("'", "&#x27;") in page
+    assert page.count('class="finding error"') == 1
+
+
+def test_settings_reach_the_audit(run, root):
+    (root / "images" / "train" / "a.jpg").write_bytes(b"no")
+    assert "the doctor found 1 error" in run()[0]
+    assert "doctor: 0 errors and 1 warning;" in run(max_unreadable=1)[0]
+    (root / "classes.txt").write_text("thing\n")
+    assert "the doctor found" in run(max_unreadable=1)[0]
+    assert "doctor: 0 errors" in run(max_unreadable=1, void_value=0)[0]
+
+
+def test_many_names_are_counted():
+    names = tuple(f"f{k}.png" for k in range(2000))
+    finding = audit.Finding(True, audit.faults.Kind("mask <that>", "mend & go on"), names)
+    page = doctor_page._finding(finding)
+    assert "2,000 &times; mask &lt;that&gt;" in page and "mend &amp; go on" in page
+    assert "f499.png" in page and "f500.png" not in page and "and 1,500 more" in page
+
+
+def test_an_overlay_is_half_image_half_mask():
+    pixels = np.full((500, 250, 3), 100, np.uint8)
+    labels = np.zeros((500, 250), np.uint8)
+    labels[250:] = 1
+    picture = audit.Picture("a", pixels, labels)
+    image, overlay = doctor_page._overlay(picture, ((200, 0, 0), (0, 0, 50)))
+    assert image.shape == overlay.shape == (260, 130, 3)
+    assert overlay[0, 0].tolist() == [150, 50, 50] and overlay[-1, -1].tolist() == [50, 50, 75]
+
+
+def test_no_data_set_is_told(tmp_path):
+    experiment = config.replace(config.Experiment(), "data.dataset", "folder")
+    with pytest.raises(config.ConfigError, match="needs --data_dir"):
+        doctor.run(experiment, tmp_path, rich.console.Console(file=io.StringIO()))
+
+
+def test_the_command_ends_with_status_1_on_errors(root, tmp_path, parsed_flags, capsys):
+    with flagsaver.flagsaver(
+        stage=["doctor"], dataset="folder", data_dir=str(root), workdir=str(tmp_path / "work")
+    ):
+        assert mm.main(["mm"]) is None
+        assert "0 errors" in capsys.readouterr().out
+        (root / "masks" / "train" / "b.png").unlink()
+        with pytest.raises(SystemExit) as caught:
+            mm.main(["mm"])
+        # A text as status: Python prints it and ends with 1.
+        assert caught.value.code.startswith("error: the doctor found 1 error and 0 warnings")
+    with (
+        flagsaver.flagsaver(stage=["doctor", "mm"], dataset="texture_scenes"),
+        pytest.raises(SystemExit, match="runs alone"),
+    ):
+        mm.main(["mm"])
+
+
+def test_measuring_without_labels_is_refused_before_training():
+    split = datasets.Split("test", ("a",), ("a.jpg",), ("a.png",), (False,), 10)
+    dataset = types.SimpleNamespace(eval=split, spec=types.SimpleNamespace(name="voc_sbd"))
+    with pytest.raises(config.ConfigError, match=r"'test' of voc_sbd has no labels.*=mm,export"):
+        mm._check_labels(dataset, ["mm", "evaluate", "export"])
+    mm._check_labels(dataset, ["mm", "export"])

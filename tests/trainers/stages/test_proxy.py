@@ -1,0 +1,114 @@
+"""Stage proxy: what each task joins, which images it takes, what it leaves."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+import tensorflow as tf
+from PIL import Image
+
+from pipelines import datasets
+from trainers import config
+from trainers.runs import runtime
+from trainers.stages import proxy
+from trainers.training import proxy_tasks
+
+KEYS = {
+    "network.backbone": "testing",
+    **{
+        f"{task}.{key}": value
+        for task in config.PROXIES
+        for key, value in (("steps", 3), ("drops", ()), ("num_images", 2), ("log_every", 1))
+    },
+    "colorization.crop": 32,
+    "colorization.num_points": 16,
+    "jigsaw.shorter_side": None,
+    "jigsaw.cell": 16,
+    "jigsaw.tile": 12,
+    "jigsaw.num_permutations": 5,
+}
+FIGURES = {
+    "colorization": {f"{n}{m}_cross_entropy" for n in ("hue", "chroma") for m in ("", "_mean")},
+    "jigsaw": {"accuracy", "chance"},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Twenty images, two of them gray."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        pixels = rng.integers(0, 256, (50, 60, 1 if k < 2 else 3), "uint8")
+        Image.fromarray(pixels.repeat(3 // pixels.shape[2], axis=2)).save(folder / f"{k}.png")
+    return folder
+
+
+def _experiment(init, folder):
+    experiment = config.Experiment()
+    for key, value in (KEYS | {"network.init": init}).items():
+        experiment = config.replace(experiment, key, value)
+    return config.replace(experiment, "data.unlabelled_dir", str(folder) if folder else None)
+
+
+def _runtime(workdir, files=()):
+    split = datasets.Split("train", tuple(files), tuple(files), (), (), 50)
+    spec = datasets.DatasetSpec("made", ("a", "b"), ((0, 0, 0), (1, 1, 1)), None, "")
+    dataset = datasets.Dataset(spec, split, split, ())
+    console = rich.console.Console(file=io.StringIO(), width=1000)
+    return runtime.Runtime(workdir, dataset, console)
+
+
+def test_every_task_has_settings_and_an_entry():
+    assert set(proxy.TASKS) == set(config.PROXIES)
+
+
+@pytest.mark.parametrize("init", config.PROXIES)
+def test_a_task_trains_measures_and_shows(init, images, tmp_path):
+    run = _runtime(tmp_path)
+    proxy.run(_experiment(init, images), run)
+    assert (run.folder("proxy") / "backbone.weights.h5").exists()
+    assert set(run.result("proxy")["figures"]) == FIGURES[init]
+    lines = (run.folder("proxy") / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    said = run.console.file.getvalue()
+    used = 18 if init == "colorization" else 20
+    assert f"{used} of 20 unlabelled images are used" in said
+    assert ("Left out 2 gray images" in said) == (init == "colorization")
+    assert any("held_out" in tag for tag in _tags(run.folder("proxy") / "logs"))
+
+
+def _tags(folder):
+    (file,) = folder.glob("events*")
+    return [
+        value.tag
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    ]
+
+
+def test_the_data_sets_own_images_are_the_default(images, tmp_path):
+    files = sorted(str(file) for file in images.glob("*.png"))
+    run = _runtime(tmp_path, files)
+    train, held_out = proxy._files(_experiment("jigsaw", None), run, 0.1, needs_color=False)
+    assert sorted((*train, *held_out)) == files and len(held_out) == 2
+    assert (
+        "18 training images of texture_scenes; measured on 2 others" in run.console.file.getvalue()
+    )
+
+
+def test_a_folder_without_images_is_one_clear_error(tmp_path):
+    with pytest.raises(config.ConfigError, match="No images in"):
+        proxy._files(_experiment("jigsaw", tmp_path), _runtime(tmp_path), 0.1, False)
+
+
+@pytest.mark.parametrize(("num_files", "num_shown"), [(1, 1), (7, 7), (16, 16), (34, 32)])
+def test_held_out_images_are_measured_once(num_files, num_shown):
+    class Recorder:
+        def batches(self, files, **steps):
+            return files, steps
+
+    files, steps = proxy_tasks._once(Recorder(), ["a"] * num_files)
+    assert steps["num_images"] * steps["num_steps"] == num_shown <= len(files)

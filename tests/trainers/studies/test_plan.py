@@ -1,0 +1,127 @@
+"""Arms of a study: what they change, what they may spend, the commands of their runs."""
+
+import pathlib
+
+import pytest
+
+from trainers import config
+from trainers.config import presets
+from trainers.studies import plan, step_cost
+
+
+def shared(**changes):
+    experiment = presets.experiment("quick", "camvid")
+    for key, value in changes.items():
+        experiment = config.replace(experiment, key.replace("__", "."), value)
+    return config.resolve(experiment, 360)
+
+
+COST = step_cost.StepCost(mm=2000, segment=5000)
+
+
+def test_longer_naive_training_spends_the_cost_of_mm():
+    """30 steps of 2,000 are 60,000, or 12 steps of 5,000 more than 40: drops at 20 and 30 move to
+    26 and 39.
+    """
+    experiment = shared(mm__steps=30, segment__steps=40, segment__drops="20,30")
+    changes = plan.naive_longer(experiment, COST)
+    assert changes["mm.steps"] == 0
+    assert changes["segment.steps"] == 52 and changes["segment.drops"] == (26, 39)
+    more = config.replace(experiment, "mm.steps", 31)  # 12.4 steps: rounded up
+    assert plan.naive_longer(more, COST)["segment.steps"] == 53
+
+
+def test_arms_of_a_plan():
+    planned = plan.plan(
+        ["naive", "naive_longer:1", "mine:2", "class_connected"],
+        [0, 1, 5],
+        ["mine:mm.margin=1.5", "mine:mm.steps=7", "naive:segment.decay=0"],
+        shared(),
+        COST,
+    )
+    assert [(arm.name, arm.seeds) for arm in planned] == [
+        ("naive", (0, 1, 5)),
+        ("naive_longer", (0,)),
+        ("mine", (0, 1)),
+        ("class_connected", (0, 1, 5)),
+    ]
+    assert planned[0].changes == {"mm.steps": 0, "mm.drops": (), "segment.decay": "0"}
+    assert planned[2].changes == {"mm.margin": "1.5", "mm.steps": "7"}
+
+
+@pytest.mark.parametrize(
+    ("names", "seeds", "changes", "message"),
+    [
+        (["naiv"], [0], [], "Unknown arm 'naiv'.*Did you mean naive"),
+        (["naive", "naive"], [0], [], "--arms takes one or more different ones"),
+        (["naive"], [0, 0], [], "--seeds takes one or more different ones"),
+        (["naive"], [], [], "--seeds takes one or more"),
+        (["naive:3"], [0, 1], [], r"N in 1..2. Received 'naive:3'"),
+        (["naive:x"], [0, 1], [], "Received 'naive:x'"),
+        (["naive"], [0], ["class_connected:mm.margin=1"], "Unknown arm of --arm_set"),
+        (["naive"], [0], ["mm.margin=1"], "--arm_set takes ARM:KEY=VALUE"),
+    ],
+)
+def test_plans_that_cannot_be(names, seeds, changes, message):
+    with pytest.raises(config.UserError, match=message):
+        plan.plan(names, seeds, changes, shared(), COST)
+
+
+def test_a_study_of_no_mm_is_refused():
+    with pytest.raises(plan.StudyError, match="mm.steps is 0"):
+        plan.plan(["naive"], [0], [], shared(mm__steps=0), COST)
+
+
+def study(names=("naive", "class_connected:1"), seeds=(3, 4), changes=(), **settings):
+    experiment = presets.experiment("quick", "camvid")
+    for key, value in settings.items():
+        experiment = config.replace(experiment, key.replace("__", "."), value)
+    resolved = config.resolve(experiment, 360)
+    planned = plan.plan(list(names), list(seeds), list(changes), resolved, COST)
+    return plan.Study(pathlib.Path("s"), planned, experiment, 360, ["--dataset=camvid"])
+
+
+def test_runs_come_seed_by_seed_in_folders_of_their_own():
+    made = study()
+    runs = [(arm.name, seed, str(made.folder(arm, seed))) for arm, seed in made.runs()]
+    assert runs == [
+        ("naive", 3, "s/naive/seed3"),
+        ("class_connected", 3, "s/class_connected/seed3"),
+        ("naive", 4, "s/naive/seed4"),
+    ]
+
+
+def test_configuration_and_command_of_a_run_say_the_same():
+    made = study(["mine"], changes=["mine:mm.max_size=0.5"])
+    experiment = made.experiment(made.arms[0], 4)
+    assert experiment.seed == 4 and experiment.mm.max_size == 90  # half of 180
+    assert made.command(made.arms[0], 4) == [
+        *("-m", "trainers.mm", "--dataset=camvid", "--set=mm.max_size=0.5"),
+        *("--seed=4", "--stage=mm,segment,evaluate", "--workdir=s/mine/seed4"),
+    ]
+    naive = study().arms[0]
+    assert "--set=mm.drops=" in study().command(naive, 3)  # an empty tuple
+    assert study().experiment(naive, 3).mm.steps == 0
+
+
+def test_arms_of_one_seed_differ_in_their_changes_alone():
+    made = study(["naive", "random_triplets", "class_connected"])
+    flat = [config.flatten(made.experiment(arm, 3)) for arm in made.arms]
+    assert {key for key in flat[0] if flat[0][key] != flat[2][key]} == {"mm.steps", "mm.drops"}
+    assert {key for key in flat[1] if flat[1][key] != flat[2][key]} == {"mm.matching"}
+
+
+def test_a_change_that_does_not_fit_is_named():
+    made = study(["mine"], changes=["mine:mm.margn=1"])
+    with pytest.raises(config.ConfigError, match="Did you mean mm.margin"):
+        made.experiment(made.arms[0], 3)
+
+
+def test_the_proxy_task_is_shared_where_there_is_one():
+    assert study().first_stages() == []
+    made = study(network__init="jigsaw")
+    assert made.first_stages() == ["proxy"]
+    assert made.first_command(4)[-3:] == [
+        *("--seed=4", "--stage=proxy", "--workdir=s/shared/seed4"),
+    ]
+    assert study(network__init="jigsaw", network__init_weights="file").first_stages() == []

@@ -1,0 +1,107 @@
+"""Where first weights come from: file, proxy stage, ImageNet, random; and what is said of it."""
+
+import io
+import types
+
+import numpy as np
+import pytest
+import rich.console
+
+from mm_keras import backbones
+from mm_keras.backbones import libraries
+from trainers import config
+from trainers.runs import runtime
+from trainers.training import initial_weights, networks
+
+
+@pytest.fixture
+def run(tmp_path):
+    console = rich.console.Console(file=io.StringIO(), width=1000)
+    return runtime.Runtime(tmp_path, dataset=None, console=console)
+
+
+def _experiment(**network):
+    experiment = config.replace(config.Experiment(), "network.backbone", "testing")
+    for key, value in network.items():
+        experiment = config.replace(experiment, f"network.{key}", value)
+    return experiment
+
+
+def _said(run):
+    return run.console.file.getvalue()
+
+
+def _kernel(body):
+    return body.get_layer("conv1_1").get_weights()[0]
+
+
+def _saved(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = networks.backbone(_experiment(init="colorization"))
+    body.set_weights([np.full(w.shape, value, w.dtype) for w in body.get_weights()])
+    body.save_weights(path)
+    return path
+
+
+def test_random_weights_are_those_of_the_seed(run):
+    body = initial_weights.backbone(_experiment(), run)
+    assert "init: random weights, seed 0" in _said(run)
+    np.testing.assert_array_equal(_kernel(body), _kernel(networks.backbone(_experiment())))
+    other = config.replace(_experiment(), "seed", 1)
+    assert not np.array_equal(_kernel(body), _kernel(initial_weights.backbone(other, run)))
+
+
+@pytest.mark.parametrize("arm", ["", "naive"])
+def test_a_proxy_stage_is_read_by_both_arms(run, arm):
+    _saved(run.folder("proxy") / "backbone.weights.h5", 0.5)
+    run.arm = arm
+    body = initial_weights.backbone(_experiment(init="colorization"), run)
+    assert "init: colorization, from the proxy stage" in _said(run)
+    assert np.all(_kernel(body) == 0.5)
+
+
+def test_a_file_goes_before_the_proxy_stage(run, tmp_path):
+    _saved(run.folder("proxy") / "backbone.weights.h5", 0.5)
+    file = _saved(tmp_path / "mine.weights.h5", 0.25)
+    experiment = _experiment(init="colorization", init_weights=str(file))
+    assert config.proxy_task(experiment) is None
+    assert np.all(_kernel(initial_weights.backbone(experiment, run)) == 0.25)
+    assert "colorization from mine.weights.h5" in _said(run)
+
+
+def test_a_missing_proxy_stage_names_the_command(run):
+    with pytest.raises(runtime.WorkdirError, match="--stage=proxy first"):
+        initial_weights.backbone(_experiment(init="jigsaw"), run)
+
+
+def test_weights_of_another_width_are_refused_with_the_way_out(run, tmp_path):
+    file = _saved(tmp_path / "mine.weights.h5", 0.25)
+    experiment = _experiment(init="colorization", init_weights=str(file), width=0.5)
+    with pytest.raises(config.ConfigError, match=r"conv1_1(?s:.*)width 0.5(?s:.*)network.width=1"):
+        initial_weights.backbone(experiment, run)
+
+
+def test_imagenet_weights_of_a_wrapped_network(run, monkeypatch):
+    asked = []
+
+    def build(name, weights, **_):
+        asked.append(weights)
+        body = backbones.BACKBONES["testing"](pixels=backbones.PIXELS["bgr"])
+        if weights:
+            body.set_weights([np.full(w.shape, 0.5, w.dtype) for w in body.get_weights()])
+        return body
+
+    monkeypatch.setattr(networks, "backbones", types.SimpleNamespace(build=build))
+    experiment = _experiment(backbone="applications/ResNet50", init="imagenet")
+    body = initial_weights.backbone(experiment, run)
+    assert asked == [None, "imagenet"] and np.all(_kernel(body) == 0.5)
+    assert "Keras' own weights of applications/ResNet50" in _said(run)
+
+
+def test_a_failed_download_is_told_without_traceback(run, monkeypatch):
+    def fail(*_):
+        raise ValueError("ImageNet weights could not be downloaded")
+
+    monkeypatch.setattr(libraries, "network", fail)
+    with pytest.raises(config.ConfigError, match="could not be downloaded"):
+        initial_weights.backbone(_experiment(backbone="vgg16", init="imagenet"), run)

@@ -1,0 +1,170 @@
+"""The step loop: exact resume at any step, a stop at numbers that are none, `fit`'s equal."""
+
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+import rich.console
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones
+from trainers import config
+from trainers.runs import runtime
+from trainers.training import loop
+
+SETTINGS = config.Optimization(steps=7, log_every=2, checkpoint_every=3)
+
+
+def _runtime(folder):
+    console = rich.console.Console(file=io.StringIO())
+    return runtime.Runtime(folder, dataset=None, console=console)
+
+
+def _model():
+    keras.utils.set_random_seed(0)
+    model = mm_keras.MixAndMatch(backbones.build("testing"), seed=1)
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
+    return model
+
+
+def _data(start_step, share=None, num_steps=7):
+    def batches():
+        for step in range(start_step, num_steps):
+            rng = np.random.default_rng(step)
+            labels = np.arange(12, dtype="int32") % 3
+            yield {
+                "patches": rng.integers(0, 256, (12, 16, 16, 3)).astype("uint8"),
+                "labels": labels,
+            }
+
+    signature = {
+        "patches": tf.TensorSpec([12, 16, 16, 3], tf.uint8),
+        "labels": tf.TensorSpec([12], tf.int32),
+    }
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
+def _run(folder, model=None, settings=SETTINGS, data=_data):
+    model = model or _model()
+    loop.Loop(_runtime(folder), "mm", model, settings, data).run()
+    return model
+
+
+def _lines(folder):
+    return [json.loads(line) for line in (folder / "mm" / "metrics.jsonl").read_text().splitlines()]
+
+
+def _cut_at(step):
+    """Data that ends before `step`, which stops the loop as a crash would."""
+    return lambda start_step, share: _data(start_step, num_steps=step)
+
+
+def test_xla_compiles_the_whole_step(tmp_path):
+    compiled = _model()
+    compiled.jit_compile = True
+    _run(tmp_path / "a", compiled)
+    _run(tmp_path / "b")
+    for ours, theirs in zip(_lines(tmp_path / "a"), _lines(tmp_path / "b"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("crash", [1, 4, 5, 6])
+def test_a_run_cut_at_any_step_continues_bit_for_bit(tmp_path, crash):
+    """Checkpoints at 3, 6, 7 and logs at 2, 4, 6, 7: cuts lie before, between and on both."""
+    unbroken = _run(tmp_path / "a")
+    with pytest.raises(StopIteration):
+        _run(tmp_path / "b", data=_cut_at(crash))
+    continued = _run(tmp_path / "b")
+    assert _lines(tmp_path / "a") == _lines(tmp_path / "b")
+    assert [line["step"] for line in _lines(tmp_path / "b")] == [2, 4, 6, 7]
+    for ours, theirs in zip(unbroken.variables, continued.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_a_half_written_line_does_not_survive(tmp_path):
+    _run(tmp_path / "a")
+    with pytest.raises(StopIteration):
+        _run(tmp_path / "b", data=_cut_at(5))
+    with (tmp_path / "b" / "mm" / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 5, "lo')
+    _run(tmp_path / "b")
+    assert _lines(tmp_path / "a") == _lines(tmp_path / "b")
+
+
+def test_gradients_that_are_no_numbers_stop_the_run_at_the_last_good_checkpoint(tmp_path):
+    model = _model()
+
+    def poison(step, metrics):
+        if step == 4:
+            model.backbone.get_layer("conv1_1").bias.assign(np.full(4, np.nan))
+
+    with pytest.raises(loop.TrainingError, match=r"last good state is step 3 .*mm.learning_rate="):
+        loop.Loop(_runtime(tmp_path), "mm", model, SETTINGS, _data, on_log=poison).run()
+    assert tf.train.latest_checkpoint(tmp_path / "mm" / "checkpoints").endswith("ckpt-3")
+    assert np.isfinite(_run(tmp_path).backbone.get_layer("conv1_1").kernel.numpy()).all()
+
+
+def test_fit_gives_the_weights_of_the_loop(tmp_path):
+    looped, fitted = _run(tmp_path), _model()
+    fitted.fit(_data(0), verbose=0)
+    for ours, theirs in zip(looped.trainable_variables, fitted.trainable_variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def _float16_model(scale):
+    """As `networks.compile_model` leaves it under mixed_float16, with a loss scale of one's own."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = _model()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    inner = mm_keras.optimizers.CoupledSGD(0.01)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=scale)
+    model.compile(optimizer=optimizer, jit_compile=False)
+    return model
+
+
+def _looped(folder, model, **arguments):
+    """What a loop over all steps says."""
+    run = _runtime(folder)
+    loop.Loop(run, "mm", model, SETTINGS, _data, **arguments).run()
+    return " ".join(run.console.file.getvalue().split())
+
+
+def test_skipped_steps_are_counted_and_told(tmp_path):
+    said = _looped(tmp_path, _float16_model(scale=2.0**21))
+    last = _lines(tmp_path)[-1]
+    number = last["skipped_steps"]
+    assert 1 <= number <= 6 and last["loss_scale"] == 2.0 ** (21 - number)
+    assert last["non_finite"] == 0
+    assert np.isfinite([line["gradient_norm"] for line in _lines(tmp_path)]).all()
+    assert f"mm: {number:g} of 7 steps were skipped since their gradients overflowed" in said
+
+
+def test_nothing_is_told_where_no_step_was_skipped(tmp_path):
+    assert "skipped" not in _looped(tmp_path / "a", _float16_model(scale=1.0))
+    assert _lines(tmp_path / "a")[-1]["skipped_steps"] == 0
+    assert "skipped" not in _looped(tmp_path / "b", _model())
+    assert "skipped_steps" not in _lines(tmp_path / "b")[-1]
+
+
+def test_a_scale_below_one_stops_the_run(tmp_path):
+    """Every overflow halves it; below 1 no gradient will ever fit."""
+    model = _float16_model(scale=1.0)
+
+    def overflow_often(step, metrics):
+        model.optimizer.dynamic_scale.assign(0.25)
+
+    with pytest.raises(loop.TrainingError, match="overflow at step 3 .*mixed_bfloat16"):
+        _looped(tmp_path, model, on_log=overflow_often)
+    assert tf.train.latest_checkpoint(tmp_path / "mm" / "checkpoints") is None
+
+
+def test_served_batches_may_be_any_iterable(tmp_path):
+    """A data service's feed is no dataset."""
+    model = _run(tmp_path / "a", data=lambda start_step, share: list(_data(start_step)))
+    for ours, theirs in zip(model.variables, _run(tmp_path / "b").variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())

@@ -1,0 +1,166 @@
+"""From a configuration to networks: what is refused first, networks of one width, the segmenter
+that the backbone's spec names.
+"""
+
+import types
+
+import pytest
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones
+from trainers import config, mm
+from trainers.config import presets
+from trainers.runs import stage_scope
+from trainers.training import networks
+
+
+def _experiment(preset="paper", **network):
+    experiment = presets.experiment(preset, "texture_scenes")
+    for key, value in network.items():
+        experiment = config.replace(experiment, f"network.{key}", value)
+    return experiment
+
+
+@pytest.mark.parametrize("name", ["vgg16", "applications/ResNet50", "kerascv/ResNet50Backbone"])
+def test_known_networks_pass(name):
+    networks.check(_experiment(backbone=name))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            {"backbone": "vgg"},
+            "Unknown backbone 'vgg'; known: alexnet, alexnet_one_column, testing, vgg16, appl",
+        ),
+        ({"backbone": "applications/ResNet5"}, "Unknown network 'ResNet5'.*'ResNet50'"),
+        ({"backbone": "applications/ResNet50", "width": 0.5}, "network.width must be 1"),
+        ({"backbone": "applications/ResNet50", "pixels": "gray"}, "pixels must be 'own'"),
+        ({"pixels": "gray"}, "Unknown kind of pixels 'gray'.*'gray'"),
+        ({"width": 0.0}, "width must be positive"),
+        ({"init": "imagenet", "backbone": "testing"}, "no ImageNet weights for 'testing'"),
+        ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*--init_weights"),
+        ({"init": "imagenet", "width": 0.5}, "those of width 1. Received network.width=0.5"),
+        ({"init": "jigsaw", "init_weights": "nowhere.h5"}, "nowhere.h5: there is no such file"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(network, message):
+    with pytest.raises(config.ConfigError, match=message):
+        networks.check(_experiment(**network))
+
+
+def test_pixels_follow_the_backbone():
+    assert networks.backbone(_experiment(backbone="testing")).spec.pixels == backbones.PIXELS["bgr"]
+    gray = networks.backbone(_experiment(backbone="testing", pixels="gray"))
+    assert gray.spec.pixels == backbones.PIXELS["gray"]
+
+
+@pytest.mark.parametrize(("init", "pixels"), [("colorization", "gray"), ("jigsaw", "jigsaw")])
+def test_pixels_follow_the_init(init, pixels):
+    body = networks.backbone(_experiment(backbone="testing", init=init))
+    assert body.spec.pixels == backbones.PIXELS[pixels]
+    networks.check(_experiment(backbone="applications/ResNet50", init=init))  # its own pixels
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The arguments of `backbones.build`, which builds a cheap network in place of any other."""
+    calls, original = [], backbones.build
+
+    def build(name, **arguments):
+        calls.append((name, arguments["weights"]))
+        return original("testing")
+
+    monkeypatch.setattr(backbones, "build", build)
+    return calls
+
+
+def test_imagenet_weights_are_asked_for(built):
+    experiment = _experiment(backbone="applications/ResNet50", init="imagenet")
+    networks.backbone(experiment, weights="imagenet")
+    networks.backbone(experiment)  # its weights come from the stage before
+    assert built == [("applications/ResNet50", "imagenet"), ("applications/ResNet50", None)]
+
+
+def test_a_failed_download_is_an_error_without_traceback(monkeypatch):
+    def build(*_, **__):
+        raise ValueError("ImageNet weights could not be downloaded")
+
+    monkeypatch.setattr(backbones, "build", build)
+    with pytest.raises(config.ConfigError, match="could not be downloaded"):
+        networks.backbone(_experiment(backbone="applications/ResNet50"), weights="imagenet")
+
+
+@pytest.mark.parametrize("key", ["mm.patch_size", "segment.crop"])
+def test_images_too_small_for_a_network_are_refused(key):
+    """InceptionV3 takes no less than 75 pixels: 3 x 3 windows without padding."""
+    experiment = config.replace(_experiment(backbone="applications/InceptionV3"), key, 64)
+    with pytest.raises(config.ConfigError, match=f"{key} must be at least 75 for applications"):
+        networks.backbone(experiment)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "asked_for", "width", "said"),
+    [
+        ("applications/ResNet50", [], 1.0, ["applications/ResNet50 with random weights comes"]),
+        ("applications/ResNet50", ["network.width=0.25"], 0.25, []),
+        ("applications/ResNet50", ["mm.steps=2"], 1.0, ["network.width=0.25 is left out"]),
+        ("vgg16", [], 0.25, []),
+    ],
+)
+def test_a_presets_width_is_left_out_where_there_is_one_only(
+    backbone, asked_for, width, said, monkeypatch
+):
+    monkeypatch.setattr(mm, "FLAGS", {"set": types.SimpleNamespace(value=asked_for)})
+    lines = []
+    console = types.SimpleNamespace(print=lambda text, **_: lines.append(text))
+    experiment = mm.with_possible_width(_experiment("quick", backbone=backbone), console)
+    assert experiment.network.width == width
+    assert len(lines) == len(said)
+    assert all(text in line for text, line in zip(said, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "kind", "stride"),
+    [
+        ("testing", 1.0, mm_keras.HypercolumnSegmenter, 2),
+        ("alexnet", 0.02, mm_keras.FcnSegmenter, 1),
+    ],
+)
+def test_the_spec_chooses_the_segmenter(name, width, kind, stride):
+    experiment = config.Experiment(
+        network=config.Network(backbone=name, width=width),
+        segment=config.Segment(dropout=0.25),
+    )
+    model = networks.segmenter(experiment, num_classes=3)
+    assert type(model) is kind and model.backbone.name == name
+    assert (model.num_classes, model.output_stride) == (3, stride)
+    assert model.context.get_layer("drop_fc6").rate == 0.25
+
+
+def test_every_kind_of_segmenter_can_be_built():
+    kinds = {
+        mm_keras.backbones.build(name, width=0.02).spec.segmenter
+        for name in mm_keras.backbones.BACKBONES
+    }
+    assert kinds == set(networks.SEGMENTERS)
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_xla_compiles_the_step_of_a_stage_that_asks_for_it(is_asked):
+    experiment = config.replace(config.Experiment(), "segment.jit_compile", is_asked)
+    stage_scope.set_up(experiment)
+    model = mm_keras.MixAndMatch(backbones.build("testing"))
+    networks.compile_model(model, experiment.segment)
+    assert model.jit_compile is is_asked
+    networks.compile_model(model, experiment.mm)
+    assert not model.jit_compile
+
+
+def test_xla_is_refused_under_replicas(monkeypatch):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+    model = mm_keras.MixAndMatch(backbones.build("testing"))
+    with pytest.raises(config.ConfigError, match="there are 2"):
+        networks.compile_model(model, config.Tune(jit_compile=True))

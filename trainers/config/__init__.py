@@ -1,0 +1,57 @@
+"""The settings of a run. Nothing here imports TensorFlow: a wrong flag is answered at once."""
+
+from trainers.config.errors import ConfigError, UserError, unknown
+from trainers.config.keys import (
+    all_keys,
+    changed,
+    derived,
+    flatten,
+    from_flat,
+    replace,
+    resolve,
+)
+from trainers.config.schema import (
+    FREE_KEYS,
+    INITS,
+    PROXIES,
+    Colorization,
+    Data,
+    Evaluate,
+    Experiment,
+    Jigsaw,
+    Network,
+    Optimization,
+    ProxyTask,
+    Segment,
+    Tune,
+    proxy_task,
+    uses_xla,
+)
+
+__all__ = [
+    "FREE_KEYS",
+    "INITS",
+    "PROXIES",
+    "Colorization",
+    "ConfigError",
+    "Data",
+    "Evaluate",
+    "Experiment",
+    "Jigsaw",
+    "Network",
+    "Optimization",
+    "ProxyTask",
+    "Segment",
+    "Tune",
+    "UserError",
+    "all_keys",
+    "changed",
+    "derived",
+    "flatten",
+    "from_flat",
+    "proxy_task",
+    "replace",
+    "resolve",
+    "unknown",
+    "uses_xla",
+]

@@ -1,0 +1,366 @@
+"""The settings of a run: one frozen record per stage, and each field with its bounds and source.
+
+The text below a field describes it in one line. Its last sentence names the source of the default.
+Checks, `--help`, error messages and docs/reference/configuration.md derive from these fields
+(`trainers.config.keys`). pydantic checks the values, also where records are made in Python.
+
+Sizes in pixels may also be a float: a share of the shorter side of the images. `keys.resolve`
+turns shares into pixels once the data set is known.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import AfterValidator, ConfigDict, Field
+
+from trainers.config.errors import unknown
+
+
+class OneOf:
+    """A validator of names that are known once this module is complete.
+
+    Args:
+        choices: function () -> the names.
+    """
+
+    def __init__(self, choices: Callable[[], tuple[str, ...]]):
+        self.choices = choices
+
+    def __call__(self, value: str) -> str:
+        if value not in self.choices():
+            raise ValueError(unknown("name", value, self.choices()))
+        return value
+
+
+def _ascending(drops: tuple[int, ...]) -> tuple[int, ...]:
+    if list(drops) != sorted(set(drops)):
+        raise ValueError(f"must be ascending update indices. Received {list(drops)}")
+    return drops
+
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0)]
+Drops = Annotated[tuple[int, ...], AfterValidator(_ascending)]
+
+record = pydantic.dataclasses.dataclass(
+    frozen=True,
+    config=ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    ),
+)
+"""Decorator of a group of settings: an immutable dataclass whose values are checked."""
+
+
+@record
+class Data:
+    """The images."""
+
+    dataset: str = "texture_scenes"
+    """Name of the data set. Source: ours."""
+    data_dir: str | None = None
+    """Folder of the data set, or its parent; none: the data set is generated or downloaded.
+    Source: ours."""
+    train_split: str | None = None
+    """Split to train on; none: the usual split of the data set. Source: ours."""
+    eval_split: str | None = None
+    """Split to evaluate and predict; none: the usual split of the data set. Source: ours."""
+    unlabelled_dir: str | None = None
+    """Folder with images for the pretext task; none: the training images. Source: ours."""
+    shorter_side: AtLeastOne | None = None
+    """Shorter side in pixels to which larger images are shrunk, always; none: never.
+    Source: ours."""
+    void_value: int = 255
+    """Mask value of pixels without a class, for data set folder; with 0 the classes start at 1.
+    Source: VOC."""
+    num_train_images: AtLeastOne | None = None
+    """Number of training images to use, chosen evenly; none: all. Source: ours."""
+    holdout: Annotated[int, Field(ge=0)] = 0
+    """Number of training images to evaluate on instead, to choose settings.
+    Source: ours."""
+    max_unreadable: Annotated[int, Field(ge=0)] = 0
+    """Number of damaged images to leave out before the data set is refused. Source: ours."""
+    service: Annotated[str, Field(pattern=r"^grpc://[^/\s]+:\d{1,5}$")] | None = None
+    """Address grpc://HOST:PORT of a tf.data service that makes the patches of stage mm.
+    Source: ours."""
+
+
+@record
+class Network:
+    """The network, and the origin of its first weights."""
+
+    backbone: str = "vgg16"
+    """Name of the network, as mm_keras.backbones.build takes it. Source: M&M paper."""
+    init: Annotated[str, AfterValidator(OneOf(lambda: INITS))] = "random"
+    """Origin of the first weights: random, imagenet or a pretext task.
+    Source: M&M paper, Table 3."""
+    init_weights: str | None = None
+    """File with the weights of the init; none: they are made or downloaded. Source: ours."""
+    init_allow: tuple[str, ...] = ()
+    """Patterns of layers that may stay unused or unset when the file is loaded. Source: ours."""
+    pixels: str | None = None
+    """Kind of pixels that the network sees; none: those of the init, or of the backbone.
+    Source: ours."""
+    width: Positive = 1.0
+    """Factor of the number of channels. Source: ours; 1 in the M&M paper."""
+
+
+@record
+class Optimization:
+    """The steps of a stage that trains: SGD as in the released solver files."""
+
+    steps: AtLeastOne = 1
+    """Number of training steps. Source: ours."""
+    learning_rate: NotNegative = 0.01
+    """Learning rate before the first drop. Source: release, */solver.prototxt."""
+    drops: Drops = ()
+    """Update indices at which the learning rate is divided by ten.
+    Source: release, */solver.prototxt."""
+    momentum: Share = 0.9
+    """Momentum of SGD. Source: release, */solver.prototxt."""
+    decay: NotNegative = 5e-4
+    """Weight decay, coupled to the learning rate. Source: release, */solver.prototxt."""
+    jit_compile: bool = False
+    """Compile the step with XLA, on a single replica; such a run is not repeatable to the last bit.
+    Source: ours."""
+    log_every: AtLeastOne = 20
+    """Steps between two log entries. Source: ours."""
+    checkpoint_every: AtLeastOne = 500
+    """Steps between two checkpoints. Source: ours."""
+
+
+@record
+class ProxyTask(Optimization):
+    """Stage proxy, for one pretext task. The field of `Experiment` has the name of the task."""
+
+    num_images: AtLeastOne = 16
+    """Images of a step. Source: ours."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the images that the task is measured on, and not trained on. Source: ours."""
+    num_measured: AtLeastOne = 256
+    """Largest number of held-out images to measure on. Source: ours."""
+
+
+@record
+class Colorization(ProxyTask):
+    """Colorization (Larsson et al. 2017); the authors did not publish their schedule."""
+
+    steps: AtLeastOne = 100000
+    """Number of training steps. Source: ours."""
+    drops: Drops = (70000, 90000)
+    """Update indices at which the learning rate is divided by ten. Source: ours."""
+    formulation: Literal["2017", "2016"] = "2017"
+    """Form of the loss. Source: Larsson et al. 2017 and 2016."""
+    targets: Literal["pixel", "histogram"] = "pixel"
+    """Targets of a point: its own color, or a histogram around it.
+    Source: Larsson et al. 2017 and 2016."""
+    num_bins: AtLeastOne = 32
+    """Bins of hue and of chroma. Source: Larsson et al. 2016."""
+    crop: AtLeastOne = 224
+    """Side of the training crops in pixels. Source: Larsson et al. 2017."""
+    num_points: AtLeastOne = 256
+    """Points per image and step. Source: ours."""
+    shorter_side: AtLeastOne | None = None
+    """Shorter side in pixels to which larger images are shrunk; none: never. Source: ours."""
+    enlarge: bool = False
+    """Enlarge images that are smaller than the crop, instead of padding them. Source: ours."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: ours."""
+    dropout: Share = 0.5
+    """Dropout of fc6 and fc7. Source: Larsson et al. 2017."""
+    stddev: Positive = 1e-4
+    """Standard deviation of the first weights of the hidden layer. Source: ours."""
+    head_decay: NotNegative = 1e-6
+    """Weight decay of the layers above the backbone. Source: Larsson et al. 2017."""
+    input_tap: bool = False
+    """Include the pixels in the hypercolumn.
+    Source: release, colorize_hypercolumn.py for AlexNet."""
+    fc6_size: AtLeastOne = 7
+    """Side of the kernel of fc6; 6 for AlexNet. Source: the networks' own first dense layer."""
+
+
+@record
+class Jigsaw(ProxyTask):
+    """Jigsaw puzzles (Noroozi and Favaro 2016)."""
+
+    steps: AtLeastOne = 350000
+    """Number of training steps. Source: Noroozi and Favaro, solver_cfn_jps.prototxt."""
+    drops: Drops = (100000, 200000, 300000)
+    """Update indices at which the learning rate is divided by ten.
+    Source: solver_cfn_jps.prototxt."""
+    num_images: AtLeastOne = 256
+    """Images of a step. Source: Noroozi and Favaro, train_val_cfn_jps.prototxt."""
+    num_permutations: AtLeastOne = 100
+    """Size of the set of permutations. Source: Noroozi and Favaro 2016."""
+    rule: Literal["mean", "minimum"] = "mean"
+    """Distance by which the set of permutations is chosen. Source: Noroozi and Favaro 2016."""
+    shorter_side: AtLeastOne | None = 256
+    """Shorter side in pixels to which images are scaled; none: never.
+    Source: Noroozi and Favaro 2016."""
+    cell: AtLeastOne = 75
+    """Side of a cell of the 3 x 3 grid in pixels. Source: Noroozi and Favaro 2016."""
+    tile: AtLeastOne = 64
+    """Side of a tile in pixels. Source: Noroozi and Favaro 2016."""
+    placement: Literal["random", "center"] = "random"
+    """Place of a tile in its cell. Source: paper random, release center."""
+    channel_jitter: Annotated[int, Field(ge=0)] = 0
+    """Largest shift in pixels of each color channel. Source: Noroozi and Favaro 2016."""
+    gray_share: Share = 0.3
+    """Share of the puzzles that are gray. Source: Noroozi and Favaro 2016."""
+    normalization: Literal["mean_and_std", "mean", "joint", "none"] = "mean_and_std"
+    """Normalization of a tile. Source: paper mean_and_std, release mean."""
+    spread: Positive = 50.0
+    """Standard deviation of a normalized tile in gray levels. Source: ours."""
+    dropout: Share = 0.5
+    """Dropout of fc6 and fc7. Source: Noroozi and Favaro 2016."""
+    initialization: Literal["release", "he"] = "release"
+    """First weights of fc6 and fc7; he learns from the first step on. Source: release."""
+
+
+@record
+class Tune(Optimization):
+    """Stage mm: mix-and-match tuning."""
+
+    steps: Annotated[int, Field(ge=0)] = 8000
+    """Number of tuning steps; 0: the weights of the init are passed on. Source: M&M paper."""
+    drops: Drops = (6000,)
+    """Update indices at which the learning rate is divided by ten.
+    Source: release, VGG/*/solver.prototxt."""
+    num_images: AtLeastOne = 16
+    """Images of a step, over all replicas. Source: M&M paper."""
+    patches_per_image: AtLeastOne = 10
+    """Patches of an image. Source: M&M paper."""
+    patch_size: AtLeastOne = 128
+    """Side in pixels to which patches are resized. Source: M&M paper."""
+    min_size: Pixels = 64
+    """Smallest side of a patch in the image. Source: release, sampling_layers.py."""
+    max_size: Pixels = 256
+    """Largest side of a patch in the image. Source: release, sampling_layers.py."""
+    crop: Pixels = 512
+    """Side of the crop of an image in which patches are drawn.
+    Source: release, train_graph.prototxt."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: release, train_graph.prototxt."""
+    background: Literal["dataset", "class_zero"] = "dataset"
+    """Class that counts as background. Source: paper dataset, release class_zero."""
+    rule: Literal["paper", "release"] = "paper"
+    """Rule that rejects overlapping patches (pipelines.batches.mix).
+    Source: paper and release differ."""
+    background_share: Share = 0.1
+    """Share of the patches that are centered on background. Source: release, sampling_layers.py."""
+    class_balanced: bool = False
+    """Draw the class of a patch first, uniformly. Source: ours."""
+    matching: Literal["class_connected", "random_triplets"] = "class_connected"
+    """Rule that turns labels into triplets (mm_keras.matching). Source: M&M paper, Table 1."""
+    margin: Positive = 2.1
+    """Margin of the triplet loss. Source: M&M paper, implementation details."""
+    scale: Literal["paper", "release"] = "paper"
+    """Scale of the triplet loss (mm_keras.losses). Source: paper and release differ."""
+    chunk: AtLeastOne | None = None
+    """Patches that are in the network at a time, to bound memory; none: all. Source: ours."""
+    graph: Literal["replica", "global"] = "replica"
+    """One graph per replica, or one over all replicas. Source: release replica."""
+
+
+@record
+class Segment(Optimization):
+    """Stage segment: fine-tuning for semantic segmentation."""
+
+    steps: AtLeastOne = 40000
+    """Number of fine-tuning steps. Source: M&M paper."""
+    drops: Drops = (24000, 36000)
+    """Update indices at which the learning rate is divided by ten. Source: M&M paper."""
+    num_images: AtLeastOne = 48
+    """Images of a step, over all replicas. Source: release, VGG/*/solver.prototxt, 6 x 2 x 4."""
+    crop: Pixels = 512
+    """Side of the training crops. Source: release, finetune_seg.prototxt."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: release, finetune_seg.prototxt."""
+    num_points: AtLeastOne = 256
+    """Pixels per image and step of the hypercolumn segmenter.
+    Source: release, VGG/*/finetune_seg.prototxt."""
+    dropout: Share = 0.5
+    """Dropout of fc6 and fc7. Source: release, finetune_seg.prototxt."""
+    stddev: Positive = 1e-4
+    """Standard deviation of the first weights of the hidden layer.
+    Source: release, finetune_seg.prototxt."""
+    input_scale: Positive = 1.0
+    """Factor of the pixels in the hypercolumn. Source: release 1."""
+
+
+@record
+class Evaluate:
+    """Stages evaluate, export and predict: prediction of whole images, and the scores."""
+
+    protocol: Literal["native", "pascal", "cityscapes"] = "native"
+    """Test protocol (mm_keras.inference.protocols). Source: release, resources/test_*.py."""
+    output_stride: Literal[1, 2] = 2
+    """Pixels per cell of the hypercolumn segmenter; the fcn segmenter gives every pixel.
+    Source: M&M paper."""
+    flip: bool = False
+    """Average the prediction with the prediction of the mirrored image. Source: ours."""
+    scales: tuple[float, ...] = (1.0,)
+    """Factors of the image's size whose predictions are averaged. Source: ours."""
+    boundary: bool = True
+    """Score contours and thin regions as well. Source: Cheng et al. 2021."""
+    num_pictures: Annotated[int, Field(ge=0)] = 8
+    """Predictions shown in TensorBoard. Source: ours."""
+
+
+@record
+class Experiment:
+    """Everything that decides the result of a run, and the devices that it runs on."""
+
+    data: Data = Data()
+    network: Network = Network()
+    colorization: Colorization = Colorization()
+    jigsaw: Jigsaw = Jigsaw()
+    mm: Tune = Tune()
+    segment: Segment = Segment()
+    evaluate: Evaluate = Evaluate()
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """Precision policy of Keras. Source: ours."""
+    seed: int = 0
+    """Seed of everything that is random. Source: ours."""
+    ensemble: tuple[str, ...] = ()
+    """Working folders of finished runs whose class probabilities are averaged.
+    Source: M&M paper, Table 2."""
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
+    """Devices: one, all of this machine, or the workers of TF_CONFIG. Source: ours."""
+    timeout: AtLeastOne = 600
+    """Seconds to wait for another worker or a data service. Source: ours."""
+
+
+PROXIES = tuple(
+    field.name for field in dataclasses.fields(Experiment) if isinstance(field.default, ProxyTask)
+)
+"""The pretext tasks: the inits that stage proxy makes."""
+
+INITS = ("random", "imagenet", *PROXIES)
+"""The values of `network.init`."""
+
+
+def proxy_task(experiment: Experiment) -> str | None:
+    """Return the pretext task that the run trains; None where its weights come from elsewhere."""
+    network = experiment.network
+    is_needed = network.init in PROXIES and network.init_weights is None
+    return network.init if is_needed else None
+
+
+def uses_xla(experiment: Experiment) -> bool:
+    """Return whether any stage that trains asks for XLA."""
+    stages = (proxy_task(experiment), "mm", "segment")
+    return any(getattr(experiment, stage).jit_compile for stage in stages if stage)
+
+
+FREE_KEYS = {"data.data_dir", "data.service", "evaluate.num_pictures"} | {
+    f"{field.name}.{key}"
+    for field in dataclasses.fields(Experiment)
+    if isinstance(field.default, Optimization)
+    for key in ("log_every", "checkpoint_every")
+}
+"""Keys that change neither weights nor figures; data_dir gives the place of the same files."""

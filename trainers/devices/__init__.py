@@ -1,0 +1,5 @@
+"""The devices of a run: one, all of this machine, or several machines."""
+
+from trainers.devices.replicas import Replicas, StrategyError, check, create
+
+__all__ = ["Replicas", "StrategyError", "check", "create"]

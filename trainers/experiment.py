@@ -1,0 +1,140 @@
+"""A whole run, callable from Python.
+
+>>> from trainers import config, experiment
+>>> settings = config.replace(config.Experiment(), "mm.steps", 100)
+>>> results = experiment.run_experiment(settings, workdir="runs/mine")  # doctest: +SKIP
+>>> results["miou"]  # doctest: +SKIP
+"""
+
+import io
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Sequence
+
+import rich.console
+
+from trainers import config, devices
+from trainers.config import resolved
+from trainers.reporting import run_table
+from trainers.runs import ensemble, provenance, records, results, stage_scope
+from trainers.runs.dataset import load_dataset
+from trainers.runs.runtime import Runtime
+from trainers.runs.stage import Stage
+from trainers.stages import STAGES, select
+from trainers.training import networks, patch_batches
+
+
+def run_experiment(
+    experiment: config.Experiment,
+    stages: Iterable[str] = ("all",),
+    workdir: str | os.PathLike | None = None,
+    compare: bool = False,
+    overwrite: bool = False,
+    console: rich.console.Console | None = None,
+    origin: provenance.Origin | None = None,
+) -> dict:
+    """Run the stages of an experiment, or continue them where they stopped.
+
+    Args:
+        experiment: the settings, for example from `trainers.config.presets.experiment("quick")`.
+        stages: names of stages; "all" stands for the usual ones.
+        workdir: folder of the run; None for `default_workdir`.
+        compare: also fine-tune and evaluate without M&M, the variant "naive".
+        overwrite: run the stages again, and remove their results first.
+        console: prints progress and results; None prints nothing.
+        origin: the preset and the command, recorded with the run.
+
+    Returns:
+        The content of `workdir/results.json`: "miou" and the other scores if stage evaluate is
+        done, "stages" with the seconds and the peak memory of each, and "naive" with the same for
+        the variant without M&M.
+
+    Raises:
+        config.UserError: settings, data or folder cannot be used; the message names the fix.
+    """
+    chosen = select(stages, experiment)
+    console = console or rich.console.Console(file=io.StringIO())
+    replicas = devices.create(experiment, console)
+    console.quiet = console.quiet or not replicas.is_chief
+    if workdir is None:
+        workdir = default_workdir(resolved.Resolved(experiment))
+    experiment, dataset = _prepared(experiment, chosen, console)
+    scratch = None if replicas.is_chief else tempfile.TemporaryDirectory()
+    runtime = Runtime(pathlib.Path(workdir), dataset, console, replicas=replicas, scratch=scratch)
+    _check_folder(runtime, experiment, chosen, overwrite)
+    if replicas.is_chief:
+        provenance.write(runtime.workdir, experiment, origin or provenance.Origin())
+    for variant in (runtime, runtime.naive()) if compare else (runtime,):
+        for stage in chosen:
+            if variant is runtime or stage.is_compared:
+                _run_stage(stage, experiment, variant)
+    found = {}
+    if replicas.is_chief:
+        found = results.gather(runtime, STAGES)
+        run_table.show(runtime, found, [stage.name for stage in chosen], experiment)
+    replicas.barrier()  # the others would take a worker that left early for lost
+    return found
+
+
+def with_pixels(settings: resolved.Resolved) -> resolved.Resolved:
+    """Turn sizes that are shares of the images' shorter side into pixels; loads the data set."""
+    dataset = load_dataset(settings.experiment.data)
+    pixels = config.derived(settings.experiment, dataset.train.shorter_side)
+    return settings.changed(pixels, "derived")
+
+
+def default_workdir(settings: resolved.Resolved) -> pathlib.Path:
+    """Return runs/DATASET-BACKBONE-INIT-PRESET."""
+    experiment = settings.experiment
+    if experiment.ensemble:
+        return ensemble.default_workdir(experiment)
+    network = experiment.network
+    parts = (experiment.data.dataset, network.backbone, network.init, settings.preset)
+    return pathlib.Path("runs") / "-".join(filter(None, parts)).replace("/", "_")
+
+
+def _prepared(experiment, chosen: Sequence[Stage], console):
+    """Return the experiment with sizes in pixels and its data set; both are checked."""
+    networks.check(experiment)
+    dataset = load_dataset(experiment.data)
+    for message in dataset.messages:
+        console.print(message, highlight=False)
+    ensemble.check_classes(experiment, dataset.spec.name, dataset.spec.class_names)
+    experiment = config.resolve(experiment, dataset.train.shorter_side)
+    patch_batches.check(experiment.mm, networks.background_label(experiment, dataset.spec))
+    _check_labels(dataset, [stage.name for stage in chosen])
+    if config.uses_xla(experiment):
+        console.print("XLA compiles the steps: this run cannot be repeated to the last bit")
+    return experiment, dataset
+
+
+def _check_folder(runtime, experiment, chosen, overwrite):
+    records.check_workers(runtime, experiment, STAGES)
+    names = [stage.name for stage in chosen]
+    for variant in (runtime, runtime.naive()):
+        if overwrite:
+            results.clear(variant, names, STAGES)
+        records.check_workdir(variant, experiment, STAGES, names)
+
+
+def _run_stage(stage: Stage, experiment, runtime):
+    title = f"{runtime.variant} {stage.name}".strip()
+    if runtime.is_done(stage.name):
+        folder = runtime.folder(stage.name)
+        runtime.log(f"{title}: done already in {folder}; --overwrite runs it again")
+        return
+    runtime.log(f"{title}: writing to {runtime.folder(stage.name)}")
+    if runtime.replicas.is_chief or stage.trains:
+        stage_scope.run_stage(stage, experiment, runtime)
+
+
+def _check_labels(dataset, names):
+    """Raise an error before hours of training if there are no labels to measure on."""
+    if "evaluate" in names and not dataset.eval.is_labelled:
+        others = ",".join(name for name in names if name not in ("evaluate", "predict"))
+        raise config.ConfigError(
+            f"Split '{dataset.eval.name}' of {dataset.spec.name} has no labels, so there is nothing"
+            " to measure. Choose another --eval_split, or predict it instead: "
+            f"--stage={f'{others},' if others else ''}predict."
+        )

@@ -1,0 +1,102 @@
+"""The flags that describe a run, and the settings that they give; shared by `mm` and `study`."""
+
+from absl import flags
+
+from trainers import config
+from trainers.config import resolved
+from trainers.config.keys import settings
+
+FLAGS = flags.FLAGS
+
+KEYS = {
+    "backbone": "network.backbone",
+    "dataset": "data.dataset",
+    "init": "network.init",
+    "init_weights": "network.init_weights",
+    "data_dir": "data.data_dir",
+    "unlabelled_dir": "data.unlabelled_dir",
+    "train_split": "data.train_split",
+    "eval_split": "data.eval_split",
+    "precision": "precision",
+    "strategy": "strategy",
+    "data_service": "data.service",
+    "seed": "seed",
+}
+"""Flag -> the key that it sets."""
+
+DEFAULT_PRESET = "quick"
+
+
+def _define():
+    flags.DEFINE_string(
+        "preset",
+        DEFAULT_PRESET,
+        "quick, paper, release or a cell of the paper; python -m trainers.report --presets lists "
+        "them.",
+    )
+    flags.DEFINE_string("config", None, "Settings file, JSON or YAML, that changes the preset.")
+    for name, key in KEYS.items():
+        setting = settings()[key]
+        text = f"{setting.description} Default: {setting.default}."
+        if setting.choices:
+            text += f" One of {', '.join(map(str, setting.choices))}."
+        flags.DEFINE_string(name, None, text, allow_override=True)
+    flags.DEFINE_multi_string("set", [], "Any key of the settings: --set mm.margin=2.1.")
+    flags.DEFINE_list("ensemble", [], "Working folders of finished runs to average: A,B.")
+
+
+_define()
+
+
+def read() -> resolved.Resolved:
+    """Return the settings: preset, settings file, flags, then each --set; the last one wins.
+
+    An ensemble starts from the settings of its first member instead of a preset.
+
+    Raises:
+        config.ConfigError: an unknown preset, key or value, or one that an ensemble cannot have.
+    """
+    given = _given()
+    if FLAGS.ensemble:
+        return _of_ensemble(given)
+    from_file, preset = resolved.read_file(FLAGS.config) if FLAGS.config else ({}, None)
+    if FLAGS["preset"].present or preset is None:
+        preset = FLAGS.preset
+    result = resolved.of_preset(preset, from_file | given)
+    if FLAGS.config:
+        try:
+            result = result.changed(from_file, FLAGS.config)
+        except config.ConfigError as error:
+            raise config.ConfigError(f"{FLAGS.config}: {error}") from error
+    return result.changed(given, "flag")
+
+
+def _given() -> dict[str, object]:
+    """Return the keys and values that the flags and then each --set give."""
+    values = {key: FLAGS[flag].value for flag, key in KEYS.items()}
+    values = {key: value for key, value in values.items() if value is not None}
+    for assignment in FLAGS["set"].value:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise config.ConfigError(f"--set takes KEY=VALUE. Received {assignment!r}.")
+        values.pop(key, None)  # the order of the values is the order on the command line
+        values[key] = value
+    return values
+
+
+def _of_ensemble(given) -> resolved.Resolved:
+    for key in given:
+        # The members are trained already: only data and ways of predicting can be chosen.
+        if key == "data.shorter_side" or not key.startswith(("data.", "evaluate.")):
+            raise config.ConfigError(
+                f"{key} is fixed by the members of an ensemble. Leave it out, or train a member "
+                "with it."
+            )
+    for flag in ("preset", "config"):
+        if FLAGS[flag].present:
+            raise config.ConfigError(f"--{flag} has no meaning for an ensemble. Leave it out.")
+    from trainers.runs import ensemble
+
+    experiment = ensemble.of_workdirs(FLAGS.ensemble)
+    origins = dict.fromkeys(config.all_keys(), FLAGS.ensemble[0])
+    return resolved.Resolved(experiment, origins=origins).changed(given, "flag")

@@ -1,0 +1,165 @@
+"""What reports and studies measure on the networks of finished runs."""
+
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mm_keras import backbones, losses, metrics
+from pipelines import datasets
+from pipelines.batches import labelled
+from trainers import config
+from trainers.runs import stage_scope
+from trainers.runs.finished import Run
+from trainers.training import initial_weights, networks
+
+_BATCH = 64  # patches embedded at a time
+_TOLERANCE = 1e-3  # of mIoU: on another machine some pixels flip by rounding
+
+
+def per_image_confusions(run: Run, dataset: datasets.Dataset) -> np.ndarray:
+    """The confusion matrix of each image of the eval split, int32 [num_images, K, K].
+
+    The run's network predicts the images once; the matrices are kept in evaluate/per_image.npz
+    under "confusion".
+
+    Raises:
+        config.UserError: together they give another mIoU than stage evaluate reported.
+    """
+    path = run.folder / "evaluate" / "per_image.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            matrices = stored["confusion"]
+    else:
+        matrices = _predicted_confusions(run, dataset)
+        _save(path, confusion=matrices)
+    miou = metrics.mean_iou(matrices.sum(axis=0, dtype=np.int64))
+    if abs(miou - run.results["miou"]) > _TOLERANCE:
+        raise config.UserError(
+            f"{path} gives mIoU {100 * miou:.2f}, stage evaluate found "
+            f"{100 * run.results['miou']:.2f}. Delete the file to predict anew; if that does not "
+            "help, the data set or the weights have changed since then."
+        )
+    return matrices
+
+
+def _predicted_confusions(run, dataset):
+    predictor, matrices = _predictor(run, dataset), []
+    for example in datasets.examples(dataset.eval):
+        matrix = metrics.ConfusionMatrix(dataset.spec.num_classes)
+        matrix.update_state(example["label"], _class_ids(predictor, example["image"]))
+        matrices.append(matrix.result().astype(np.int32))
+    return np.stack(matrices)
+
+
+def image_mious(confusions: np.ndarray) -> np.ndarray:
+    """mIoU of each image, 0..1, over the classes in its truth or prediction; NaN if all is void."""
+    return np.array([metrics.mean_iou(matrix) for matrix in confusions])
+
+
+def predictions(run: Run, dataset: datasets.Dataset, numbers: Sequence[int]) -> list[np.ndarray]:
+    """Predicted class ids, int32 [H, W] each, of the eval split's images of these numbers."""
+    predictor = _predictor(run, dataset)
+    return [_class_ids(predictor, image) for image, _ in images(dataset, numbers)]
+
+
+def images(
+    dataset: datasets.Dataset, numbers: Sequence[int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(image uint8 [H, W, 3], label uint8 [H, W]) of the eval split's images, as numbered."""
+    part = dataset.eval.take(set(numbers))
+    read = [(e["image"].numpy(), e["label"].numpy()) for e in datasets.examples(part)]
+    found = dict(zip(sorted(set(numbers)), read, strict=True))
+    return [found[number] for number in numbers]
+
+
+def patches(
+    experiment: config.Experiment, dataset: datasets.Dataset, num_patches: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """About `num_patches` patches of the eval split, cut as stage mm does, equally many an image.
+
+    Centers are drawn by class first, so that rare classes show up; nothing is mirrored.
+
+    Args:
+        experiment: resolved.
+
+    Returns:
+        (uint8 [N, S, S, 3], class ids int32 [N]).
+    """
+    split, settings = dataset.eval.labelled(), experiment.mm
+    num_images = min(split.num_images, num_patches)
+    elements = labelled.patches(
+        split.take(datasets.spread(num_images, split.num_images)),
+        num_images=num_images,
+        patches_per_image=max(1, num_patches // num_images),
+        min_size=settings.min_size,
+        max_size=settings.max_size,
+        patch_size=settings.patch_size,
+        crop=settings.crop,
+        shorter_side=experiment.data.shorter_side,
+        rule=settings.rule,
+        background_label=networks.background_label(experiment, dataset.spec),
+        background_share=settings.background_share,
+        class_balanced=True,
+        mirror=False,
+        num_steps=1,
+    )
+    element = next(iter(elements))
+    return element["patches"].numpy(), element["labels"].numpy()
+
+
+def initial_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
+    """The backbone as the run started: with the weights of its init."""
+    experiment = run.experiment()
+    stage_scope.set_up(experiment)
+    return initial_weights.backbone(experiment, run.runtime(dataset))
+
+
+def tuned_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
+    """The backbone after M&M and before fine-tuning."""
+    experiment = run.experiment()
+    stage_scope.set_up(experiment)
+    backbone = networks.backbone(experiment)
+    backbone.load_weights(run.runtime(dataset).needed("mm", "backbone.weights.h5"))
+    return backbone
+
+
+def fine_tuned_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
+    """The backbone inside the run's segmenter, after fine-tuning."""
+    return _predictor(run, dataset).models[0].backbone
+
+
+def embeddings(backbone: backbones.Backbone, pixels: np.ndarray) -> np.ndarray:
+    """Unit embeddings, float32 [N, D], of uint8 patches [N, S, S, 3]."""
+    name = backbone.spec.embedding.name
+    parts = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+    features = (backbone(part.astype("float32"), training=False)[name] for part in parts)
+    return np.concatenate([np.asarray(losses.embed(part)) for part in features])
+
+
+def neighbor_agreement(points: np.ndarray, labels: np.ndarray) -> float:
+    """Share of embeddings [N, D] whose nearest other one has their class, 0..1."""
+    distances = 2 - 2 * points @ points.T
+    np.fill_diagonal(distances, np.inf)
+    return float(np.mean(labels[distances.argmin(axis=1)] == labels))
+
+
+def _predictor(run, dataset):
+    experiment = run.experiment()
+    stage_scope.set_up(experiment)
+    return networks.predictor(experiment, run.runtime(dataset))
+
+
+def _class_ids(predictor, image):
+    return predictor.predict(image[None]).class_ids[0].numpy()
+
+
+def _save(path: pathlib.Path, **arrays):
+    """Writes an .npz file, complete or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)

@@ -1,0 +1,244 @@
+"""Finished runs, read back from their working folders."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import rich.console
+
+from pipelines import datasets
+from trainers import config
+from trainers.config import presets
+
+if TYPE_CHECKING:
+    from trainers.runs import runtime
+
+
+class NoRunsError(config.UserError):
+    """The given folders hold no finished run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One variant of a run whose stage evaluate is done.
+
+    workdir: folder of the run.
+    variant: "" or "naive", as in `runtime.Runtime`.
+    recorded: the flat configuration that stage evaluate stored, with its facts of the data set.
+    results: what stage evaluate reported.
+    costs: {stage: {"seconds": ..., "peak_bytes": ...}} of the stages that are done.
+    """
+
+    workdir: pathlib.Path
+    variant: str
+    recorded: dict
+    results: dict
+    costs: dict
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the stages of this variant lie."""
+        return self.workdir / self.variant
+
+    @property
+    def kind(self) -> str:
+        """ENSEMBLE, TUNED if M&M took a step before fine-tuning, else NAIVE."""
+        if self.recorded.get("ensemble"):
+            return presets.ENSEMBLE
+        is_tuned = self.variant != "naive" and self.recorded["mm.steps"] > 0
+        return presets.TUNED if is_tuned else presets.NAIVE
+
+    @property
+    def members(self) -> list["Run"]:
+        """The runs that an ensemble averages, as if each had been evaluated as the ensemble was;
+        none for other runs.
+        """
+        shared = {
+            key: value
+            for key, value in self.recorded.items()
+            if " " not in key and key != "ensemble"
+        }
+        members = []
+        for workdir in self.recorded.get("ensemble", ()):
+            start = f"{workdir} "  # so an ensemble records the configurations of its members
+            own = {
+                key.removeprefix(start): value
+                for key, value in self.recorded.items()
+                if key.startswith(start)
+            }
+            variant = "naive" if pathlib.Path(workdir).name == "naive" else ""
+            members.append(Run(pathlib.Path(workdir), variant, own | shared, self.results, {}))
+        return members
+
+    @property
+    def seed(self) -> int:
+        return self.recorded["seed"]
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of a step's graph."""
+        return self.recorded["mm.num_images"] * self.recorded["mm.patches_per_image"]
+
+    def experiment(self) -> config.Experiment:
+        """The run's configuration; keys that it was recorded without have their defaults.
+
+        Raises:
+            config.ConfigError: a value that cannot be used; names the file.
+        """
+        known = {key for key in config.all_keys() if key in self.recorded}
+        source = str(self.folder / "evaluate" / "config.json")
+        return config.from_flat({key: self.recorded[key] for key in known}, source)
+
+    def runtime(self, dataset: datasets.Dataset) -> "runtime.Runtime":
+        """What stages take to load this run's networks; it prints nowhere."""
+        from trainers.runs import runtime  # here, since tables need no TensorFlow
+
+        console = rich.console.Console(file=io.StringIO())
+        return runtime.Runtime(self.workdir, dataset, console, self.variant)
+
+
+def find(paths: Iterable[pathlib.Path]) -> list[Run]:
+    """All finished runs in or below the given folders, each once, in the order of their paths.
+
+    Raises:
+        NoRunsError: a folder holds none.
+    """
+    runs = {}
+    for path in paths:
+        found = sorted(pathlib.Path(path).glob("**/evaluate/results.json"))
+        if not found:
+            raise NoRunsError(
+                f"{path} holds no finished run: no evaluate/results.json in it or below it. Run "
+                "trainers.mm with its stage evaluate first."
+            )
+        runs |= {file.resolve(): read(file.parents[1]) for file in found}
+    return list(runs.values())
+
+
+def read(folder: pathlib.Path) -> Run:
+    """The run whose stages lie in `folder`."""
+    # The arm of --compare shares the folder above; it has no stage mm of its own.
+    is_naive = folder.name == "naive" and not (folder / "mm").exists()
+    done = {path.parent.name: _json(path) for path in folder.glob("*/results.json")}
+    return Run(
+        workdir=folder.parent if is_naive else folder,
+        variant="naive" if is_naive else "",
+        recorded=_json(folder / "evaluate" / "config.json"),
+        results=done["evaluate"],
+        costs={
+            stage: {key: result[key] for key in ("seconds", "peak_bytes") if key in result}
+            for stage, result in done.items()
+        },
+    )
+
+
+def curve(run: Run, stage: str) -> list[dict]:
+    """The metrics that a training stage logged, one dict a log, with its "step"."""
+    path = run.folder / stage / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def differences(first: dict, second: dict, free: Iterable[str] = ()) -> dict[str, tuple]:
+    """{key: (value in first, value in second)} of two flat configurations.
+
+    A key that one of them lacks counts with its default: that run was made before there was a
+    choice. Where files lie, logging and the like are left out, as in `runtime.check_workdir`.
+    """
+    defaults = config.flatten(config.Experiment())
+    first, second = defaults | first, defaults | second
+    return {
+        key: (first.get(key), second.get(key))
+        for key in sorted(first.keys() | second.keys())
+        if key not in {*config.FREE_KEYS, *free} and first.get(key) != second.get(key)
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs that differ in M&M alone, by seed; either side may be empty.
+
+    name: short, good for file names.
+    naive, tuned: runs without and with M&M; if both are there, run k of both has the same seed.
+    """
+
+    name: str
+    naive: tuple[Run, ...]
+    tuned: tuple[Run, ...]
+
+    @property
+    def columns(self) -> dict[str, tuple[Run, ...]]:
+        """The sides that are there, by their names."""
+        sides = {"baseline": self.naive, "M&M": self.tuned}
+        return {name: runs for name, runs in sides.items() if runs}
+
+
+def compare(runs: Iterable[Run]) -> list[Comparison]:
+    """Sets each way of M&M against fine-tuning without it that is otherwise the same.
+
+    Ways of M&M are told apart by its settings. Seeds that only one side has are left out, unless no
+    seed is on both sides; runs without anything to compare with stand alone; ensembles are left
+    out.
+    """
+    runs, found = [run for run in runs if run.kind != presets.ENSEMBLE], []
+    if not runs:
+        return []
+    root = _common_folder(runs).parent
+    for group in _grouped(runs, lambda run: _without(run, "mm.")):
+        naive = {run.seed: run for run in group if run.kind == presets.NAIVE}
+        variants = _grouped([run for run in group if run.kind == presets.TUNED], _without)
+        sides = [(naive, {run.seed: run for run in variant}) for variant in variants]
+        for side in sides or [(naive, {})]:
+            found.append(_comparison(root, *side))
+    return found
+
+
+def _comparison(root, naive, tuned):
+    shared = sorted(naive.keys() & tuned.keys())
+    if shared:
+        naive, tuned = ({seed: side[seed] for seed in shared} for side in (naive, tuned))
+    elif tuned:
+        naive = {}
+    naive, tuned = (tuple(side[seed] for seed in sorted(side)) for side in (naive, tuned))
+    place = _common_folder(tuned or naive).relative_to(root)
+    return Comparison("-".join(place.parts).replace(" ", "_"), naive, tuned)
+
+
+def _common_folder(runs):
+    """The run's own folder, or the deepest one that holds all of them."""
+    return pathlib.Path(os.path.commonpath([run.folder.resolve() for run in runs]))
+
+
+def graph_studies(runs: Iterable[Run]) -> list[list[Run]]:
+    """Groups of tuned runs that differ in seed and graph size alone, two or more sizes in each."""
+    sizes = ("mm.num_images", "mm.patches_per_image")
+    tuned = [run for run in runs if run.kind == presets.TUNED]
+    groups = _grouped(tuned, lambda run: _without(run, *sizes))
+    return [group for group in groups if len({run.num_nodes for run in group}) > 1]
+
+
+def _without(run, *prefixes):
+    """The run's configuration but for the seed, free keys, and keys that start with a prefix."""
+    left_out = {"seed", "network.init_weights", *config.FREE_KEYS}  # each seed may have its own
+    kept = {
+        key: value
+        for key, value in run.recorded.items()
+        if key not in left_out and not (prefixes and key.startswith(prefixes))
+    }
+    return json.dumps(kept, sort_keys=True)
+
+
+def _grouped(runs, key):
+    groups = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
+def _json(path):
+    return json.loads(path.read_text())

@@ -1,0 +1,109 @@
+"""The table of stages: the one place that names them, in the order in which they need each other.
+
+A stage is a module of this package with a function `run(experiment, runtime) -> results`. The
+functions below import their modules late: the names are needed before TensorFlow loads.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from trainers import config
+from trainers.runs.stage import Stage
+
+
+def _proxy(experiment, runtime):
+    from trainers.stages import proxy
+
+    return proxy.run(experiment, runtime)
+
+
+def _mm(experiment, runtime):
+    from trainers.stages import mm
+
+    return mm.run(experiment, runtime)
+
+
+def _segment(experiment, runtime):
+    from trainers.stages import segment
+
+    return segment.run(experiment, runtime)
+
+
+def _evaluate(experiment, runtime):
+    from trainers.stages import evaluate
+
+    return evaluate.run(experiment, runtime)
+
+
+def _export(experiment, runtime):
+    from trainers.stages import export
+
+    return export.run(experiment, runtime)
+
+
+def _predict(experiment, runtime):
+    from trainers.stages import predict
+
+    return predict.run(experiment, runtime)
+
+
+_PREDICTING = ("mm", "segment", "evaluate")
+
+STAGES = (
+    Stage("proxy", (), _proxy, trains=True),
+    Stage("mm", ("mm",), _mm, trains=True),
+    Stage("segment", ("mm", "segment"), _segment, trains=True, is_compared=True),
+    Stage("evaluate", _PREDICTING, _evaluate, is_compared=True, shows_images=True),
+    Stage("export", _PREDICTING, _export),
+    Stage("predict", _PREDICTING, _predict, shows_images=True, is_usual=False),
+)
+"""All stages of a run."""
+
+DATA_CHECK = "doctor"
+"""`--stage=doctor` checks the data set; no other stage needs its files."""
+
+
+def find(name: str) -> Stage:
+    """Return a stage by its name."""
+    return {stage.name: stage for stage in STAGES}[name]
+
+
+def select(
+    asked: Iterable[str], experiment: config.Experiment, table: Sequence[Stage] = STAGES
+) -> list[Stage]:
+    """Return the stages to run, in their order.
+
+    Args:
+        asked: names; "all" stands for the usual stages of the experiment.
+        experiment: stage proxy runs only where its init needs it. An ensemble has no stage that
+            trains.
+
+    Raises:
+        config.ConfigError: an unknown name, or a stage that the experiment does not have.
+    """
+    asked, names = list(asked), [stage.name for stage in table]
+    for name in asked:
+        if name not in (*names, "all"):
+            raise config.ConfigError(config.unknown("stage", name, (*names, "all")))
+    present = [stage for stage in table if _problem(stage, experiment) is None]
+    for stage in table:
+        if stage.name in asked and stage not in present:
+            raise config.ConfigError(_problem(stage, experiment))
+    return [
+        stage for stage in present if stage.name in asked or ("all" in asked and stage.is_usual)
+    ]
+
+
+def _problem(stage: Stage, experiment: config.Experiment) -> str | None:
+    """Return the reason why the experiment does not have this stage, None if it has it."""
+    if experiment.ensemble and stage.trains:
+        others = ", ".join(other.name for other in STAGES if not other.trains)
+        return (
+            f"An ensemble has no stage {stage.name}: its members are trained in their own working "
+            f"folders. It has {others}."
+        )
+    if stage.name == STAGES[0].name and config.proxy_task(experiment) is None:
+        return (
+            f"Stage {stage.name} trains a pretext task. It needs network.init="
+            f"{' or '.join(config.PROXIES)}, and no network.init_weights."
+        )
+    return None

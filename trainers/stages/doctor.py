@@ -1,0 +1,124 @@
+"""The doctor, --stage=doctor: audits the data set and leaves doctor/index.html and results.json."""
+
+import pathlib
+
+import rich.console
+import rich.progress
+import rich.table
+import rich.text
+
+from pipelines import datasets
+from pipelines.datasets import audit
+from trainers import config
+from trainers.reporting import doctor_page
+from trainers.runs.files import write_json
+
+_MOST_NAMES = 10  # of a finding in the console; the page has more
+_SEVERITIES = {True: "error", False: "warning"}
+
+
+def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.console.Console):
+    """Audits the data set of `experiment`.
+
+    Raises:
+        UserError: the audit found errors, or there is no data set to audit.
+    """
+    data = experiment.data
+    try:
+        plan = datasets.plan(
+            data.dataset,
+            data_dir=data.data_dir,
+            train_split=data.train_split,
+            eval_split=data.eval_split,
+            void_value=data.void_value,
+        )
+    except datasets.DatasetError as error:
+        raise config.ConfigError(str(error)) from error
+    num_images = sum(map(len, plan.splits.values()))
+    with rich.progress.Progress(console=console, transient=True) as bar:
+        task = bar.add_task("doctor", total=num_images)
+        result = audit.examine(
+            plan, max_unreadable=data.max_unreadable, progress=lambda: bar.advance(task)
+        )
+    folder = workdir / "doctor"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text(doctor_page.page(result), encoding="utf-8")
+    write_json(folder / "results.json", summary(result))
+    _report(result, console)
+    where = f"page with pictures: {folder / 'index.html'}"
+    if result.num_errors:
+        raise config.UserError(f"the doctor found {_counted(result)}; {where}")
+    console.print(f"doctor: {_counted(result)}; {where}", highlight=False, markup=False)
+
+
+def summary(result: audit.Audit) -> dict:
+    """The audit's figures and findings, ready for JSON."""
+    class_names = result.spec.class_names
+    splits = {
+        split.name: {
+            "num_images": split.num_images,
+            "num_sound": split.num_sound,
+            "images_with": dict(zip(class_names, split.class_images.tolist(), strict=True)),
+            "pixels": dict(zip(class_names, split.class_pixels.tolist(), strict=True)),
+            "void_pixels": split.void_pixels,
+        }
+        for split in result.splits
+    }
+    findings = [
+        {
+            "severity": _SEVERITIES[finding.is_error],
+            "what": finding.kind.what,
+            "names": list(finding.names),
+            "mend": finding.kind.mend,
+        }
+        for finding in result.findings
+    ]
+    return {"splits": splits, "findings": findings, "messages": list(result.messages)}
+
+
+def _counted(result: audit.Audit) -> str:
+    num_warnings = len(result.findings) - result.num_errors
+    return f"{_count(result.num_errors, 'error')} and {_count(num_warnings, 'warning')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _report(result: audit.Audit, console: rich.console.Console):
+    for message in result.messages:
+        console.print(message, highlight=False, markup=False)
+    console.print(_class_table(result))
+    for finding in result.findings:
+        severity, color = _SEVERITIES[finding.is_error], "red" if finding.is_error else "yellow"
+        head = rich.text.Text.assemble(
+            (f"{severity}: ", color), f"{len(finding.names)} x {finding.kind.what}"
+        )
+        console.print(head)
+        for name in finding.names[:_MOST_NAMES]:
+            console.print(f"    {name}", highlight=False, markup=False)
+        if len(finding.names) > _MOST_NAMES:
+            console.print(f"    and {len(finding.names) - _MOST_NAMES} more")
+        console.print(f"  -> {finding.kind.mend}", highlight=False, markup=False)
+
+
+def _class_table(result: audit.Audit) -> rich.table.Table:
+    """Percent of the labelled pixels, and images, of each class and split."""
+    table = rich.table.Table(title=f"{result.spec.name}: labelled pixels in percent, images")
+    table.add_column("")
+    for split in result.splits:
+        table.add_column(split.name, justify="right")
+        table.add_column("images", justify="right")
+    for k, class_name in enumerate(result.spec.class_names):
+        cells = ((f"{s:.2f}", f"{n}") for s, n in (_share(split, k) for split in result.splits))
+        table.add_row(class_name, *(cell for pair in cells for cell in pair))
+    table.add_section()
+    cells = ((f"{100 * split.void_share:.2f}", f"{split.num_images}") for split in result.splits)
+    table.add_row("void; all images", *(cell for pair in cells for cell in pair))
+    return table
+
+
+def _share(split: audit.SplitFacts, label: int) -> tuple[float, int]:
+    """Percent of the split's labelled pixels that are of the class, and the images with it."""
+    total = max(1, int(split.class_pixels.sum()))
+    return 100 * int(split.class_pixels[label]) / total, int(split.class_images[label])

@@ -1,0 +1,97 @@
+"""Stage mm: tunes the backbone by mix-and-match and leaves mm/backbone.weights.h5."""
+
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import layers, matching, visualize
+from trainers import config
+from trainers.runs.files import save_weights
+from trainers.runs.runtime import Runtime
+from trainers.training import initial_weights, networks, patch_batches
+from trainers.training.loop import Loop
+
+# Below these the embeddings of all patches are the same for all practical purposes.
+_COLLAPSED_DISTANCE, _COLLAPSED_RANK = 1e-3, 1.05
+
+
+def run(experiment: config.Experiment, runtime: Runtime):
+    """Tunes for `mm.steps` steps, continuing an interrupted run."""
+    settings = experiment.mm
+    with runtime.replicas.scope():
+        model = _model(experiment, runtime)
+    batches = patch_batches.Batches(experiment, runtime, model.backbone.spec.pad_color)
+    loop = Loop(
+        runtime,
+        "mm",
+        model,
+        settings,
+        batches,
+        on_log=_Watch(runtime, settings.margin),
+        shared_seeds=[model.seed_generator.state] if settings.graph == "global" else [],
+    )
+    _show_first_batch(loop, model, batches, runtime.dataset.spec)
+    seconds = loop.run()
+    batches.tell()
+    save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
+    return {"seconds": seconds}
+
+
+def _model(experiment, runtime):
+    settings = experiment.mm
+    backbone = initial_weights.backbone(experiment, runtime)
+    # A chunk is what batch norm sees, on whichever replica it is.
+    if settings.graph == "global" and settings.chunk is None:
+        layers.synchronize(backbone, runtime.replicas.count)
+    model = mm_keras.MixAndMatch(
+        backbone,
+        margin=settings.margin,
+        scale=settings.scale,
+        matching=getattr(matching, settings.matching),
+        seed=experiment.seed,
+        chunk=settings.chunk,
+        graph=settings.graph,
+    )
+    networks.compile_model(model, settings)
+    return model
+
+
+def _show_first_batch(loop, model, batches, spec):
+    """Writes the first step's patches and some triplets of their graph to TensorBoard."""
+    if loop.settings.steps == 0:
+        return
+    batch = next(iter(batches.made_here(0, loop.replicas.shares[0])))
+    patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
+    triplets = model.matching(labels, seed=0)
+    names, colors = spec.class_names, spec.colors
+    rows = [vector.numpy() for vector in triplets]
+    with loop.writer.as_default(step=0):
+        gallery = visualize.patch_gallery(patches, labels, names, colors)
+        tf.summary.image("mm/patches", gallery[None])
+        gallery = visualize.triplet_gallery(patches, labels, *rows, names, colors)
+        tf.summary.image("mm/triplets", gallery[None])
+
+
+class _Watch:
+    """Says in words, once, that the embeddings have collapsed."""
+
+    def __init__(self, runtime, margin):
+        self.runtime, self.margin, self.has_warned = runtime, margin, False
+
+    def __call__(self, step, metrics):
+        if not self.has_warned and collapsed(metrics):
+            self.has_warned = True
+            self.runtime.log(
+                f"mm: at step {step} the embeddings have collapsed: all patches have nearly the "
+                f"same one (effective rank {metrics['effective_rank']:.2f}, repulsive distance "
+                f"{metrics['negative_distance']:.1e}), so the loss is stuck at the margin, "
+                f"{self.margin}. Lower mm.learning_rate, or check the labels."
+            )
+
+
+def collapsed(metrics: dict[str, float]) -> bool:
+    """Whether the metrics of a log interval tell of embeddings that are all the same."""
+    is_point = (
+        metrics["negative_distance"] < _COLLAPSED_DISTANCE
+        and metrics["positive_distance"] < _COLLAPSED_DISTANCE
+    )
+    return is_point or metrics["effective_rank"] < _COLLAPSED_RANK

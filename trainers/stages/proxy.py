@@ -1,0 +1,94 @@
+"""Stage proxy: trains the backbone on a pretext task without labels and leaves
+proxy/backbone.weights.h5.
+
+A pretext task is a module on either side, pipelines/proxies/NAME.py (its inputs) and
+mm_keras/models/proxies/NAME.py (its network, loss and outputs), its settings in `trainers.config`,
+a class in `trainers.proxy_tasks` that joins the three, and its entry in `TASKS`.
+"""
+
+import tensorflow as tf
+
+from pipelines import datasets
+from pipelines.batches import unlabelled
+from trainers import config
+from trainers.runs.files import save_weights
+from trainers.runs.runtime import Runtime
+from trainers.training import networks, proxy_tasks
+from trainers.training.loop import Loop
+
+NUM_PICTURES = 6
+
+
+TASKS: dict[str, type[proxy_tasks.Task]] = {
+    "colorization": proxy_tasks.Colorization,
+    "jigsaw": proxy_tasks.Jigsaw,
+}
+"""Init -> its pretext task."""
+
+
+def run(experiment: config.Experiment, runtime: Runtime):
+    """Trains on the task of the init, continuing an interrupted run, then measures."""
+    name = config.proxy_task(experiment)
+    settings, task_class = getattr(experiment, name), TASKS[name]
+    train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_color)
+    with runtime.replicas.scope():
+        task = _task(task_class, experiment)
+
+    def data(start_step, share):
+        return task.batches(
+            train,
+            num_images=settings.num_images,
+            share=share,
+            seed=experiment.seed,
+            start_step=start_step,
+            num_steps=settings.steps,
+        )
+
+    loop = Loop(runtime, "proxy", task.model, settings, data, section=name)
+    results = {"seconds": loop.run()}
+    save_weights(task.model.backbone, runtime.folder("proxy") / "backbone.weights.h5")
+    if not runtime.replicas.is_chief:
+        return results
+    if runtime.replicas.count > 1:  # the replicas' model predicts on all of them together
+        trained, task = task.model, _task(task_class, experiment)
+        task.model.set_weights(trained.get_weights())
+    measured = held_out[: settings.num_measured]
+    results["figures"] = task.measure(train, measured)
+    _show(loop, task, measured, results["figures"])
+    return results
+
+
+def _task(task_class, experiment):
+    task = task_class(experiment, networks.backbone(experiment))
+    networks.compile_model(task.model, getattr(experiment, config.proxy_task(experiment)))
+    return task
+
+
+def _files(experiment, runtime, share, needs_color):
+    """(images to train on, images to measure on), those of no use left out and counted."""
+    folder = experiment.data.unlabelled_dir
+    try:
+        if folder is None:
+            files = unlabelled.check(runtime.dataset.train.image_files, needs_color)
+        else:
+            files = unlabelled.find(folder, needs_color)
+        train, held_out = unlabelled.divide(files.image_files, share)
+    except datasets.DatasetError as error:
+        raise config.ConfigError(str(error)) from error
+    where = f"images of {folder}" if folder else f"training images of {experiment.data.dataset}"
+    runtime.log(
+        f"proxy: {experiment.network.init} on {len(train)} {where}; measured on "
+        f"{len(held_out)} others. {' '.join(files.messages)}"
+    )
+    return train, held_out
+
+
+def _show(loop, task, held_out, figures):
+    """Tells the figures, and writes them and a picture to TensorBoard."""
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
+    loop.runtime.log(f"proxy: on held-out images, {told}")
+    with loop.writer.as_default(step=loop.settings.steps):
+        for name, value in figures.items():
+            tf.summary.scalar(f"proxy/held_out/{name}", value)
+        tf.summary.image("proxy/held_out", task.picture(held_out[:NUM_PICTURES])[None])
+    loop.writer.flush()

@@ -1,0 +1,88 @@
+"""What a training step costs, counted: multiply-adds of the forward pass, the same on all machines.
+
+The backward pass costs about twice the forward pass in either stage, so that ratios are those of
+whole steps.
+"""
+
+import dataclasses
+import functools
+import math
+
+import keras
+import tensorflow as tf
+
+import mm_keras
+from trainers import config
+from trainers.runs import stage_scope
+from trainers.training import networks
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """Multiply-adds of the forward pass of one step of M&M, and of one of fine-tuning."""
+
+    mm: int
+    segment: int
+
+
+def count(experiment: config.Experiment, num_classes: int) -> StepCost:
+    """Counts what a step of each stage costs.
+
+    Args:
+        experiment: resolved.
+        num_classes: of the data set.
+    """
+    # What has no part in the cost is set to one value, so that arms share their count.
+    experiment = config.replace(experiment, "seed", 0)
+    mm = dataclasses.replace(experiment.mm, steps=0, drops=())
+    segment = dataclasses.replace(experiment.segment, steps=1, drops=())
+    return _count(dataclasses.replace(experiment, mm=mm, segment=segment), num_classes)
+
+
+@functools.cache
+def _count(experiment, num_classes):
+    stage_scope.set_up(experiment)
+    tuning, fine_tuning = experiment.mm, experiment.segment
+    num_patches = tuning.num_images * tuning.patches_per_image
+    model = mm_keras.MixAndMatch(networks.backbone(experiment))
+    mm = multiply_adds(model, (num_patches, tuning.patch_size, tuning.patch_size, 3))
+    model = networks.segmenter(experiment, num_classes)
+    shape = (fine_tuning.num_images, fine_tuning.crop, fine_tuning.crop, 3)
+    return StepCost(mm, multiply_adds(model, shape))
+
+
+def multiply_adds(model: keras.Model, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of convolutions and matrix products in a training-mode forward pass.
+
+    Everything else, as activations, pooling and normalization, costs little beside them.
+
+    Args:
+        model: of uint8 pixels.
+        shape: of its input, batch included.
+    """
+    traced = tf.function(lambda pixels: model(pixels, training=True)).get_concrete_function(
+        tf.TensorSpec(shape, tf.uint8)
+    )
+    return sum(_of_operation(operation) for operation in traced.graph.get_operations())
+
+
+def _of_operation(operation) -> int:
+    """Output elements times the length of the sum behind each of them."""
+    if operation.type not in _SUMS:
+        return 0
+    return math.prod(operation.outputs[0].shape) * _SUMS[operation.type](operation)
+
+
+def _matrix_sum(operation):
+    """Length of the dimension that a matrix product sums over."""
+    attribute = "transpose_a" if operation.type == "MatMul" else "adj_x"
+    return operation.inputs[0].shape[-2 if operation.get_attr(attribute) else -1]
+
+
+_SUMS = {
+    "Conv2D": lambda operation: math.prod(operation.inputs[1].shape[:3]),
+    "DepthwiseConv2dNative": lambda operation: math.prod(operation.inputs[1].shape[:2]),
+    "MatMul": _matrix_sum,
+    "BatchMatMulV2": _matrix_sum,
+}
+"""Type of operation -> function that gives how many products each of its outputs sums."""

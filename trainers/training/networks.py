@@ -1,0 +1,213 @@
+"""From a configuration to networks: the one place where stages build, load and compile them."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import rich.progress
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones, inference
+from mm_keras.backbones import libraries
+from mm_keras.inference import protocols
+from mm_keras.models.segmenter import Segmenter
+from mm_keras.weights import imagenet
+from pipelines import datasets
+from trainers import config
+from trainers.config import resolved
+from trainers.runs import ensemble
+from trainers.runs.runtime import Runtime
+
+# Which pixels the weights of each init expect (released train_graph.prototxt files of the
+# variants); None: those of the backbone.
+PIXELS_OF_INIT = {"random": None, "imagenet": None, "colorization": "gray", "jigsaw": "jigsaw"}
+
+
+def check(experiment: config.Experiment):
+    """Refuses networks that cannot be built or predicted with, before anything is read or written.
+
+    Raises:
+        config.ConfigError: what `backbones.check` refuses, an init without weights, sizes or scales
+            that the protocol does not allow, members of an ensemble that cannot be read.
+    """
+    settings = experiment.evaluate
+    for part in ensemble.parts(experiment):
+        try:
+            protocols.check(settings.protocol, part.data.shorter_side, settings.scales)
+        except ValueError as error:
+            raise config.ConfigError(
+                f"{error} (keys evaluate.protocol, evaluate.scales, data.shorter_side)"
+            ) from error
+    if not experiment.ensemble:  # members were checked when they were trained
+        _check_network(experiment.network)
+
+
+def with_possible_width(
+    settings: resolved.Resolved, console: rich.console.Console
+) -> resolved.Resolved:
+    """Leave out the preset's `network.width` where a network, or its weights, have one width."""
+    network = settings.experiment.network
+    is_published = network.init == "imagenet" and network.init_weights is None
+    has_width = backbones.has_width(network.backbone) and not is_published
+    is_asked_for = not settings.origin("network.width").startswith("preset ")
+    if network.width == 1 or is_asked_for or has_width:
+        return settings
+    subject = f"{network.backbone} with {network.init} weights comes in one width"
+    console.print(f"{subject}: network.width={network.width} is left out", highlight=False)
+    return settings.changed({"network.width": 1.0}, "derived")
+
+
+def _check_network(network: config.Network):
+    needs_download = network.init == "imagenet" and network.init_weights is None
+    is_wrapped = libraries.is_wrapped(network.backbone)
+    try:
+        backbones.check(
+            network.backbone,
+            **_arguments(network, "imagenet" if needs_download and is_wrapped else None),
+        )
+        if needs_download and not is_wrapped:
+            imagenet.check(network.backbone, network.width)
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from error
+    if network.init_weights is not None and not pathlib.Path(network.init_weights).is_file():
+        raise config.ConfigError(f"--init_weights={network.init_weights}: there is no such file.")
+
+
+def backbone(experiment: config.Experiment, weights: str | None = None) -> backbones.Backbone:
+    """The backbone with random weights, or with `weights` as `backbones.build` takes them.
+
+    Raises:
+        config.ConfigError: as `check`; a download that failed, or images below the network's
+            smallest size.
+    """
+    # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.
+    keras.utils.set_random_seed(experiment.seed)
+    network = experiment.network
+    try:
+        result = backbones.build(network.backbone, **_arguments(network, weights))
+    except ValueError as error:
+        raise config.ConfigError(str(error)) from error
+    sides = {"mm.patch_size": experiment.mm.patch_size, "segment.crop": experiment.segment.crop}
+    for key, side in sides.items():
+        if side < result.spec.min_size:
+            raise config.ConfigError(
+                f"{key} must be at least {result.spec.min_size} for {network.backbone}. "
+                f"Received {side}."
+            )
+    return result
+
+
+def _arguments(network, weights):
+    pixels = network.pixels
+    if pixels is None and not libraries.is_wrapped(network.backbone):
+        pixels = PIXELS_OF_INIT[network.init]
+    return {"pixels": pixels, "width": network.width, "weights": weights}
+
+
+def segmenter(
+    experiment: config.Experiment, num_classes: int, body: backbones.Backbone | None = None
+) -> Segmenter:
+    """The segmenter on `body`, or on a fresh backbone: the kind that its spec names."""
+    body = body or backbone(experiment)
+    return SEGMENTERS[body.spec.segmenter](experiment, body, num_classes)
+
+
+def _hypercolumn(experiment, body, num_classes):
+    return mm_keras.HypercolumnSegmenter(
+        body,
+        num_classes,
+        num_points=experiment.segment.num_points,
+        output_stride=experiment.evaluate.output_stride,
+        dropout=experiment.segment.dropout,
+        stddev=experiment.segment.stddev,
+        input_scale=experiment.segment.input_scale,
+        seed=experiment.seed,
+    )
+
+
+def _fcn(experiment, body, num_classes):
+    # Its result is dense by itself: num_points, stddev and output_stride have no meaning for it.
+    return mm_keras.FcnSegmenter(
+        body, num_classes, dropout=experiment.segment.dropout, seed=experiment.seed
+    )
+
+
+SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
+"""Kind of segmenter, as a `BackboneSpec` names it -> function(experiment, body, num_classes)."""
+
+
+def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
+    """The predictor with the weights that stage segment left: this run's, or those of each member
+    of an ensemble.
+    """
+    parts, settings = ensemble.parts(experiment), experiment.evaluate
+    num_classes = runtime.dataset.spec.num_classes
+    files = ensemble.weights(experiment) or [runtime.needed("segment", ensemble.WEIGHTS)]
+    return inference.Predictor(
+        [_trained(part, num_classes, file) for part, file in zip(parts, files, strict=True)],
+        settings.protocol,
+        shorter_side=[part.data.shorter_side for part in parts],
+        flip=settings.flip,
+        scales=settings.scales,
+    )
+
+
+def predictions(
+    predictor: inference.Predictor, runtime: Runtime, title: str
+) -> Iterator[tuple[dict, np.ndarray]]:
+    """Every example of the evaluation split with its predicted class ids, int32 [H, W], under a
+    progress bar.
+    """
+    split = runtime.dataset.eval
+    for example in rich.progress.track(
+        datasets.examples(split), title, total=split.num_images, console=runtime.console
+    ):
+        yield example, predictor.predict(example["image"][None]).class_ids[0].numpy()
+
+
+def _trained(experiment: config.Experiment, num_classes: int, weights: pathlib.Path):
+    with _precision(experiment.precision):
+        model = segmenter(experiment, num_classes)
+    model.load_weights(weights)
+    return model
+
+
+@contextlib.contextmanager
+def _precision(name):
+    """Layers built in the body have this precision: members of an ensemble may differ in it."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_model(model: keras.Model, settings: config.Optimization):
+    """SGD as both stages use it; under mixed_float16 Keras adds loss scaling.
+
+    Raises:
+        config.ConfigError: XLA was asked for under several replicas.
+    """
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if settings.jit_compile and num_replicas > 1:
+        raise config.ConfigError(
+            f"jit_compile=true needs a single replica, and there are {num_replicas}: XLA cannot "
+            "compile what replicas exchange. Leave it out."
+        )
+    model.compile(
+        optimizer=mm_keras.optimizers.CoupledSGD(
+            mm_keras.optimizers.step_schedule(settings.learning_rate, settings.drops),
+            momentum=settings.momentum,
+            decay=settings.decay,
+        ),
+        jit_compile=settings.jit_compile,
+    )
+
+
+def background_label(experiment: config.Experiment, spec: datasets.DatasetSpec) -> int | None:
+    """The class that the patch sampler treats as background (`mm.background`)."""
+    return 0 if experiment.mm.background == "class_zero" else spec.background_label

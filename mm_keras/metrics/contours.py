@@ -10,7 +10,7 @@ as `metrics.ConfusionMatrix`.
 
 import numpy as np
 
-from mm_keras import metrics
+from mm_keras.metrics import confusion as metrics
 
 SHARE_OF_DIAGONAL = 0.02
 """Width of the band along contours as a share of the image's diagonal (Cheng et al., CVPR 2021);

@@ -14,8 +14,8 @@ from PIL import Image
 from pipelines import datasets
 from trainers import config, mm
 from trainers.config import presets
-from trainers.runs import runtime
-from trainers.stages import segment
+from trainers.runs import runtime, stage_scope
+from trainers.stages import find
 
 CLASS_NAMES = ("ground", "wall", "sky")
 MEMBERS = {
@@ -76,7 +76,7 @@ def members(make_runtime, tiny_data, tmp_path_factory):
         experiment = base
         for key, value in changes.items():
             experiment = config.replace(experiment, key, value)
-        segment.run(experiment, make_runtime(folder / name).naive())
+        stage_scope.run_stage(find("segment"), experiment, make_runtime(folder / name).naive())
     return {name: folder / name / "naive" for name in MEMBERS}
 
 

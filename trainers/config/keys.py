@@ -254,8 +254,9 @@ def _unknown_key(key):
 
 
 def _refusal(setting, value, error):
-    if (setting.key, value) in RENAMED_VALUES:
-        return f"{setting.key}: {value!r} is now {RENAMED_VALUES[setting.key, value]!r}."
+    spelling = (setting.key, str(value))
+    if spelling in RENAMED_VALUES:
+        return f"{setting.key}: {value!r} is now {RENAMED_VALUES[spelling]!r}."
     if setting.choices:
         return unknown(setting.key, value, setting.choices)
     for problem in error.errors() if error else ():
@@ -305,8 +306,6 @@ def _in_words(part):
             if type(bound) in _BOUNDS:
                 attribute, word = _BOUNDS[type(bound)]
                 words.append(f"{word} {getattr(bound, attribute):g}")
-            elif getattr(bound, "pattern", None):
-                words.append(f"of the form {bound.pattern}")
     return ", ".join(words)
 
 

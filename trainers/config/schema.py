@@ -9,6 +9,7 @@ turns shares into pixels once the data set is known.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -38,6 +39,12 @@ def _ascending(drops: tuple[int, ...]) -> tuple[int, ...]:
     if list(drops) != sorted(set(drops)):
         raise ValueError(f"must be ascending update indices. Received {list(drops)}")
     return drops
+
+
+def _dispatcher(address: str) -> str:
+    if not re.fullmatch(r"grpc://[^/\s]+:\d{1,5}", address):
+        raise ValueError(f"must be the dispatcher's grpc://HOST:PORT. Received {address!r}")
+    return address
 
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -84,7 +91,7 @@ class Data:
     Source: ours."""
     max_unreadable: Annotated[int, Field(ge=0)] = 0
     """Number of damaged images to leave out before the data set is refused. Source: ours."""
-    service: Annotated[str, Field(pattern=r"^grpc://[^/\s]+:\d{1,5}$")] | None = None
+    service: Annotated[str, AfterValidator(_dispatcher)] | None = None
     """Address grpc://HOST:PORT of a tf.data service that makes the patches of stage mm.
     Source: ours."""
 

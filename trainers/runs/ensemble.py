@@ -9,7 +9,7 @@ import pathlib
 
 from trainers import config
 from trainers.runs import records
-from trainers.runs import runtime
+from trainers.runs.runtime import WorkdirError
 
 WEIGHTS = "segmenter.weights.h5"
 """The file in folder segment that a part's network is loaded from."""

@@ -1,11 +1,11 @@
-"""Configuration: keys and values, sizes as shares."""
+"""Settings as keys and values: reading, bounds, descriptions, sizes as shares."""
 
 import json
 
 import pytest
 
 from trainers import config
-from trainers.config import presets
+from trainers.config import keys, presets
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_values_are_read_as_the_type_of_their_field(key, given, expected):
         ("mm.margn", "2", "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         ("mm", "2", "Unknown config key 'mm'"),
         ("nothing", "2", "Unknown config key 'nothing'"),
-        ("mm.steps", "2.5", "mm.steps must be int. Received '2.5'"),
+        ("mm.steps", "2.5", "mm.steps must be int, at least 0. Received '2.5'"),
         ("mm.mirror", "maybe", "mm.mirror must be bool"),
         ("data.shorter_side", "small", "data.shorter_side must be none or int"),
         ("mm.drops", "1,x", "mm.drops must be"),
@@ -58,33 +58,57 @@ def test_wrong_keys_and_values(key, value, message):
         ("mm.rule", "papr", "Unknown mm.rule 'papr'; known: paper, release. Did you mean paper"),
         ("precision", "float16", "Unknown precision .float16.; known: float32, mixed_float16"),
         ("evaluate.output_stride", 4, "Unknown evaluate.output_stride 4; known: 1, 2"),
-        ("segment.steps", 0, "segment.steps must be at least 1. Received 0"),
-        ("mm.learning_rate", -0.1, "mm.learning_rate must be at least 0"),
-        ("colorization.learning_rate", -1.0, "colorization.learning_rate must be at least 0"),
-        ("mm.learning_rate", float("nan"), "mm.learning_rate must be a number. Received nan"),
-        ("segment.crop", -4, "segment.crop must be more than 0. Received -4"),
-        ("mm.crop", 0, "mm.crop must be more than 0"),
-        ("data.shorter_side", 0, "data.shorter_side must be at least 1"),
-        ("mm.background_share", 3.0, "mm.background_share must lie in 0..1. Received 3.0"),
-        ("segment.dropout", 1.5, "segment.dropout must lie in 0..1"),
+        ("segment.steps", 0, "segment.steps must be int, at least 1. Received 0"),
+        ("mm.learning_rate", -0.1, "mm.learning_rate must be float, at least 0. Received -0.1"),
+        (
+            "colorization.learning_rate",
+            -1.0,
+            "colorization.learning_rate must be float, at least 0",
+        ),
+        (
+            "mm.learning_rate",
+            float("nan"),
+            "mm.learning_rate must be float, at least 0. Received nan",
+        ),
+        (
+            "segment.crop",
+            -4,
+            "segment.crop must be int, more than 0 or float, more than 0. Received -4",
+        ),
+        ("mm.crop", 0, "mm.crop must be int, more than 0"),
+        ("data.shorter_side", 0, "data.shorter_side must be none or int, at least 1"),
+        (
+            "mm.background_share",
+            3.0,
+            "mm.background_share must be float, at least 0, at most 1. Received 3.0",
+        ),
+        ("segment.dropout", 1.5, "segment.dropout must be float, at least 0, at most 1"),
         ("mm.drops", "20,10", "ascending"),
-        ("data.num_train_images", 0, "data.num_train_images must be at least 1. Received 0"),
-        ("data.holdout", -1, "data.holdout must be at least 0"),
-        ("mm.chunk", 0, "mm.chunk must be at least 1. Received 0"),
+        (
+            "data.num_train_images",
+            0,
+            "data.num_train_images must be none or int, at least 1. Received 0",
+        ),
+        ("data.holdout", -1, "data.holdout must be int, at least 0"),
+        ("mm.chunk", 0, "mm.chunk must be none or int, at least 1. Received 0"),
         (
             "mm.graph",
             "globel",
             "Unknown mm.graph 'globel'; known: replica, global. Did you mean glo",
         ),
         ("strategy", "mirored", "Unknown strategy 'mirored'.* Did you mean mirrored"),
-        ("timeout", 0, "timeout must be at least 1"),
-        ("data.service", "localhost:5000", "--data_service must be .* grpc://HOST:PORT"),
+        ("timeout", 0, "timeout must be int, at least 1"),
+        (
+            "data.service",
+            "localhost:5000",
+            "data.service must be the dispatcher.s grpc://HOST:PORT",
+        ),
         ("data.service", "grpc://a/b:1", "Received 'grpc://a/b:1'"),
     ],
 )
 def test_values_that_would_fail_later_are_refused(key, value, message):
     with pytest.raises(config.ConfigError, match=message):
-        config.check(config.replace(config.Experiment(), key, value))
+        config.replace(config.Experiment(), key, value)
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
@@ -103,7 +127,7 @@ def test_what_was_written_is_read_back(preset):
         ({"mm.margn": 2.1}, "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         ({"mm.steps": [1]}, "mm.steps must be int"),
         ({"mm.drops": 7}, "mm.drops must be"),
-        ({"segment.steps": 0}, "segment.steps must be at least 1"),
+        ({"segment.steps": 0}, "segment.steps must be int, at least 1"),
     ],
 )
 def test_what_another_version_wrote_is_refused(flat, message):
@@ -120,3 +144,62 @@ def test_shares_become_even_pixels_of_the_shorter_side():
     assert small.mm.min_size == 2 and small.mm.max_size == 2
     paper = presets.experiment("paper", "camvid")
     assert config.resolve(paper, shorter_side=360) == paper
+
+
+def test_every_setting_has_a_description_and_a_source():
+    for setting in keys.settings().values():
+        assert setting.description and setting.source.endswith("."), setting.key
+        assert len(setting.description) <= 120 and setting.description.endswith("."), setting.key
+
+
+def test_defaults_are_values_that_the_settings_accept():
+    for setting in keys.settings().values():
+        assert keys.read(setting.key, setting.default) == setting.default
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("mm.margin", "float, more than 0"),
+        ("data.shorter_side", "none or int, at least 1"),
+        ("colorization.held_out", "float, more than 0, less than 1"),
+        ("mm.drops", "a list of int"),
+        ("mm.rule", "paper or release"),
+        ("network.init", "random or imagenet or colorization or jigsaw"),
+        ("data.service", "none or str"),
+    ],
+)
+def test_bounds_are_described_in_words(key, expected):
+    assert keys.settings()[key].expected == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("jigsaw.grey_share", 0.1, "'jigsaw.grey_share' is now called 'jigsaw.gray_share'"),
+        ("jigsaw.placement", "centre", "'centre' is now 'center'"),
+    ],
+)
+def test_old_spellings_are_refused_with_the_new_one(key, value, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.replace(config.Experiment(), key, value)
+
+
+def test_all_problems_are_named_in_one_message():
+    values = {"mm.margn": 2, "mm.steps": -1, "seed": "x", "mm.margin": 1.5}
+    with pytest.raises(config.ConfigError) as error:
+        config.changed(config.Experiment(), values)
+    for word in ("mm.margn", "Did you mean mm.margin", "mm.steps", "seed must be int"):
+        assert word in str(error.value)
+
+
+def test_records_made_in_python_are_checked_as_well():
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        config.Segment(steps=0)
+    with pytest.raises(ValueError, match="valid number"):
+        config.Tune(margin="2.1")
+
+
+def test_settings_can_be_hashed_and_compared():
+    assert config.Experiment() == config.Experiment() != config.Experiment(seed=1)
+    assert hash(config.Experiment()) == hash(config.Experiment())

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainers import config, mm
-from trainers.runs import ensemble
-from trainers.runs import files
-from trainers.runs import records
-from trainers.runs import runtime
-from trainers.stages import evaluate
-from trainers.stages import export
+from pipelines import datasets
+from trainers import config
+from trainers.runs import ensemble, files, records, runtime, stage_scope
+from trainers.stages import STAGES, find
 from trainers.training import networks
 
 
@@ -56,9 +53,9 @@ def test_the_ensemble_and_its_saved_model_are_the_mean_of_the_members(
     ]
     assert np.abs(single[0][0] - single[1][0]).max() > 1e-3
     run = make_runtime(tmp_path)
-    records.check_workdir(run, both, ["evaluate", "export"])
-    evaluate.run(both, run)
-    export.run(both, run)
+    records.check_workdir(run, both, STAGES, ["evaluate", "export"])
+    for name in ("evaluate", "export"):
+        stage_scope.run_stage(find(name), both, run)
     saved = tf.saved_model.load(str(run.folder("export") / "saved_model"))
     serve = saved.signatures["serve_probabilities"]
     for k, live in enumerate(_probabilities(both, run, images)):
@@ -84,14 +81,14 @@ def test_another_ensemble_or_a_member_trained_anew_is_refused(
         shutil.copytree(folder / "segment", copy / "segment")
     both = ensemble.of_workdirs([str(copy) for copy in copies])
     run = make_runtime(tmp_path / "own")
-    files.write_json(_made(run, "evaluate"), records.record(both, "evaluate", run.dataset))
-    records.check_workdir(run, both, ["evaluate"])
+    files.write_json(_made(run, "evaluate"), records.record(both, find("evaluate"), run.dataset))
+    records.check_workdir(run, both, STAGES, ["evaluate"])
     turned = dataclasses.replace(both, ensemble=both.ensemble[::-1])
     with pytest.raises(runtime.WorkdirError, match="ensemble: .* there, .* asked for"):
-        records.check_workdir(run, turned, ["evaluate"])
+        records.check_workdir(run, turned, STAGES, ["evaluate"])
     _change(copies[0], {"segment.steps": 2})
     with pytest.raises(runtime.WorkdirError, match="gray segment.steps: 1 there, 2 asked for"):
-        records.check_workdir(run, both, ["evaluate"])
+        records.check_workdir(run, both, STAGES, ["evaluate"])
 
 
 def _made(run, stage):
@@ -135,7 +132,7 @@ def test_members_of_other_classes_than_the_data_set_are_refused(both):
     [
         ({"network.depth": 3}, (), "another version.*Unknown config key 'network.depth'"),
         ({"network.width": "wide"}, (), "another version.*network.width must be float"),
-        ({"segment.steps": 0}, (), "another version.*segment.steps must be at least 1"),
+        ({"segment.steps": 0}, (), "another version.*segment.steps must be int, at least 1"),
         ({}, ("classes",), "names no classes"),
     ],
 )
@@ -171,38 +168,6 @@ def test_default_workdir_names_data_set_and_members():
     )
     folder = ensemble.default_workdir(experiment)
     assert folder.as_posix() == "runs/texture_scenes-ensemble-vgg16-random-quick+b"
-
-
-def test_flags_of_an_ensemble(flags, members):
-    workdirs = ",".join(map(str, members.values()))
-    flags(f"--ensemble={workdirs}", "--set=evaluate.flip=true", "--eval_split=train")
-    experiment = mm.experiment_of_flags()
-    assert experiment.evaluate.flip and experiment.data.eval_split == "train"
-    assert experiment.data.dataset == "folder" and len(experiment.ensemble) == 2
-    assert mm._stages(["all"], None) == ["evaluate", "export"]
-    assert mm._stages(["export", "predict"], None) == ["export", "predict"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--set=network.width=1"], "network.width is fixed by the members"),
-        (["--backbone=vgg16"], "network.backbone is fixed by the members"),
-        (["--set=data.shorter_side=9"], "data.shorter_side is fixed by the members"),
-        (["--preset=paper"], "--preset has no meaning for an ensemble"),
-        (["--compare"], "--compare has no meaning for an ensemble"),
-    ],
-)
-def test_flags_that_an_ensemble_cannot_have(flags, members, arguments, message):
-    flags(f"--ensemble={','.join(map(str, members.values()))}", *arguments)
-    with pytest.raises(config.ConfigError, match=message):
-        mm.experiment_of_flags()
-
-
-def test_an_ensemble_has_no_training_stages(flags):
-    flags("--ensemble=a,b")
-    with pytest.raises(config.ConfigError, match="no stage segment.*evaluate, export, predict"):
-        mm._stages(["segment"], None)
 
 
 def test_sizes_that_the_protocol_fixes_are_refused_before_anything_is_read(both):

@@ -13,7 +13,7 @@ def test_runs_are_found_at_any_depth_and_once(make_preset_run, tmp_path):
     make_preset_run("pair", "quick", 0.4)
     make_preset_run("pair", "quick", 0.3, arm="naive")
     runs = finished.find([tmp_path, tmp_path / "pair"])
-    assert [(str(r.folder.relative_to(tmp_path)), r.arm, r.kind) for r in runs] == [
+    assert [(str(r.folder.relative_to(tmp_path)), r.variant, r.kind) for r in runs] == [
         ("pair", "", presets.TUNED),
         ("pair/naive", "naive", presets.NAIVE),
         ("study/graph/seed0", "", presets.TUNED),
@@ -26,7 +26,7 @@ def test_runs_are_found_at_any_depth_and_once(make_preset_run, tmp_path):
 def test_a_run_of_its_own_may_be_called_naive(make_preset_run, tmp_path):
     make_preset_run("naive", "quick", 0.2, mm__steps=0)
     (run,) = finished.find([tmp_path])
-    assert run.workdir == tmp_path / "naive" and run.arm == "" and run.kind == presets.NAIVE
+    assert run.workdir == tmp_path / "naive" and run.variant == "" and run.kind == presets.NAIVE
 
 
 def test_a_folder_without_runs(tmp_path):

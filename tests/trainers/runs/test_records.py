@@ -1,15 +1,14 @@
 """The working folder: whole files, its own configuration only, results of all stages."""
 
+import dataclasses
 import json
 import types
 
 import pytest
 
 from trainers import config
-from trainers.runs import records
-from trainers.runs import results
-from trainers.runs import runtime
-from trainers.runs import stage_scope
+from trainers.runs import records, results, runtime, stage_scope
+from trainers.stages import STAGES, find
 
 
 @pytest.fixture
@@ -22,8 +21,8 @@ def run(tmp_path):
 
 
 def _finish(run, name, experiment, **figures):
-    with stage_scope.stage(run, name, experiment) as results:
-        results |= figures
+    stage = dataclasses.replace(find(name), run=lambda *_: figures)
+    stage_scope.run_stage(stage, experiment, run)
 
 
 def test_a_stage_leaves_configuration_results_and_cost(run):
@@ -36,17 +35,21 @@ def test_a_stage_leaves_configuration_results_and_cost(run):
 
 
 def test_a_stage_that_fails_is_not_done(run):
-    with pytest.raises(RuntimeError), stage_scope.stage(run, "mm", config.Experiment()):
+    def fail(experiment, runtime):
         raise RuntimeError
+
+    stage = dataclasses.replace(find("mm"), run=fail)
+    with pytest.raises(RuntimeError):
+        stage_scope.run_stage(stage, config.Experiment(), run)
     assert run.result("mm") is None
 
 
 def test_another_configuration_is_refused_by_its_keys(run):
     experiment = config.Experiment()
     _finish(run, "mm", experiment)
-    records.check_workdir(run, experiment)
+    records.check_workdir(run, experiment, STAGES)
     with pytest.raises(runtime.WorkdirError, match=r"mm.margin: 2.1 there, 1.0 asked for"):
-        records.check_workdir(run, config.replace(experiment, "mm.margin", 1.0))
+        records.check_workdir(run, config.replace(experiment, "mm.margin", 1.0), STAGES)
 
 
 def test_changed_images_or_masks_are_refused(run):
@@ -54,10 +57,10 @@ def test_changed_images_or_masks_are_refused(run):
     _finish(run, "mm", experiment)
     changed = types.SimpleNamespace(**vars(run.dataset.train) | {"checksums": (1, 2, 4)})
     run.dataset.eval = changed  # mm was not made from it
-    records.check_workdir(run, experiment)
+    records.check_workdir(run, experiment, STAGES)
     run.dataset.train = changed
     with pytest.raises(runtime.WorkdirError, match="other images and masks .*train_checksum: "):
-        records.check_workdir(run, experiment)
+        records.check_workdir(run, experiment, STAGES)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +74,14 @@ def test_changed_images_or_masks_are_refused(run):
 )
 def test_what_does_not_change_a_stage_is_free(run, key, value):
     _finish(run, "mm", config.Experiment())
-    records.check_workdir(run, config.replace(config.Experiment(), key, value))
+    records.check_workdir(run, config.replace(config.Experiment(), key, value), STAGES)
 
 
 def test_clear_removes_a_stage_and_what_was_made_from_it(run):
-    for name in runtime.STAGES:
-        _finish(run, name, config.Experiment())
-    results.clear(run, ["segment"])
-    left = [name for name in runtime.STAGES if run.result(name) is not None]
+    for stage in STAGES:
+        _finish(run, stage.name, config.Experiment())
+    results.clear(run, ["segment"], STAGES)
+    left = [stage.name for stage in STAGES if run.result(stage.name) is not None]
     assert left == ["proxy", "mm"]
 
 
@@ -86,10 +89,10 @@ def test_results_of_all_stages_and_of_both_arms_are_gathered(run):
     _finish(run, "mm", config.Experiment())
     _finish(run, "evaluate", config.Experiment(), miou=0.5)
     _finish(run.naive(), "evaluate", config.Experiment(), miou=0.4)
-    results = results.gather(run)
-    assert results["miou"] == 0.5 and set(results["stages"]) == {"mm", "evaluate"}
-    assert results["naive"]["miou"] == 0.4 and set(results["naive"]["stages"]) == {"evaluate"}
-    assert results == json.loads((run.workdir / "results.json").read_text())
+    gathered = results.gather(run, STAGES)
+    assert gathered["miou"] == 0.5 and set(gathered["stages"]) == {"mm", "evaluate"}
+    assert gathered["naive"]["miou"] == 0.4 and set(gathered["naive"]["stages"]) == {"evaluate"}
+    assert gathered == json.loads((run.workdir / "results.json").read_text())
 
 
 def test_a_missing_file_names_the_stage_that_writes_it(run):

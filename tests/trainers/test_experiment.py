@@ -1,0 +1,95 @@
+"""A run from Python: results, files, continuation, refusals."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+import rich.console
+
+from trainers import config, experiment
+from trainers.config import resolved
+from trainers.runs.provenance import Origin
+from trainers.runs.runtime import WorkdirError
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_data):
+    base = config.Experiment()
+    return dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, dataset="folder", data_dir=str(tiny_data)),
+        network=dataclasses.replace(base.network, backbone="testing"),
+        mm=dataclasses.replace(base.mm, steps=0, drops=(), num_images=2, patch_size=16, crop=24),
+        segment=dataclasses.replace(base.segment, steps=1, drops=(), num_images=2, crop=24),
+        evaluate=dataclasses.replace(base.evaluate, boundary=False),
+    )
+
+
+@pytest.fixture(scope="module")
+def done(settings, tmp_path_factory):
+    """(workdir, results, printed text) of a run with and without M&M."""
+    folder = tmp_path_factory.mktemp("experiment")
+    console = rich.console.Console(file=io.StringIO(), width=200)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder / "records"))
+        results = experiment.run_experiment(
+            settings,
+            stages=["mm", "segment", "evaluate"],
+            workdir=folder / "run",
+            compare=True,
+            console=console,
+            origin=Origin("quick", ["mm.py", "--set=a b"]),
+        )
+    return folder / "run", results, console.file.getvalue()
+
+
+def test_the_results_are_those_of_the_folder(done):
+    workdir, results, _ = done
+    assert results == json.loads((workdir / "results.json").read_text())
+    assert 0 <= results["miou"] <= 1 and 0 <= results["naive"]["miou"] <= 1
+    assert set(results["stages"]) == {"mm", "segment", "evaluate"}
+
+
+def test_the_table_shows_both_variants(done):
+    _, results, text = done
+    line = next(line for line in text.splitlines() if " miou " in line)
+    for variant in (results, results["naive"]):
+        assert f"{100 * variant['miou']:.1f}" in line
+
+
+def test_a_run_records_preset_command_versions_and_settings(done, settings):
+    workdir, *_ = done
+    (start,) = json.loads((workdir / "run.json").read_text())["starts"]
+    assert start["preset"] == "quick" and start["command"] == "mm.py '--set=a b'"
+    assert {"keras", "tensorflow", "mm-keras"} <= set(start["versions"])
+    values, preset = resolved.read_file(workdir / "settings.json")
+    assert preset == "quick" and config.changed(config.Experiment(), values) == settings
+
+
+def test_the_same_settings_continue_and_others_are_refused(done, settings, monkeypatch):
+    workdir, results, _ = done
+    monkeypatch.setenv("TFDS_DATA_DIR", str(workdir.parent / "records"))
+    stages = ["mm", "segment", "evaluate"]
+    again = experiment.run_experiment(settings, stages, workdir)
+    assert again["miou"] == results["miou"]
+    other = config.replace(settings, "segment.steps", 2)
+    with pytest.raises(WorkdirError, match="segment.steps: 1 there, 2 asked for"):
+        experiment.run_experiment(other, stages, workdir)
+
+
+def test_without_a_console_nothing_is_printed(done, settings, monkeypatch, capsys):
+    workdir, *_ = done
+    monkeypatch.setenv("TFDS_DATA_DIR", str(workdir.parent / "records"))
+    experiment.run_experiment(settings, ["evaluate"], workdir)
+    assert not capsys.readouterr().out
+
+
+def test_an_unknown_stage_is_named_before_anything_is_read():
+    with pytest.raises(config.ConfigError, match="Unknown stage 'evalute'.*Did you mean evaluate"):
+        experiment.run_experiment(config.Experiment(), ["evalute"])
+
+
+def test_the_default_folder_names_data_set_network_init_and_preset():
+    folder = experiment.default_workdir(resolved.of_preset("quick"))
+    assert folder.as_posix() == "runs/texture_scenes-vgg16-random-quick"

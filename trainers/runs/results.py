@@ -1,0 +1,42 @@
+"""The results of a run, collected from its stages, and their removal."""
+
+import shutil
+from collections.abc import Sequence
+
+from trainers.runs import files
+from trainers.runs.runtime import Runtime
+from trainers.runs.stage import Stage
+
+
+def gather(runtime: Runtime, table: Sequence[Stage]) -> dict:
+    """Collects the stages' results.json files into the run's own; stages that were not run are left
+    out.
+    """
+    results = _gathered(runtime, table)
+    naive = _gathered(runtime.naive(), table)
+    if naive["stages"]:
+        results["naive"] = naive
+    files.write_json(runtime.workdir / "results.json", results)
+    return results
+
+
+def _gathered(runtime: Runtime, table: Sequence[Stage]) -> dict:
+    stages = {stage.name: runtime.result(stage.name) for stage in table}
+    stages = {name: result for name, result in stages.items() if result is not None}
+    figures = {key: value for key, value in stages.get("evaluate", {}).items() if key not in _COST}
+    if "proxy" in stages:
+        figures["proxy"] = stages["proxy"]["figures"]
+    costs = {name: {key: result[key] for key in _COST} for name, result in stages.items()}
+    return figures | {"stages": costs}
+
+
+_COST = ("seconds", "peak_bytes")
+
+
+def clear(runtime: Runtime, asked: Sequence[str], table: Sequence[Stage]):
+    """Remove the stages asked for and all that were made from them."""
+    names = [stage.name for stage in table]
+    first = min(map(names.index, asked))
+    for name in names[first:]:
+        shutil.rmtree(runtime.folder(name), ignore_errors=True)
+    (runtime.workdir / "results.json").unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+"""The facts of a stage; the table of stages is `trainers.stages.STAGES`."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a run that leaves files in a folder of its own.
+
+    Attributes:
+        name: of the stage, and of its folder.
+        sections: the sections of the settings that decide what it writes, besides those of all
+            stages (data, network, the pretext task, precision, seed).
+        run: function(experiment, runtime) -> dict of results. It may set "seconds" itself, because
+            it continued an earlier run.
+        trains: whether all replicas run it; the chief alone runs the other stages.
+        is_compared: whether the variant without M&M has this stage as well.
+        shows_images: whether its files depend on the evaluation split.
+        is_usual: whether `--stage=all` runs it.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    run: Callable
+    trains: bool = False
+    is_compared: bool = False
+    shows_images: bool = False
+    is_usual: bool = True

@@ -1,0 +1,39 @@
+"""One stage of a run: the settings before it, the process prepared for it, the results after it."""
+
+import time
+
+import keras
+import tensorflow as tf
+
+from trainers import config
+from trainers.runs import files, memory, records
+from trainers.runs.runtime import Runtime
+from trainers.runs.stage import Stage
+
+
+def run_stage(stage: Stage, experiment: config.Experiment, runtime: Runtime):
+    """Run a stage between its config.json and its results.json.
+
+    The results hold `seconds` and `peak_bytes` beside the figures of the stage.
+    """
+    folder = runtime.folder(stage.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "config.json", records.own(experiment, stage, runtime))
+    set_up(experiment)
+    memory.reset_peak()
+    started = time.monotonic()
+    results = stage.run(experiment, runtime)
+    results.setdefault("seconds", round(time.monotonic() - started, 2))
+    results["peak_bytes"] = memory.peak_bytes()
+    files.write_json(folder / "results.json", results)
+
+
+def set_up(experiment: config.Experiment):
+    """Makes the process repeatable, unless XLA is asked for, which Keras leaves out where all is
+    repeatable; and sets its precision. Call before a stage builds its model.
+    """
+    keras.utils.clear_session(free_memory=True)
+    keras.utils.set_random_seed(experiment.seed)
+    if not config.uses_xla(experiment):
+        tf.config.experimental.enable_op_determinism()
+    keras.mixed_precision.set_global_policy(experiment.precision)

@@ -10,7 +10,7 @@ import rich.text
 from pipelines import datasets
 from pipelines.datasets import audit
 from trainers import config
-from trainers.reporting import doctor_page
+from trainers.stages import doctor_page
 from trainers.runs.files import write_json
 
 _MOST_NAMES = 10  # of a finding in the console; the page has more

@@ -1,6 +1,4 @@
-"""Entry points, stages and the loop. Importing this package sets what must be set before TensorFlow
-is imported.
-"""
+"""Commands, stages and the loop. This package sets variables that TensorFlow reads at import."""
 
 import os
 

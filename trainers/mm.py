@@ -14,6 +14,7 @@ from trainers import flags as run_flags
 from trainers.config import presets
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # --help shows them as well
 flags.DEFINE_string(
     "workdir", None, "Folder of the run. Default: runs/DATASET-BACKBONE-INIT-PRESET."
 )

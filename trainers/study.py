@@ -19,6 +19,7 @@ from trainers import flags as run_flags
 from trainers.studies import plan
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)  # --help shows them as well
 flags.DEFINE_list(
     "arms",
     ["naive", "naive_longer", "random_triplets", "class_connected"],

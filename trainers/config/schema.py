@@ -110,7 +110,7 @@ class Network:
     init_allow: tuple[str, ...] = ()
     """Patterns of layers that may stay unused or unset when the file is loaded. Source: ours."""
     pixels: str | None = None
-    """Kind of pixels that the network sees; none: those of the init, or of the backbone.
+    """Kind of pixels that the network sees; none: the kind of the init or the backbone.
     Source: ours."""
     width: Positive = 1.0
     """Factor of the number of channels. Source: ours; 1 in the M&M paper."""

@@ -5,10 +5,10 @@ from trainers import config
 
 
 def load_dataset(data: config.Data) -> datasets.Dataset:
-    """The data set and the part of it that is asked for.
+    """Load the data set and select the part that the settings ask for.
 
     Raises:
-        config.ConfigError: it is not there or not usable; the message says what to do.
+        config.ConfigError: the data set is missing or not usable; the message names the fix.
     """
     try:
         dataset = datasets.load(

@@ -1,6 +1,6 @@
-"""Ensembles: finished runs in working folders of their own, whose class probabilities are averaged.
+"""Ensembles: finished runs whose class probabilities are averaged.
 
-A run without an ensemble counts as one of a single part, so that stages need not tell them apart.
+A run without an ensemble is an ensemble of one part, so stages have no special case.
 """
 
 import dataclasses
@@ -12,14 +12,14 @@ from trainers.runs import records
 from trainers.runs.runtime import WorkdirError
 
 WEIGHTS = "segmenter.weights.h5"
-"""The file in folder segment that a part's network is loaded from."""
+"""The file in folder segment with the weights of a part's network."""
 
 
 def parts(experiment: config.Experiment) -> list[config.Experiment]:
-    """The experiment itself, or those of the members of its ensemble.
+    """Return the settings of each member of an ensemble; without an ensemble, the experiment alone.
 
-    A member has its own network, precision and size of images, as its folder's
-    segment/config.json has it; how images are predicted (`evaluate`) is the ensemble's.
+    A member has its own network, precision and size of images, read from segment/config.json. The
+    settings of prediction (`evaluate`) come from the ensemble.
 
     Raises:
         WorkdirError: a member whose record is missing or cannot be read.
@@ -32,7 +32,7 @@ def parts(experiment: config.Experiment) -> list[config.Experiment]:
 
 
 def weights(experiment: config.Experiment) -> list[pathlib.Path]:
-    """The members' weights, in their order; empty if the experiment is no ensemble.
+    """Return the members' weight files, in order; empty if the experiment is no ensemble.
 
     Raises:
         WorkdirError: a member that was not fine-tuned to its end.
@@ -47,8 +47,9 @@ def weights(experiment: config.Experiment) -> list[pathlib.Path]:
 
 
 def of_workdirs(workdirs: list[str]) -> config.Experiment:
-    """The experiment that evaluates an ensemble, on the data set of its first member and as that
-    one was evaluated, if it was.
+    """Return the settings that evaluate an ensemble.
+
+    The data set, and the way of evaluation if there was one, come from the first member.
 
     Raises:
         config.ConfigError: fewer than two folders, one of them twice, or a record that another
@@ -69,7 +70,7 @@ def of_workdirs(workdirs: list[str]) -> config.Experiment:
 
 
 def check_classes(experiment: config.Experiment, dataset_name: str, class_names: tuple[str, ...]):
-    """Refuses members that were not trained on the data set's classes.
+    """Raise an error if a member was not trained on the data set's classes.
 
     Raises:
         WorkdirError: names the member, the data set and the first classes that differ.
@@ -79,9 +80,7 @@ def check_classes(experiment: config.Experiment, dataset_name: str, class_names:
 
 
 def default_workdir(experiment: config.Experiment) -> pathlib.Path:
-    """runs/DATASET-ensemble-A+B, where A and B are the members' folders without the data set's
-    name.
-    """
+    """Return runs/DATASET-ensemble-A+B; A and B are the members' folders without the data set."""
     dataset = experiment.data.dataset
     names = (pathlib.Path(workdir).resolve().name for workdir in experiment.ensemble)
     joined = "+".join(name.removeprefix(f"{dataset}-") for name in names)

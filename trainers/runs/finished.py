@@ -26,11 +26,12 @@ class NoRunsError(config.UserError):
 class Run:
     """One variant of a run whose stage evaluate is done.
 
-    workdir: folder of the run.
-    variant: "" or "naive", as in `runtime.Runtime`.
-    recorded: the flat configuration that stage evaluate stored, with its facts of the data set.
-    results: what stage evaluate reported.
-    costs: {stage: {"seconds": ..., "peak_bytes": ...}} of the stages that are done.
+    Attributes:
+        workdir: folder of the run.
+        variant: "" or "naive", as in `runtime.Runtime`.
+        recorded: the flat settings that stage evaluate stored, with the facts of the data set.
+        results: the results of stage evaluate.
+        costs: {stage: {"seconds": ..., "peak_bytes": ...}} of the stages that are done.
     """
 
     workdir: pathlib.Path
@@ -41,7 +42,7 @@ class Run:
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where the stages of this variant lie."""
+        """The folder of this variant's stages."""
         return self.workdir / self.variant
 
     @property
@@ -54,8 +55,9 @@ class Run:
 
     @property
     def members(self) -> list["Run"]:
-        """The runs that an ensemble averages, as if each had been evaluated as the ensemble was;
-        none for other runs.
+        """The runs that an ensemble averages, each with the evaluation settings of the ensemble.
+
+        Other runs have none.
         """
         shared = {
             key: value
@@ -80,11 +82,11 @@ class Run:
 
     @property
     def num_nodes(self) -> int:
-        """Nodes of a step's graph."""
+        """The number of nodes of a step's graph."""
         return self.recorded["mm.num_images"] * self.recorded["mm.patches_per_image"]
 
     def experiment(self) -> config.Experiment:
-        """The run's configuration; keys that it was recorded without have their defaults.
+        """Return the run's settings; keys that were not recorded have their defaults.
 
         Raises:
             config.ConfigError: a value that cannot be used; names the file.
@@ -94,7 +96,7 @@ class Run:
         return config.from_flat({key: self.recorded[key] for key in known}, source)
 
     def runtime(self, dataset: datasets.Dataset) -> "runtime.Runtime":
-        """What stages take to load this run's networks; it prints nowhere."""
+        """Return the surroundings that stages need to load this run's networks."""
         from trainers.runs import runtime  # here, since tables need no TensorFlow
 
         console = rich.console.Console(file=io.StringIO())
@@ -102,7 +104,7 @@ class Run:
 
 
 def find(paths: Iterable[pathlib.Path]) -> list[Run]:
-    """All finished runs in or below the given folders, each once, in the order of their paths.
+    """Return all finished runs in or below the folders, each once, in the order of their paths.
 
     Raises:
         NoRunsError: a folder holds none.
@@ -120,8 +122,8 @@ def find(paths: Iterable[pathlib.Path]) -> list[Run]:
 
 
 def read(folder: pathlib.Path) -> Run:
-    """The run whose stages lie in `folder`."""
-    # The arm of --compare shares the folder above; it has no stage mm of its own.
+    """Return the run with its stages in `folder`."""
+    # The naive variant of a run has no stage mm of its own, and shares the folder above.
     is_naive = folder.name == "naive" and not (folder / "mm").exists()
     done = {path.parent.name: _json(path) for path in folder.glob("*/results.json")}
     return Run(
@@ -137,7 +139,7 @@ def read(folder: pathlib.Path) -> Run:
 
 
 def curve(run: Run, stage: str) -> list[dict]:
-    """The metrics that a training stage logged, one dict a log, with its "step"."""
+    """Return the logged metrics of a training stage, one dict per log entry, with its "step"."""
     path = run.folder / stage / "metrics.jsonl"
     if not path.exists():
         return []
@@ -145,10 +147,10 @@ def curve(run: Run, stage: str) -> list[dict]:
 
 
 def differences(first: dict, second: dict, free: Iterable[str] = ()) -> dict[str, tuple]:
-    """{key: (value in first, value in second)} of two flat configurations.
+    """Return {key: (value in first, value in second)} where two flat configurations differ.
 
-    A key that one of them lacks counts with its default: that run was made before there was a
-    choice. Where files lie, logging and the like are left out, as in `runtime.check_workdir`.
+    A missing key counts with its default: the run was made before the setting existed. Keys that
+    change no result are left out, as in `records.check_workdir`.
     """
     defaults = config.flatten(config.Experiment())
     first, second = defaults | first, defaults | second
@@ -163,8 +165,9 @@ def differences(first: dict, second: dict, free: Iterable[str] = ()) -> dict[str
 class Comparison:
     """Runs that differ in M&M alone, by seed; either side may be empty.
 
-    name: short, good for file names.
-    naive, tuned: runs without and with M&M; if both are there, run k of both has the same seed.
+    Attributes:
+        name: short, good for file names.
+        naive, tuned: runs without and with M&M. If both are present, run k of both has one seed.
     """
 
     name: str
@@ -173,17 +176,16 @@ class Comparison:
 
     @property
     def columns(self) -> dict[str, tuple[Run, ...]]:
-        """The sides that are there, by their names."""
+        """The sides that are not empty, by their names."""
         sides = {"baseline": self.naive, "M&M": self.tuned}
         return {name: runs for name, runs in sides.items() if runs}
 
 
 def compare(runs: Iterable[Run]) -> list[Comparison]:
-    """Sets each way of M&M against fine-tuning without it that is otherwise the same.
+    """Pair the runs of each M&M setting with the runs without M&M that are otherwise the same.
 
-    Ways of M&M are told apart by its settings. Seeds that only one side has are left out, unless no
-    seed is on both sides; runs without anything to compare with stand alone; ensembles are left
-    out.
+    Seeds that only one side has are left out, unless no seed is on both sides. Runs without a
+    counterpart stand alone. Ensembles are left out.
     """
     runs, found = [run for run in runs if run.kind != presets.ENSEMBLE], []
     if not runs:
@@ -210,12 +212,12 @@ def _comparison(root, naive, tuned):
 
 
 def _common_folder(runs):
-    """The run's own folder, or the deepest one that holds all of them."""
+    """Return the deepest folder that holds all runs."""
     return pathlib.Path(os.path.commonpath([run.folder.resolve() for run in runs]))
 
 
 def graph_studies(runs: Iterable[Run]) -> list[list[Run]]:
-    """Groups of tuned runs that differ in seed and graph size alone, two or more sizes in each."""
+    """Return groups of tuned runs that differ in seed and graph size alone, with several sizes."""
     sizes = ("mm.num_images", "mm.patches_per_image")
     tuned = [run for run in runs if run.kind == presets.TUNED]
     groups = _grouped(tuned, lambda run: _without(run, *sizes))
@@ -223,7 +225,7 @@ def graph_studies(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def _without(run, *prefixes):
-    """The run's configuration but for the seed, free keys, and keys that start with a prefix."""
+    """Return the settings as text, without seed, free keys, and keys that start with a prefix."""
     left_out = {"seed", "network.init_weights", *config.FREE_KEYS}  # each seed may have its own
     kept = {
         key: value

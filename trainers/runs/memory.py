@@ -7,8 +7,8 @@ import resource
 import tensorflow as tf
 
 
-def reset_peak():
-    """Starts a new peak of resident memory, where the system lets a process do so (Linux)."""
+def reset_peak() -> None:
+    """Start a new peak of resident memory; outside of Linux the old peak stays."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     for device in tf.config.list_logical_devices("GPU"):
@@ -16,7 +16,7 @@ def reset_peak():
 
 
 def peak_bytes() -> int:
-    """Peak memory since `reset_peak`: of the GPUs if there are any, else of the process."""
+    """Return the peak memory since `reset_peak`: of the GPUs, or of the process without GPUs."""
     devices = tf.config.list_logical_devices("GPU")
     if devices:
         return sum(

@@ -10,12 +10,16 @@ from trainers import config
 from trainers.runs.runtime import Runtime, WorkdirError
 from trainers.runs.stage import Stage
 
-# What `record` adds to the configuration.
+# Keys that `record` adds to the settings.
 _FACTS = (
-    *("classes", "num_train_images", "num_eval_images", "train_checksum", "eval_checksum"),
+    "classes",
+    "num_train_images",
+    "num_eval_images",
+    "train_checksum",
+    "eval_checksum",
     "num_replicas",
 )
-# They say which images are predicted: training and export do not depend on them.
+# These keys select the images to predict: training and export do not depend on them.
 _EVALUATION_KEYS = {"data.eval_split", "num_eval_images", "eval_checksum"}
 
 # Paths that may differ from worker to worker.
@@ -25,9 +29,12 @@ _FILE_KEYS = {"data.unlabelled_dir", "network.init_weights"}
 def record(
     experiment: config.Experiment, stage: Stage, dataset: datasets.Dataset, num_replicas: int = 1
 ) -> dict:
-    """The configuration that a stage depends on, flat, and the facts of the data set that it
-    was run on; of a training stage also the number of replicas, if there were several. An
-    ensemble's holds its members' records as well.
+    """Return the settings that a stage depends on, and the facts of its data set.
+
+    Returns:
+        {key: value}, ready for JSON: the settings, the class names, and the number and checksum of
+        the images. With several replicas a training stage has their number as well. The record of
+        an ensemble holds the records of its members.
     """
     flat = _deciding(experiment, stage)
     for workdir in experiment.ensemble:
@@ -46,20 +53,20 @@ def record(
 
 
 def _checksum(split: datasets.Split) -> str:
-    """Tells other images and masks, or corrected ones, from those of before."""
+    """Return a checksum that changes with every image and mask of a split."""
     return f"{zlib.crc32(repr((split.ids, split.checksums)).encode()):08x}"
 
 
 def own(experiment: config.Experiment, stage: Stage, runtime: Runtime) -> dict:
-    """The record of a stage of this run."""
+    """Return the record of a stage of this run."""
     return record(experiment, stage, runtime.dataset, runtime.replicas.count)
 
 
 def _deciding(experiment, stage):
-    """The part of the configuration that a stage depends on, flat."""
+    """Return the part of the settings that a stage depends on, flat."""
     task = config.proxy_task(experiment)
     if experiment.ensemble:
-        sections = {"data", "evaluate", "ensemble"}  # all else is told by its members' records
+        sections = {"data", "evaluate", "ensemble"}  # the members' records hold the rest
     else:
         sections = {"data", "network", task, *stage.sections, "precision", "seed"}
     if task is None or experiment.ensemble:
@@ -72,7 +79,7 @@ def _deciding(experiment, stage):
 
 
 def read_record(workdir: pathlib.Path, name: str) -> dict:
-    """What `record` said of stage `name` of another run.
+    """Read the record of a stage of another run.
 
     Raises:
         WorkdirError: there is no such record, or it cannot be read.
@@ -86,15 +93,16 @@ def read_record(workdir: pathlib.Path, name: str) -> dict:
             f"stage {name} is done."
         ) from error
     except ValueError as error:
-        raise WorkdirError(f"{path} is not JSON ({error}): restore it, or run anew.") from error
+        raise WorkdirError(
+            f"{path} is not JSON ({error}): restore it, or run the stage again."
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise WorkdirError(f"{path} names no classes: expected the record of a stage.")
     return content
 
 
 def stored_experiment(workdir: pathlib.Path, name: str) -> config.Experiment:
-    """The configuration that stage `name` of another run was made with; what it does not depend on
-    has its default.
+    """Return the settings of a stage of another run; keys that it does not depend on have defaults.
 
     Raises:
         WorkdirError: see `read_record`.
@@ -110,8 +118,8 @@ def check_workdir(
     experiment: config.Experiment,
     table: Sequence[Stage],
     asked: Sequence[str] | None = None,
-):
-    """Refuse a folder that holds stages of another configuration.
+) -> None:
+    """Raise an error if a folder holds stages with other settings.
 
     Args:
         table: all stages.
@@ -137,17 +145,17 @@ def check_workdir(
         ]
         if differing:
             raise WorkdirError(
-                f"{path.parent} was made with another configuration, or from other images and "
-                f"masks (a checksum tells), than what is asked for: {'; '.join(differing)}. "
-                "Choose another --workdir, or start anew with --overwrite."
+                f"{path.parent} was made with other settings, or from other images and masks "
+                f"(their checksums differ): {'; '.join(differing)}. Choose another --workdir, or "
+                "run the stages again with --overwrite."
             )
 
 
-def check_workers(runtime: Runtime, experiment: config.Experiment, table: Sequence[Stage]):
-    """Refuses workers that were started with other settings or find other data than the chief.
+def check_workers(runtime: Runtime, experiment: config.Experiment, table: Sequence[Stage]) -> None:
+    """Raise an error if workers have other settings or other data than the chief.
 
     Raises:
-        WorkdirError: names them.
+        WorkdirError: names the workers.
     """
     if runtime.replicas.cluster is None:
         return

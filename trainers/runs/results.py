@@ -9,8 +9,12 @@ from trainers.runs.stage import Stage
 
 
 def gather(runtime: Runtime, table: Sequence[Stage]) -> dict:
-    """Collects the stages' results.json files into the run's own; stages that were not run are left
-    out.
+    """Collect the results of the stages that are done in `workdir/results.json`.
+
+    Returns:
+        The content of that file: the scores of stage evaluate, "stages" with the cost of each
+        stage, "proxy" with the scores of the pretext task, and "naive" with the same for the
+        variant without M&M.
     """
     results = _gathered(runtime, table)
     naive = _gathered(runtime.naive(), table)

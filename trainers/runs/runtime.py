@@ -1,4 +1,4 @@
-"""Where a run lives: its folder, its data set, its console and its devices."""
+"""The surroundings of a run: its folder, data set, console and devices."""
 
 import dataclasses
 import json
@@ -13,21 +13,22 @@ from trainers.devices import Replicas
 
 
 class WorkdirError(config.UserError):
-    """The working folder does not fit what was asked for."""
+    """The working folder does not fit the settings of the command."""
 
 
 @dataclasses.dataclass
 class Runtime:
-    """What a stage needs besides its configuration.
+    """The surroundings of a run: everything that a stage needs besides the settings.
 
-    workdir: folder of this run.
-    dataset: the loaded data set.
-    console: for everything that a person should read.
-    variant: "" for the tuned network, "naive" for fine-tuning without M&M; its stages live in a folder
-        of that name.
-    replicas: the devices that train.
-    scratch: where a worker other than the chief writes what nobody reads, so that it runs the same
-        code as the chief; None for the chief.
+    Attributes:
+        workdir: folder of this run.
+        dataset: the loaded data set.
+        console: prints progress and results.
+        variant: "" for the tuned network, "naive" for fine-tuning without M&M. The stages of the
+            variant have their folders in a folder of that name.
+        replicas: the devices that train.
+        scratch: folder for the files of a worker that is not the chief; nobody reads them, but all
+            workers run the same code. None for the chief.
     """
 
     workdir: pathlib.Path
@@ -38,40 +39,41 @@ class Runtime:
     scratch: tempfile.TemporaryDirectory | None = None
 
     def naive(self) -> "Runtime":
-        """The same run without M&M."""
+        """Return the same run without M&M."""
         return dataclasses.replace(self, variant="naive")
 
     def folder(self, stage: str) -> pathlib.Path:
-        """Where this process writes what the stage leaves."""
+        """Return the folder to which this process writes the files of a stage."""
         root = pathlib.Path(self.scratch.name) if self.scratch else self.workdir
         return root / self.variant / stage
 
     def source(self, stage: str) -> pathlib.Path:
-        """Where all workers read what the stage left."""
+        """Return the folder from which all workers read the files of a stage."""
         return self.workdir / self.variant / stage
 
     def needed(self, stage: str, filename: str) -> pathlib.Path:
-        """A file that an earlier stage left.
+        """Return the path of a file of an earlier stage.
 
         Raises:
-            WorkdirError: it is not there; names the stage to run.
+            WorkdirError: the file is missing; the message names the stage to run.
         """
         path = self.source(stage) / filename
         if not path.exists():
             raise WorkdirError(
                 f"{path} is missing: run the same command with --stage={stage} first (or with "
-                "--stage=all, which does it by itself)."
+                "--stage=all, which includes it)."
             )
         return path
 
     def result(self, stage: str) -> dict | None:
-        """What a finished stage reported, or None."""
+        """Return the results of a stage; None if it is not finished."""
         path = self.source(stage) / "results.json"
         return json.loads(path.read_text()) if path.exists() else None
 
     def is_done(self, stage: str) -> bool:
-        """Whether the chief finds the stage finished; all workers get the same answer."""
+        """Return whether the chief finds the stage finished; all workers get the same answer."""
         return bool(self.replicas.every_worker(self.result(stage) is not None)[0])
 
-    def log(self, text: str):
+    def log(self, text: str) -> None:
+        """Print a line for the user."""
         self.console.print(text, highlight=False)

@@ -10,8 +10,8 @@ class Stage:
 
     Attributes:
         name: of the stage, and of its folder.
-        sections: the sections of the settings that decide what it writes, besides those of all
-            stages (data, network, the pretext task, precision, seed).
+        sections: the sections of the settings that decide what it writes, besides the settings of
+            all stages (data, network, the pretext task, precision, seed).
         run: function(experiment, runtime) -> dict of results. It may set "seconds" itself, because
             it continued an earlier run.
         trains: whether all replicas run it; the chief alone runs the other stages.

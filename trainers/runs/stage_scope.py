@@ -11,7 +11,7 @@ from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
 
 
-def run_stage(stage: Stage, experiment: config.Experiment, runtime: Runtime):
+def run_stage(stage: Stage, experiment: config.Experiment, runtime: Runtime) -> None:
     """Run a stage between its config.json and its results.json.
 
     The results hold `seconds` and `peak_bytes` beside the figures of the stage.
@@ -29,8 +29,9 @@ def run_stage(stage: Stage, experiment: config.Experiment, runtime: Runtime):
 
 
 def set_up(experiment: config.Experiment):
-    """Makes the process repeatable, unless XLA is asked for, which Keras leaves out where all is
-    repeatable; and sets its precision. Call before a stage builds its model.
+    """Seed all generators and set the precision policy, before a stage builds its model.
+
+    Deterministic ops are enabled unless XLA is requested: Keras disables XLA when they are on.
     """
     keras.utils.clear_session(free_memory=True)
     keras.utils.set_random_seed(experiment.seed)

@@ -10,8 +10,8 @@ import rich.text
 from pipelines import datasets
 from pipelines.datasets import audit
 from trainers import config
-from trainers.stages import doctor_page
 from trainers.runs.files import write_json
+from trainers.stages import doctor_page
 
 _MOST_NAMES = 10  # of a finding in the console; the page has more
 _SEVERITIES = {True: "error", False: "warning"}

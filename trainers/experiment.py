@@ -6,7 +6,10 @@
 >>> results["miou"]  # doctest: +SKIP
 """
 
+import contextlib
+import hashlib
 import io
+import json
 import os
 import pathlib
 import tempfile
@@ -17,7 +20,15 @@ import rich.console
 from trainers import config, devices
 from trainers.config import resolved
 from trainers.reporting import run_table
-from trainers.runs import ensemble, provenance, records, results, stage_scope
+from trainers.runs import (
+    ensemble,
+    lock,
+    provenance,
+    records,
+    removal,
+    results,
+    stage_scope,
+)
 from trainers.runs.dataset import load_dataset
 from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
@@ -62,18 +73,17 @@ def run_experiment(
     experiment, dataset = _prepared(experiment, chosen, console)
     scratch = None if replicas.is_chief else tempfile.TemporaryDirectory()
     runtime = Runtime(pathlib.Path(workdir), dataset, console, replicas=replicas, scratch=scratch)
-    _check_folder(runtime, experiment, chosen, overwrite)
-    if replicas.is_chief:
-        provenance.write(runtime.workdir, experiment, origin or provenance.Origin())
-    for variant in (runtime, runtime.naive()) if compare else (runtime,):
-        for stage in chosen:
-            if variant is runtime or stage.is_compared:
-                _run_stage(stage, experiment, variant)
-    found = {}
-    if replicas.is_chief:
-        found = results.gather(runtime, STAGES)
-        run_table.show(runtime, found, [stage.name for stage in chosen], experiment)
-    replicas.barrier()  # the others would take a worker that left early for lost
+    with _writing(runtime):
+        _prepare_folder(runtime, experiment, [stage.name for stage in chosen], compare, overwrite)
+        if replicas.is_chief:
+            trains = any(stage.trains for stage in chosen)
+            provenance.write(runtime.workdir, experiment, origin or provenance.Origin(), trains)
+        _run_stages(chosen, experiment, runtime, compare)
+        found = {}
+        if replicas.is_chief:
+            found = results.gather(runtime, STAGES)
+            run_table.show(runtime, found, [stage.name for stage in chosen], experiment)
+        replicas.barrier()  # the others would take a worker that left early for lost
     return found
 
 
@@ -85,13 +95,41 @@ def with_pixels(settings: resolved.Resolved) -> resolved.Resolved:
 
 
 def default_workdir(settings: resolved.Resolved) -> pathlib.Path:
-    """Return runs/DATASET-BACKBONE-INIT-PRESET."""
+    """Return runs/DATASET-BACKBONE-INIT-PRESET, with a checksum of the other settings if any.
+
+    Settings of prediction and logging do not count: they belong to the same run. A folder data set
+    adds the name of its folder.
+    """
     experiment = settings.experiment
     if experiment.ensemble:
         return ensemble.default_workdir(experiment)
-    network = experiment.network
-    parts = (experiment.data.dataset, network.backbone, network.init, settings.preset)
+    network, data = experiment.network, experiment.data
+    folder = pathlib.Path(data.data_dir).resolve().name if data.dataset == "folder" else ""
+    parts = (data.dataset, folder, network.backbone, network.init, settings.preset)
+    parts = (*parts, _checksum_of_changes(settings))
     return pathlib.Path("runs") / "-".join(filter(None, parts)).replace("/", "_")
+
+
+_NAMED_KEYS = {"data.dataset", "network.backbone", "network.init"}
+"""Keys whose values are in the name of the default folder."""
+
+
+def _checksum_of_changes(settings):
+    """Return six digits for the values that neither a default nor the preset gave."""
+    flat, defaults = (config.flatten(e) for e in (settings.experiment, config.Experiment()))
+    if settings.origins:
+        usual = ("default", "derived", f"preset {settings.preset}")
+        changes = {key: flat[key] for key in flat if settings.origin(key) not in usual}
+    else:
+        changes = {key: value for key, value in flat.items() if value != defaults[key]}
+    free = config.FREE_KEYS | _NAMED_KEYS | {"data.eval_split"}
+    changes = {
+        key: value
+        for key, value in changes.items()
+        if key not in free and not key.startswith("evaluate.")
+    }
+    text = json.dumps(changes, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6] if changes else ""
 
 
 def _prepared(experiment, chosen: Sequence[Stage], console):
@@ -109,13 +147,29 @@ def _prepared(experiment, chosen: Sequence[Stage], console):
     return experiment, dataset
 
 
-def _check_folder(runtime, experiment, chosen, overwrite):
+def _writing(runtime):
+    """Return the lock of the folder; workers other than the chief write elsewhere."""
+    if runtime.replicas.is_chief:
+        return lock.holding(runtime.workdir)
+    return contextlib.nullcontext()
+
+
+def _prepare_folder(runtime, experiment, names, compare, overwrite):
+    """Check the folder, then remove the parts that the command overwrites."""
     records.check_workers(runtime, experiment, STAGES)
-    names = [stage.name for stage in chosen]
-    for variant in (runtime, runtime.naive()):
-        if overwrite:
-            results.clear(variant, names, STAGES)
-        records.check_workdir(variant, experiment, STAGES, names)
+    parts = removal.affected(names, compare, STAGES) if overwrite else []
+    removal.check(runtime, parts, STAGES)
+    records.check_workdir(runtime, experiment, STAGES, names, parts)
+    runtime.replicas.barrier()  # no worker reads the folder after this
+    if runtime.replicas.is_chief:
+        removal.remove(runtime, parts, names)
+
+
+def _run_stages(chosen, experiment, runtime, compare):
+    for variant in (runtime, runtime.naive()) if compare else (runtime,):
+        for stage in chosen:
+            if variant is runtime or stage.is_compared:
+                _run_stage(stage, experiment, variant)
 
 
 def _run_stage(stage: Stage, experiment, runtime):

@@ -1,5 +1,7 @@
 """The flags that describe a run, and the settings that they give; shared by `mm` and `study`."""
 
+import pathlib
+
 from absl import flags
 
 from trainers import config
@@ -48,10 +50,14 @@ def _define():
 _define()
 
 
-def read() -> resolved.Resolved:
+def read(workdir: str | None = None) -> resolved.Resolved:
     """Return the settings: preset, settings file, flags, then each --set; the last one wins.
 
     An ensemble starts from the settings of its first member instead of a preset.
+
+    Args:
+        workdir: folder of a run. If it holds settings, and neither --preset nor --config is given,
+            they take the place of the preset: a run remembers its settings.
 
     Raises:
         config.ConfigError: an unknown preset, key or value, or one that an ensemble cannot have.
@@ -59,16 +65,24 @@ def read() -> resolved.Resolved:
     given = _given()
     if FLAGS.ensemble:
         return _of_ensemble(given)
-    from_file, preset = resolved.read_file(FLAGS.config) if FLAGS.config else ({}, None)
+    file = _settings_file(workdir)
+    from_file, preset = resolved.read_file(file) if file else ({}, None)
     if FLAGS["preset"].present or preset is None:
         preset = FLAGS.preset
     result = resolved.of_preset(preset, from_file | given)
-    if FLAGS.config:
-        try:
-            result = result.changed(from_file, FLAGS.config)
-        except config.ConfigError as error:
-            raise config.ConfigError(f"{FLAGS.config}: {error}") from error
+    try:
+        result = result.changed(from_file, str(file))
+    except config.ConfigError as error:
+        raise config.ConfigError(f"{file}: {error}") from error
     return result.changed(given, "flag")
+
+
+def _settings_file(workdir):
+    if FLAGS.config:
+        return pathlib.Path(FLAGS.config)
+    file = pathlib.Path(workdir or ".") / "settings.json"
+    is_remembered = workdir and not FLAGS["preset"].present and file.exists()
+    return file if is_remembered else None
 
 
 def _given() -> dict[str, object]:

@@ -39,7 +39,7 @@ def main(argv):
 
 
 def _run(console):
-    settings = run_flags.read()
+    settings = run_flags.read(FLAGS.workdir)
     if FLAGS.compare and settings.experiment.ensemble:
         raise config.ConfigError("--compare has no meaning for an ensemble. Leave it out.")
     if stages.DATA_CHECK in FLAGS.stage and FLAGS.stage != [stages.DATA_CHECK]:

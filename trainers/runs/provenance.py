@@ -22,11 +22,23 @@ class Origin:
     command: Sequence[str] = ()
 
 
-def write(workdir: pathlib.Path, experiment: config.Experiment, origin: Origin):
-    """Write `settings.json`, which --config reads, and add this start of the run to `run.json`."""
+SETTINGS = "settings.json"
+"""The file with the settings of a run, which `--config` reads."""
+
+
+def write(
+    workdir: pathlib.Path, experiment: config.Experiment, origin: Origin, trains: bool
+) -> None:
+    """Write the settings of a run, and add this start to `run.json`.
+
+    Args:
+        trains: whether a stage that trains was asked for. Otherwise the settings that the folder
+            holds already stay: they are the settings of the training.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     settings = resolved.Resolved(experiment, origin.preset)
-    files.write_json(workdir / "settings.json", resolved.as_file(settings))
+    if trains or not (workdir / SETTINGS).exists():
+        files.write_json(workdir / SETTINGS, resolved.as_file(settings))
     path = workdir / "run.json"
     starts = json.loads(path.read_text())["starts"] if path.exists() else []
     start = {

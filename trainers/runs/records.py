@@ -3,7 +3,7 @@
 import json
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipelines import datasets
 from trainers import config
@@ -85,20 +85,31 @@ def read_record(workdir: pathlib.Path, name: str) -> dict:
         WorkdirError: there is no such record, or it cannot be read.
     """
     path = workdir / name / "config.json"
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise WorkdirError(
-            f"{path} cannot be read ({error.strerror}): expected the working folder of a run whose "
-            f"stage {name} is done."
-        ) from error
-    except ValueError as error:
-        raise WorkdirError(
-            f"{path} is not JSON ({error}): restore it, or run the stage again."
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+    content = _read(path)
+    if not isinstance(content.get("classes"), list):
         raise WorkdirError(f"{path} names no classes: expected the record of a stage.")
     return content
+
+
+def _read(path: pathlib.Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WorkdirError(
+            f"{path} cannot be read ({error.strerror}): expected the working folder of a run with "
+            f"a finished stage {path.parent.name}."
+        ) from error
+    except ValueError as error:
+        raise WorkdirError(_damaged(path, f"is not JSON ({error})")) from error
+    if not isinstance(content, dict):
+        raise WorkdirError(_damaged(path, "holds no settings"))
+    return content
+
+
+def _damaged(path, problem):
+    return (
+        f"{path} {problem}. Restore it, or remove the folder {path.parent} and run its stage again."
+    )
 
 
 def stored_experiment(workdir: pathlib.Path, name: str) -> config.Experiment:
@@ -118,6 +129,7 @@ def check_workdir(
     experiment: config.Experiment,
     table: Sequence[Stage],
     asked: Sequence[str] | None = None,
+    removed: Collection[tuple[str, str]] = (),
 ) -> None:
     """Raise an error if a folder holds stages with other settings.
 
@@ -125,30 +137,61 @@ def check_workdir(
         table: all stages.
         asked: names of the stages that will run; None for all. The images that were evaluated
             matter only to them, so that other images can be predicted later.
+        removed: (variant, stage) of the folders that the command removes first.
 
     Raises:
-        WorkdirError: names each differing key with both values.
+        WorkdirError: names each differing key with both values, and the command that works.
     """
-    for stage in table:
-        path = runtime.folder(stage.name) / "config.json"
-        if not path.exists():
-            continue
-        theirs, ours = json.loads(path.read_text()), own(experiment, stage, runtime)
-        is_asked = stage.shows_images and (asked is None or stage.name in asked)
-        free = config.FREE_KEYS if is_asked else config.FREE_KEYS | _EVALUATION_KEYS
-        if runtime.result(stage.name):  # a finished stage may be built upon with other devices
-            free = free | {"num_replicas"}
-        differing = [
-            f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
-            for key in sorted(theirs.keys() | ours.keys())
-            if key not in free and theirs.get(key) != ours.get(key)
-        ]
-        if differing:
-            raise WorkdirError(
-                f"{path.parent} was made with other settings, or from other images and masks "
-                f"(their checksums differ): {'; '.join(differing)}. Choose another --workdir, or "
-                "run the stages again with --overwrite."
-            )
+    problems = {}
+    for variant in ("", "naive"):
+        for stage in table:
+            if (variant, stage.name) in removed:
+                continue
+            is_asked = stage.shows_images and (asked is None or stage.name in asked)
+            found = differing(runtime.of(variant), experiment, stage, is_asked)
+            if found:
+                problems[variant, stage.name] = found
+    if problems:
+        raise WorkdirError(_refusal(runtime, problems, table, asked))
+
+
+def differing(
+    runtime: Runtime, experiment: config.Experiment, stage: Stage, is_asked: bool = True
+) -> list[str]:
+    """Return the settings with which a stage in the folder was made and that differ from ours.
+
+    Args:
+        is_asked: whether the images to predict count as well.
+
+    Returns:
+        One text for each key, with both values; empty if there is no such stage.
+    """
+    path = runtime.source(stage.name) / "config.json"
+    if not path.exists():
+        return []
+    theirs, ours = _read(path), own(experiment, stage, runtime)
+    free = config.FREE_KEYS if is_asked else config.FREE_KEYS | _EVALUATION_KEYS
+    if runtime.result(stage.name):  # other devices may build upon a finished stage
+        free = free | {"num_replicas"}
+    return [
+        f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
+        for key in sorted(theirs.keys() | ours.keys())
+        if key not in free and theirs.get(key) != ours.get(key)
+    ]
+
+
+def _refusal(runtime, problems, table, asked):
+    """Return the message for stages with other settings."""
+    keys = "; ".join(dict.fromkeys(text for found in problems.values() for text in found))
+    names = ", ".join(f"{variant} {stage}".strip() for variant, stage in problems)
+    wanted = {stage for _, stage in problems} | set(asked or ())
+    stages = ",".join(stage.name for stage in table if stage.name in wanted)
+    compare = " --compare" if any(variant for variant, _ in problems) else ""
+    return (
+        f"{runtime.workdir} holds stages ({names}) that were made with other settings, or from "
+        f"other images and masks (their checksums differ): {keys}. Choose another --workdir, or "
+        f"run these stages again: --overwrite --stage={stages}{compare}."
+    )
 
 
 def check_workers(runtime: Runtime, experiment: config.Experiment, table: Sequence[Stage]) -> None:

@@ -1,6 +1,5 @@
-"""The results of a run, collected from its stages, and their removal."""
+"""The results of a run, collected from its stages."""
 
-import shutil
 from collections.abc import Sequence
 
 from trainers.runs import files
@@ -35,12 +34,3 @@ def _gathered(runtime: Runtime, table: Sequence[Stage]) -> dict:
 
 
 _COST = ("seconds", "peak_bytes")
-
-
-def clear(runtime: Runtime, asked: Sequence[str], table: Sequence[Stage]):
-    """Remove the stages asked for and all that were made from them."""
-    names = [stage.name for stage in table]
-    first = min(map(names.index, asked))
-    for name in names[first:]:
-        shutil.rmtree(runtime.folder(name), ignore_errors=True)
-    (runtime.workdir / "results.json").unlink(missing_ok=True)

@@ -40,7 +40,11 @@ class Runtime:
 
     def naive(self) -> "Runtime":
         """Return the same run without M&M."""
-        return dataclasses.replace(self, variant="naive")
+        return self.of("naive")
+
+    def of(self, variant: str) -> "Runtime":
+        """Return the same run in one of its variants."""
+        return dataclasses.replace(self, variant=variant)
 
     def folder(self, stage: str) -> pathlib.Path:
         """Return the folder to which this process writes the files of a stage."""
@@ -66,9 +70,21 @@ class Runtime:
         return path
 
     def result(self, stage: str) -> dict | None:
-        """Return the results of a stage; None if it is not finished."""
+        """Return the results of a stage; None if it is not finished.
+
+        Raises:
+            WorkdirError: the file of the results is damaged.
+        """
         path = self.source(stage) / "results.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WorkdirError(
+                f"{path} is damaged ({error}). Remove it to run the end of stage {stage} again."
+            ) from error
+        return content
 
     def is_done(self, stage: str) -> bool:
         """Return whether the chief finds the stage finished; all workers get the same answer."""

@@ -14,6 +14,7 @@ class Stage:
             all stages (data, network, the pretext task, precision, seed).
         run: function(experiment, runtime) -> dict of results. It may set "seconds" itself, because
             it continued an earlier run.
+        needs: the stage whose files it reads; None if it needs no other stage.
         trains: whether all replicas run it; the chief alone runs the other stages.
         is_compared: whether the variant without M&M has this stage as well.
         shows_images: whether its files depend on the evaluation split.
@@ -23,6 +24,7 @@ class Stage:
     name: str
     sections: tuple[str, ...]
     run: Callable
+    needs: str | None = None
     trains: bool = False
     is_compared: bool = False
     shows_images: bool = False

@@ -50,11 +50,11 @@ _PREDICTING = ("mm", "segment", "evaluate")
 
 STAGES = (
     Stage("proxy", (), _proxy, trains=True),
-    Stage("mm", ("mm",), _mm, trains=True),
-    Stage("segment", ("mm", "segment"), _segment, trains=True, is_compared=True),
-    Stage("evaluate", _PREDICTING, _evaluate, is_compared=True, shows_images=True),
-    Stage("export", _PREDICTING, _export),
-    Stage("predict", _PREDICTING, _predict, shows_images=True, is_usual=False),
+    Stage("mm", ("mm",), _mm, "proxy", trains=True),
+    Stage("segment", ("mm", "segment"), _segment, "mm", trains=True, is_compared=True),
+    Stage("evaluate", _PREDICTING, _evaluate, "segment", is_compared=True, shows_images=True),
+    Stage("export", _PREDICTING, _export, "segment"),
+    Stage("predict", _PREDICTING, _predict, "segment", shows_images=True, is_usual=False),
 )
 """All stages of a run."""
 

@@ -77,14 +77,6 @@ def test_what_does_not_change_a_stage_is_free(run, key, value):
     records.check_workdir(run, config.replace(config.Experiment(), key, value), STAGES)
 
 
-def test_clear_removes_a_stage_and_what_was_made_from_it(run):
-    for stage in STAGES:
-        _finish(run, stage.name, config.Experiment())
-    results.clear(run, ["segment"], STAGES)
-    left = [stage.name for stage in STAGES if run.result(stage.name) is not None]
-    assert left == ["proxy", "mm"]
-
-
 def test_results_of_all_stages_and_of_both_arms_are_gathered(run):
     _finish(run, "mm", config.Experiment())
     _finish(run, "evaluate", config.Experiment(), miou=0.5)

@@ -9,7 +9,7 @@ import sys
 import rich.console
 from absl import app, flags, logging
 
-from trainers import config, stages
+from trainers import command_line, config, stages
 from trainers import flags as run_flags
 from trainers.config import presets
 
@@ -32,10 +32,7 @@ def main(argv):
     if argv[1:]:
         sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
     logging.set_verbosity(logging.WARNING)
-    try:
-        _run(rich.console.Console(soft_wrap=True))
-    except config.UserError as error:
-        sys.exit(f"error: {error}")
+    command_line.call(lambda: _run(rich.console.Console(soft_wrap=True)))
 
 
 def _run(console):

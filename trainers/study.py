@@ -14,7 +14,7 @@ import sys
 import rich.console
 from absl import app, flags, logging
 
-from trainers import config
+from trainers import command_line
 from trainers import flags as run_flags
 from trainers.studies import plan
 
@@ -35,22 +35,23 @@ def main(argv):
     if argv[1:]:
         sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
     logging.set_verbosity(logging.WARNING)
-    try:
-        settings, seeds = _read_flags()
-        # TensorFlow is imported from here on.
-        from trainers.studies import execution, preparation, summary
+    command_line.call(_run)
 
-        console = rich.console.Console(soft_wrap=True)
-        study, dataset = preparation.prepare(
-            settings,
-            preparation.Plan(FLAGS.arms, seeds, FLAGS.arm_set),
-            pathlib.Path(FLAGS.workdir),
-            console,
-        )
-        execution.run(study)
-        print(summary.write(study, dataset))
-    except config.UserError as error:
-        sys.exit(f"error: {error}")
+
+def _run():
+    settings, seeds = _read_flags()
+    # TensorFlow is imported from here on.
+    from trainers.studies import execution, preparation, summary
+
+    console = rich.console.Console(soft_wrap=True)
+    study, dataset = preparation.prepare(
+        settings,
+        preparation.Plan(FLAGS.arms, seeds, FLAGS.arm_set),
+        pathlib.Path(FLAGS.workdir),
+        console,
+    )
+    execution.run(study)
+    print(summary.write(study, dataset))
 
 
 def _read_flags():

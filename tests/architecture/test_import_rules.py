@@ -24,6 +24,7 @@ COMMANDS = (
     "trainers.study",
     "trainers.benchmark",
     "trainers.flags",
+    "trainers.command_line",
 )
 LAYERS = (
     ("trainers.config",),

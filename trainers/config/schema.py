@@ -36,8 +36,8 @@ class OneOf:
 
 
 def _ascending(drops: tuple[int, ...]) -> tuple[int, ...]:
-    if list(drops) != sorted(set(drops)):
-        raise ValueError(f"must be ascending update indices. Received {list(drops)}")
+    if list(drops) != sorted(set(drops)) or min(drops, default=1) < 1:
+        raise ValueError(f"must be ascending update indices, 1 or more. Received {list(drops)}")
     return drops
 
 
@@ -51,7 +51,9 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Pixels = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Side = Annotated[int, Field(ge=1, le=16384)]  # of a square; larger ones fit no memory
+Pixels = Side | Annotated[float, Field(gt=0, le=4)]
 Drops = Annotated[tuple[int, ...], AfterValidator(_ascending)]
 
 record = pydantic.dataclasses.dataclass(
@@ -78,10 +80,10 @@ class Data:
     """Split to evaluate and predict; none: the usual split of the data set. Source: ours."""
     unlabelled_dir: str | None = None
     """Folder with images for the pretext task; none: the training images. Source: ours."""
-    shorter_side: AtLeastOne | None = None
+    shorter_side: Side | None = None
     """Shorter side in pixels to which larger images are shrunk, always; none: never.
     Source: ours."""
-    void_value: int = 255
+    void_value: Annotated[int, Field(ge=0, le=255)] = 255
     """Mask value of pixels without a class, for data set folder; with 0 the classes start at 1.
     Source: VOC."""
     num_train_images: AtLeastOne | None = None
@@ -167,17 +169,17 @@ class Colorization(ProxyTask):
     Source: Larsson et al. 2017 and 2016."""
     num_bins: AtLeastOne = 32
     """Bins of hue and of chroma. Source: Larsson et al. 2016."""
-    crop: AtLeastOne = 224
+    crop: Side = 224
     """Side of the training crops in pixels. Source: Larsson et al. 2017."""
     num_points: AtLeastOne = 256
     """Points per image and step. Source: ours."""
-    shorter_side: AtLeastOne | None = None
+    shorter_side: Side | None = None
     """Shorter side in pixels to which larger images are shrunk; none: never. Source: ours."""
     enlarge: bool = False
     """Enlarge images that are smaller than the crop, instead of padding them. Source: ours."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: ours."""
-    dropout: Share = 0.5
+    dropout: Dropout = 0.5
     """Dropout of fc6 and fc7. Source: Larsson et al. 2017."""
     stddev: Positive = 1e-4
     """Standard deviation of the first weights of the hidden layer. Source: ours."""
@@ -186,7 +188,7 @@ class Colorization(ProxyTask):
     input_tap: bool = False
     """Include the pixels in the hypercolumn.
     Source: release, colorize_hypercolumn.py for AlexNet."""
-    fc6_size: AtLeastOne = 7
+    fc6_size: Side = 7
     """Side of the kernel of fc6; 6 for AlexNet. Source: the networks' own first dense layer."""
 
 
@@ -205,12 +207,12 @@ class Jigsaw(ProxyTask):
     """Size of the set of permutations. Source: Noroozi and Favaro 2016."""
     rule: Literal["mean", "minimum"] = "mean"
     """Distance by which the set of permutations is chosen. Source: Noroozi and Favaro 2016."""
-    shorter_side: AtLeastOne | None = 256
+    shorter_side: Side | None = 256
     """Shorter side in pixels to which images are scaled; none: never.
     Source: Noroozi and Favaro 2016."""
-    cell: AtLeastOne = 75
+    cell: Side = 75
     """Side of a cell of the 3 x 3 grid in pixels. Source: Noroozi and Favaro 2016."""
-    tile: AtLeastOne = 64
+    tile: Side = 64
     """Side of a tile in pixels. Source: Noroozi and Favaro 2016."""
     placement: Literal["random", "center"] = "random"
     """Place of a tile in its cell. Source: paper random, release center."""
@@ -222,7 +224,7 @@ class Jigsaw(ProxyTask):
     """Normalization of a tile. Source: paper mean_and_std, release mean."""
     spread: Positive = 50.0
     """Standard deviation of a normalized tile in gray levels. Source: ours."""
-    dropout: Share = 0.5
+    dropout: Dropout = 0.5
     """Dropout of fc6 and fc7. Source: Noroozi and Favaro 2016."""
     initialization: Literal["release", "he"] = "release"
     """First weights of fc6 and fc7; he learns from the first step on. Source: release."""
@@ -241,7 +243,7 @@ class Tune(Optimization):
     """Images of a step, over all replicas. Source: M&M paper."""
     patches_per_image: AtLeastOne = 10
     """Patches of an image. Source: M&M paper."""
-    patch_size: AtLeastOne = 128
+    patch_size: Side = 128
     """Side in pixels to which patches are resized. Source: M&M paper."""
     min_size: Pixels = 64
     """Smallest side of a patch in the image. Source: release, sampling_layers.py."""
@@ -290,7 +292,7 @@ class Segment(Optimization):
     num_points: AtLeastOne = 256
     """Pixels per image and step of the hypercolumn segmenter.
     Source: release, VGG/*/finetune_seg.prototxt."""
-    dropout: Share = 0.5
+    dropout: Dropout = 0.5
     """Dropout of fc6 and fc7. Source: release, finetune_seg.prototxt."""
     stddev: Positive = 1e-4
     """Standard deviation of the first weights of the hidden layer.
@@ -314,7 +316,7 @@ class Evaluate:
     """Factors of the image's size whose predictions are averaged. Source: ours."""
     boundary: bool = True
     """Score contours and thin regions as well. Source: Cheng et al. 2021."""
-    num_pictures: Annotated[int, Field(ge=0)] = 8
+    num_pictures: Annotated[int, Field(ge=0, le=1000)] = 8
     """Predictions shown in TensorBoard. Source: ours."""
 
 
@@ -331,7 +333,7 @@ class Experiment:
     evaluate: Evaluate = Evaluate()
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Precision policy of Keras. Source: ours."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything that is random. Source: ours."""
     ensemble: tuple[str, ...] = ()
     """Working folders of finished runs whose class probabilities are averaged.

@@ -1,0 +1,97 @@
+"""The end of a command: an error that a user can fix is one sentence, not a traceback."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import logging
+
+from trainers import config
+
+_SIGTERM = 128 + signal.SIGTERM
+
+
+def call(function: Callable[[], None]) -> None:
+    """Call the body of a command, and exit with one sentence if it fails.
+
+    Wrong settings and damaged files, a full disk, missing permissions, and an interruption by the
+    user are expected. Any other error keeps its traceback. `--verbosity=1` prints all tracebacks.
+
+    Raises:
+        SystemExit: the body failed; the exit status is 1, or 130 and 143 after SIGINT and SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        function()
+    except KeyboardInterrupt:
+        sys.exit(_interrupted(128 + signal.SIGINT))
+    except _Terminated:
+        sys.exit(_interrupted(_SIGTERM))
+    except Exception as error:
+        message = sentence(error)
+        if message is None:
+            raise
+        if logging.level_debug():
+            traceback.print_exc()
+        sys.exit(f"error: {message}")
+
+
+class _Terminated(BaseException):
+    """SIGTERM was received."""
+
+
+def _stop(*_):
+    raise _Terminated
+
+
+def _interrupted(status):
+    print("stopped; the same command continues the run", file=sys.stderr)
+    return status
+
+
+def sentence(error: Exception) -> str | None:
+    """Return the message for an error that a user can fix, None for any other error."""
+    if isinstance(error, config.UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _about_file(error)
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow and isinstance(error, tensorflow.errors.OpError):
+        return _about_operation(error, tensorflow.errors)
+    return None
+
+
+def _about_file(error):
+    reason = error.strerror or str(error).splitlines()[0]
+    where = f"{os.fspath(error.filename)}: " if error.filename else ""
+    return f"{where}{reason}. {_advice(reason)}"
+
+
+def _about_operation(error, errors):
+    """Return the message for files that TensorFlow could not read or write; None for other ops."""
+    of_files = (
+        errors.ResourceExhaustedError,
+        errors.PermissionDeniedError,
+        errors.DataLossError,
+        errors.NotFoundError,
+        errors.FailedPreconditionError,
+        errors.UnknownError,
+    )
+    reason = str(error.message).splitlines()[0][:300]
+    is_memory = isinstance(error, errors.ResourceExhaustedError) and "allocat" in reason
+    if is_memory:
+        return f"out of memory: {reason}. Use smaller batches, crops or patches."
+    return f"{reason}. {_advice(reason)}" if isinstance(error, of_files) else None
+
+
+def _advice(reason):
+    lowered = reason.lower()
+    if "no space" in lowered or "quota" in lowered:
+        return "Free some space; the same command continues the run."
+    if "permission" in lowered or "read-only" in lowered:
+        return "Choose a folder that you may write (--workdir, or TFDS_DATA_DIR for data sets)."
+    if "not a directory" in lowered or "file exists" in lowered:
+        return "A file is in the place of a folder: choose another one, or move the file away."
+    return "Restore the file, or run its stage again with --overwrite."

@@ -1,10 +1,11 @@
-"""How a run was started: its preset, command, versions and settings, in WORKDIR/run.json."""
+"""How a run was started: preset, command, commit, versions and settings, in WORKDIR/run.json."""
 
 import dataclasses
 import importlib.metadata
 import json
 import pathlib
 import shlex
+import subprocess
 from collections.abc import Sequence
 
 from trainers import config
@@ -21,6 +22,9 @@ class Origin:
     preset: str = ""
     command: Sequence[str] = ()
 
+
+STARTS = "run.json"
+"""The file with all starts of a run."""
 
 SETTINGS = "settings.json"
 """The file with the settings of a run, which `--config` reads."""
@@ -39,16 +43,41 @@ def write(
     settings = resolved.Resolved(experiment, origin.preset)
     if trains or not (workdir / SETTINGS).exists():
         files.write_json(workdir / SETTINGS, resolved.as_file(settings))
-    path = workdir / "run.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
     start = {
         "preset": origin.preset,
         "command": shlex.join(origin.command),
+        "commit": commit(),
         "versions": versions(),
         "settings": config.flatten(experiment),
     }
-    if start not in starts:
-        files.write_json(path, {"starts": [*starts, start]})
+    starts = [other for other in read(workdir) if other != start]
+    files.write_json(workdir / STARTS, {"starts": [*starts, start]})
+
+
+def read(workdir: pathlib.Path) -> list[dict]:
+    """Return the recorded starts of a run, the last one at the end; empty if there are none."""
+    try:
+        content = json.loads((workdir / STARTS).read_text(encoding="utf-8"))
+        return list(content["starts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # a damaged record of old starts must not stop a run
+
+
+def commit() -> str | None:
+    """Return the commit of the program, with "+changes" if files differ; None if it has none."""
+    folder = pathlib.Path(__file__).parents[2]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*"]
+            + ["--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    is_own = (folder / ".git").exists()
+    return done.stdout.strip() if is_own and done.returncode == 0 else None
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from trainers.runs import files
+from trainers.runs import files, provenance
 from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
 
@@ -13,12 +13,13 @@ def gather(runtime: Runtime, table: Sequence[Stage]) -> dict:
     Returns:
         The content of that file: the scores of stage evaluate, "stages" with the cost of each
         stage, "proxy" with the scores of the pretext task, and "naive" with the same for the
-        variant without M&M.
+        variant without M&M, and "run" with the last command, commit, versions and settings.
     """
     results = _gathered(runtime, table)
     naive = _gathered(runtime.naive(), table)
     if naive["stages"]:
         results["naive"] = naive
+    results["run"] = (provenance.read(runtime.workdir) or [None])[-1]
     files.write_json(runtime.workdir / "results.json", results)
     return results
 

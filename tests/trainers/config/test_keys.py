@@ -167,7 +167,7 @@ def test_defaults_are_values_that_the_settings_accept():
     ("key", "expected"),
     [
         ("mm.margin", "float, more than 0"),
-        ("data.shorter_side", "none or int, at least 1"),
+        ("data.shorter_side", "none or int, at least 1, at most 16384"),
         ("colorization.held_out", "float, more than 0, less than 1"),
         ("mm.drops", "a list of int"),
         ("mm.rule", "paper or release"),

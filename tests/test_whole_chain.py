@@ -49,7 +49,12 @@ def _losses(workdir, stage):
 def unbroken(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
     done = _run(environment, folder, *SMALL, "--compare")
-    return folder / "runs" / "texture_scenes-testing-random-quick", done.stdout
+    (workdir,) = (folder / "runs").iterdir()
+    return workdir, done.stdout
+
+
+def test_the_default_folder_depends_on_the_settings(unbroken):
+    assert re.fullmatch(r"texture_scenes-testing-random-quick-[0-9a-f]{6}", unbroken[0].name)
 
 
 def test_all_stages_leave_their_files(unbroken):
@@ -76,7 +81,7 @@ def test_all_stages_leave_their_files(unbroken):
 
 def _kill_at(environment, folder, workdir, stage, step):
     process = subprocess.Popen(
-        _command(*SMALL, "--stage=mm,segment"),
+        _command(*SMALL, "--stage=mm,segment", f"--workdir={workdir}"),
         env=environment,
         cwd=folder,
         stdout=subprocess.DEVNULL,
@@ -92,11 +97,13 @@ def _kill_at(environment, folder, workdir, stage, step):
 
 
 def test_a_killed_run_continues_bit_for_bit(environment, unbroken, tmp_path):
-    workdir = tmp_path / "runs" / "texture_scenes-testing-random-quick"
+    workdir = tmp_path / "run"
     for stage in ("mm", "segment"):
         _kill_at(environment, tmp_path, workdir, stage, 5)
         assert not (workdir / stage / "results.json").exists()
-    output = _run(environment, tmp_path, *SMALL, "--stage=mm,segment").stdout
+    # The run remembers its settings.
+    arguments = ("--stage=mm,segment", f"--workdir={workdir}")
+    output = _run(environment, tmp_path, *arguments).stdout
     assert "mm: done already" in output and "segment: continuing at step" in output
     for stage in ("mm", "segment"):
         assert _losses(workdir, stage) == _losses(unbroken[0], stage), stage
@@ -108,8 +115,36 @@ def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
     before = (workdir / "mm" / "config.json").read_bytes()
     arguments = (*SMALL, "--set", "mm.margin=1.0", f"--workdir={workdir}")
     message = _run(environment, workdir, *arguments, code=1).stderr
-    assert "mm.margin: 2.1 there, 1.0 asked for" in message and "--overwrite" in message
+    assert "mm.margin: 2.1 there, 1.0 asked for" in message
     assert (workdir / "mm" / "config.json").read_bytes() == before
+
+
+def _files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_refused_overwrite_removes_nothing(environment, unbroken):
+    workdir = unbroken[0]
+    before = _files(workdir)
+    for arguments in (
+        ("--stage=segment,evaluate,export", "--set=mm.margin=1.5"),
+        ("--stage=predict", "--set=evaluate.protocol=pascal"),
+    ):
+        command = (f"--workdir={workdir}", "--overwrite", *arguments)
+        message = _run(environment, workdir, *command, code=1).stderr
+        assert "Traceback" not in message
+        assert _files(workdir) == before
+
+
+def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(environment, unbroken):
+    workdir = unbroken[0]
+    kept = [workdir / "export" / "saved_model" / "saved_model.pb"]
+    kept += [workdir / "naive" / "evaluate" / "results.json"]
+    before = [path.read_bytes() for path in kept]
+    command = (f"--workdir={workdir}", "--stage=evaluate", "--overwrite")
+    output = " ".join(_run(environment, workdir, *command).stdout.split())
+    assert f"--overwrite removed evaluate in {workdir}" in output
+    assert [path.read_bytes() for path in kept] == before
 
 
 @pytest.mark.parametrize(
@@ -118,9 +153,9 @@ def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
         (["--preset=papr"], "Unknown preset 'papr'.*Did you mean paper"),
         (["--init=imagnet"], "Unknown network.init 'imagnet'.*Did you mean imagenet"),
         (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
-        (["--set", "mm.steps=many"], "mm.steps must be int. Received 'many'"),
+        (["--set", "mm.steps=many"], "mm.steps must be int, at least 0. Received 'many'"),
         (["--init=imagenet", "--backbone=alexnet"], "bvlc_alexnet.caffemodel.*--init_weights=FILE"),
-        (["--stage=proxy"], "--stage=proxy trains a pretext task: it needs --init=colorization"),
+        (["--stage=proxy"], "Stage proxy trains a pretext task. It needs network.init=colorization"),
         (["--init=jigsaw", "--init_weights=a.h5"], "--init_weights=a.h5: there is no such file"),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
         (["--precision=float8"], "Unknown precision 'float8'"),
@@ -144,10 +179,11 @@ def test_stages_say_what_they_need(environment, tmp_path):
 def test_a_proxy_stage_comes_first_where_an_init_needs_it(environment, tmp_path):
     arguments = (*SMALL, "--init=colorization", "--set=colorization.crop=48")
     short = ("--set=colorization.steps=3", "--set=mm.steps=2", "--set=segment.steps=2")
+    arguments = (*arguments, "--workdir=run")
     output = _run(environment, tmp_path, *arguments, *short, "--compare").stdout
     assert "colorization on 270 training images of texture_scenes" in output
     assert output.count("init: colorization, from the proxy stage") == 2  # mm and naive segment
-    workdir = tmp_path / "runs" / "texture_scenes-testing-colorization-quick"
+    workdir = tmp_path / "run"
     results = json.loads((workdir / "results.json").read_text())
     assert list(results["stages"]) == ["proxy", "mm", "segment", "evaluate", "export"]
     assert results["proxy"]["hue_cross_entropy"] > 0

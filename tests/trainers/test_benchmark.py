@@ -177,12 +177,12 @@ def test_gpu_lines_on_jax_without_tensorflow():
     code = """
 import sys
 sys.modules["tensorflow"] = None
-from trainers import benchmark_gpu
+from trainers.benchmarks import gpu
 from tests.trainers.test_benchmark import SMALL_GPU
-readings = benchmark_gpu.measure(SMALL_GPU)
+readings = gpu.measure(SMALL_GPU)
 assert all(reading.figure > 0 for key, reading in readings.items() if "rate" not in key), readings
 try:
-    benchmark_gpu.names()
+    gpu.names()
 except Exception as error:
     assert "no GPU is visible to jax" in str(error)
 """

@@ -14,9 +14,10 @@ import pytest
 import rich.console
 
 from trainers import config, devices
+from trainers.devices import replicas
 
-PROGRAM = pathlib.Path(__file__).parent / "programs" / "replicas.py"
-ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = pathlib.Path(__file__).parents[1] / "programs" / "replicas.py"
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _start(path, num_devices, *tasks, **environment):
@@ -170,11 +171,11 @@ def test_what_divides_passes():
 def test_one_device_is_told_and_an_unused_tf_config_too(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     console = rich.console.Console(file=io.StringIO(), width=200)
-    replicas = devices.create(_experiment(("strategy", "mirrored")), console)
-    assert replicas.count == 1 and replicas.is_chief and replicas.shares == [(0, 1)]
+    made = devices.create(_experiment(("strategy", "mirrored")), console)
+    assert made.count == 1 and made.is_chief and made.shares == [(0, 1)]
     told = console.file.getvalue()
     assert "a single device" in told and "TF_CONFIG is set, but not used" in told
-    assert replicas.every_worker(7) == [7]
+    assert made.every_worker(7) == [7]
 
 
 def test_a_malformed_tf_config_is_refused_before_tensorflow_sees_it(monkeypatch):

@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
-PROGRAMS = pathlib.Path(__file__).parent / "programs"
-SERVER = ROOT / "tests" / "pipelines" / "programs" / "data_service.py"
+ROOT = pathlib.Path(__file__).parents[3]
+PROGRAMS = pathlib.Path(__file__).parents[1] / "programs"
+SERVER = ROOT / "tests" / "pipelines" / "batches" / "programs" / "data_service.py"
 SMALL = [
     "--dataset=folder",
     "--backbone=testing",

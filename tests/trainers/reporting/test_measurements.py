@@ -1,5 +1,6 @@
 """What is measured on finished runs, against stage evaluate and plain loops."""
 
+import dataclasses
 import io
 
 import keras
@@ -14,7 +15,7 @@ from trainers.reporting import measurements
 from trainers.runs import files, runtime, stage_scope
 from trainers.runs import finished as finished_runs
 from trainers.runs.dataset import load_dataset
-from trainers.stages import evaluate
+from trainers.stages import find
 from trainers.training import networks
 
 SETTINGS = {
@@ -63,18 +64,16 @@ def finished(tmp_path_factory):
     experiment = config.resolve(experiment, dataset.train.shorter_side)
     console = rich.console.Console(file=io.StringIO())
     tuned = runtime.Runtime(folder / "pair", dataset, console)
-    for stage in ("mm", "segment"):
-        with stage_scope.stage(tuned, stage, experiment):
-            pass
-    _save_networks(experiment, tuned)
     naive = tuned.naive()
-    with stage_scope.stage(naive, "segment", experiment):
-        pass
+    for stage, run in (("mm", tuned), ("segment", tuned), ("segment", naive)):
+        untrained = dataclasses.replace(find(stage), run=lambda *_: {})
+        stage_scope.run_stage(untrained, experiment, run)
+    _save_networks(experiment, tuned)
     segmenter = networks.segmenter(experiment, dataset.spec.num_classes)
     _shake(segmenter, 3)
     files.save_weights(segmenter, naive.folder("segment") / "segmenter.weights.h5")
-    for arm in (tuned, naive):
-        evaluate.run(experiment, arm)
+    for run in (tuned, naive):
+        stage_scope.run_stage(find("evaluate"), experiment, run)
     yield finished_runs.find([folder / "pair"]), dataset
     keras.backend.clear_session()
 
@@ -108,7 +107,7 @@ def test_predictions_belong_to_their_images(finished):
 
 def test_matrices_of_other_weights_are_refused(finished, tmp_path):
     (run, _), dataset = finished
-    wrong = finished_runs.Run(run.workdir, run.arm, run.recorded, {"miou": 0.9}, run.costs)
+    wrong = finished_runs.Run(run.workdir, run.variant, run.recorded, {"miou": 0.9}, run.costs)
     with pytest.raises(config.UserError, match="stage evaluate found 90.00"):
         measurements.per_image_confusions(wrong, dataset)
 

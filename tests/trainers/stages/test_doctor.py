@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines import datasets
 from pipelines.datasets import audit
-from trainers import config, mm
+from trainers import config, experiment, mm
 from trainers.reporting import doctor_page
 from trainers.stages import doctor
 
@@ -142,5 +142,5 @@ def test_measuring_without_labels_is_refused_before_training():
     split = datasets.Split("test", ("a",), ("a.jpg",), ("a.png",), (False,), 10)
     dataset = types.SimpleNamespace(eval=split, spec=types.SimpleNamespace(name="voc_sbd"))
     with pytest.raises(config.ConfigError, match=r"'test' of voc_sbd has no labels.*=mm,export"):
-        mm._check_labels(dataset, ["mm", "evaluate", "export"])
-    mm._check_labels(dataset, ["mm", "export"])
+        experiment._check_labels(dataset, ["mm", "evaluate", "export"])
+    experiment._check_labels(dataset, ["mm", "export"])

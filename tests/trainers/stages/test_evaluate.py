@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing import event_accumulator
 from pipelines import datasets
 from pipelines.datasets.sources import voc_sbd
 from trainers import config
-from trainers.stages import evaluate, predict
+from trainers.runs import stage_scope
+from trainers.stages import evaluate, find, predict
 from trainers.training import networks
 
 
@@ -28,7 +29,8 @@ def all_ground(monkeypatch):
 
 def test_results_and_logs(all_ground, make_runtime, tiny_dataset, tmp_path):
     run = make_runtime(tmp_path)
-    evaluate.run(config.replace(config.Experiment(), "evaluate.num_pictures", 2), run)
+    experiment = config.replace(config.Experiment(), "evaluate.num_pictures", 2)
+    stage_scope.run_stage(find("evaluate"), experiment, run)
     labels = np.stack(
         [example["label"].numpy() for example in datasets.examples(tiny_dataset.eval)]
     )
@@ -47,7 +49,8 @@ def test_results_and_logs(all_ground, make_runtime, tiny_dataset, tmp_path):
 
 def test_contours_can_be_left_out(all_ground, make_runtime, tmp_path):
     run = make_runtime(tmp_path)
-    evaluate.run(config.replace(config.Experiment(), "evaluate.boundary", False), run)
+    experiment = config.replace(config.Experiment(), "evaluate.boundary", False)
+    stage_scope.run_stage(find("evaluate"), experiment, run)
     results = run.result("evaluate")
     assert "miou" in results and "boundary_iou" not in results and "thin_iou" not in results
 

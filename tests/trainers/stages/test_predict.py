@@ -10,8 +10,8 @@ from PIL import Image
 
 from pipelines.datasets.sources import cityscapes, voc_sbd
 from trainers import config
-from trainers.runs import files, records, runtime
-from trainers.stages import evaluate, predict
+from trainers.runs import files, records, runtime, stage_scope
+from trainers.stages import STAGES, evaluate, find, predict
 from trainers.training import networks
 
 
@@ -36,7 +36,7 @@ def test_the_stage_leaves_whole_folders_of_palette_files(make_runtime, tmp_path,
         rng = np.random.default_rng(seed)
         maps = [rng.integers(0, 3, (30, 44)) for _ in range(3)]
         monkeypatch.setattr(networks, "predictor", lambda *_, maps=maps: Recalled(maps))
-        predict.run(config.Experiment(), run)
+        stage_scope.run_stage(find("predict"), config.Experiment(), run)
         files = sorted((tmp_path / "predict" / "results").iterdir())
         assert [file.name for file in files] == ["0.png", "1.png", "2.png"]
         for file, expected in zip(files, maps, strict=True):
@@ -53,7 +53,7 @@ def test_a_stage_that_fails_leaves_no_results(make_runtime, tmp_path, monkeypatc
     monkeypatch.setattr(networks, "predictor", lambda *_: Recalled([np.zeros((30, 44), int)]))
     run = make_runtime(tmp_path)
     with pytest.raises(RuntimeError):
-        predict.run(config.Experiment(), run)
+        stage_scope.run_stage(find("predict"), config.Experiment(), run)
     assert not (tmp_path / "predict" / "results").exists() and run.result("predict") is None
 
 
@@ -118,10 +118,10 @@ def test_other_images_can_be_predicted_later(make_runtime, tmp_path):
     run, experiment = make_runtime(tmp_path), config.Experiment()
     for stage in ("segment", "evaluate", "export"):
         run.folder(stage).mkdir(parents=True)
-        flat = records.record(experiment, stage, run.dataset)
+        flat = records.record(experiment, find(stage), run.dataset)
         files.write_json(run.folder(stage) / "config.json", flat)
     other = config.replace(experiment, "data.eval_split", "test")
-    records.check_workdir(run, other, ["predict"])
-    records.check_workdir(run, other, ["export"])
+    records.check_workdir(run, other, STAGES, ["predict"])
+    records.check_workdir(run, other, STAGES, ["export"])
     with pytest.raises(runtime.WorkdirError, match="data.eval_split: None there, test asked for"):
-        records.check_workdir(run, other, ["evaluate", "predict"])
+        records.check_workdir(run, other, STAGES, ["evaluate", "predict"])

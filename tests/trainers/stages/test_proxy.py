@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipelines import datasets
 from trainers import config
-from trainers.runs import runtime
-from trainers.stages import proxy
+from trainers.runs import runtime, stage_scope
+from trainers.stages import find, proxy
 from trainers.training import proxy_tasks
 
 KEYS = {
@@ -68,7 +68,7 @@ def test_every_task_has_settings_and_an_entry():
 @pytest.mark.parametrize("init", config.PROXIES)
 def test_a_task_trains_measures_and_shows(init, images, tmp_path):
     run = _runtime(tmp_path)
-    proxy.run(_experiment(init, images), run)
+    stage_scope.run_stage(find("proxy"), _experiment(init, images), run)
     assert (run.folder("proxy") / "backbone.weights.h5").exists()
     assert set(run.result("proxy")["figures"]) == FIGURES[init]
     lines = (run.folder("proxy") / "metrics.jsonl").read_text().splitlines()

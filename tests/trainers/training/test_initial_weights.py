@@ -51,10 +51,10 @@ def test_random_weights_are_those_of_the_seed(run):
     assert not np.array_equal(_kernel(body), _kernel(initial_weights.backbone(other, run)))
 
 
-@pytest.mark.parametrize("arm", ["", "naive"])
-def test_a_proxy_stage_is_read_by_both_arms(run, arm):
+@pytest.mark.parametrize("variant", ["", "naive"])
+def test_both_variants_use_the_weights_of_the_proxy_stage(run, variant):
     _saved(run.folder("proxy") / "backbone.weights.h5", 0.5)
-    run.arm = arm
+    run.variant = variant
     body = initial_weights.backbone(_experiment(init="colorization"), run)
     assert "init: colorization, from the proxy stage" in _said(run)
     assert np.all(_kernel(body) == 0.5)

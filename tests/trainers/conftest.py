@@ -105,6 +105,12 @@ def write_run(folder, experiment, miou, ious=None, variant="", facts=(10582, 144
 
 
 @pytest.fixture
+def make_run():
+    """Function `write_run`."""
+    return write_run
+
+
+@pytest.fixture
 def make_preset_run(tmp_path):
     """Function(name, preset, miou, **changes of keys with __ for dots) -> folder."""
 

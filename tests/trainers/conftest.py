@@ -1,4 +1,4 @@
-"""A tiny data set on disk, two runs on it of one step each, and made-up folders of finished runs."""
+"""A tiny data set on disk, two runs of one step on it, and made-up folders of finished runs."""
 
 import dataclasses
 import json

@@ -117,7 +117,9 @@ def test_several_seeds_are_averaged(make_preset_run):
         ({"facts": (10582, 160)}, "num_eval_images 160 instead of 1449"),
     ],
 )
-def test_a_run_with_other_settings_fills_no_cell_and_the_differing_key_is_named(make_preset_run, changes, reason):
+def test_a_run_with_other_settings_fills_no_cell_and_the_differing_key_is_named(
+    make_preset_run, changes, reason
+):
     (run,) = found(make_preset_run("a", "table3/voc-vgg16-random", 0.5, **changes))
     assert not paper_tables.is_in_the_paper(run)
     assert reason in paper_tables.near_miss(run) and "vgg16-random" in paper_tables.near_miss(run)
@@ -187,7 +189,7 @@ def test_markdown_columns_have_equal_width():
 
 
 def make_ensemble(folder, members, miou=0.66):
-    """Write the files of an ensemble; the record holds the members' settings under their folders."""
+    """Write the files of an ensemble; its record has the settings of the members by folder."""
     recorded = {"ensemble": [str(member.folder) for member in members]}
     for member in members:
         recorded |= {f"{member.folder} {key}": value for key, value in member.recorded.items()}
@@ -206,7 +208,9 @@ def test_the_papers_ensemble_is_recognized_by_its_members(make_preset_run, tmp_p
     (imagenet,) = found(make_preset_run("i", "table2/vgg16-imagenet", 0.6))
     (tuned,) = found(make_preset_run("t", "table2/vgg16-colorization", 0.6))
     (other,) = found(make_preset_run("o", "table2/vgg16-colorization", 0.6, mm__steps=4000))
-    cell = next(c for c in paper_cells.CELLS if c.variant == presets.ENSEMBLE and c.column == "mIoU")
+    cell = next(
+        c for c in paper_cells.CELLS if c.variant == presets.ENSEMBLE and c.column == "mIoU"
+    )
     for name, members, values in (
         ("right", [tuned, imagenet], (66,)),
         ("wrong", [other, imagenet], ()),

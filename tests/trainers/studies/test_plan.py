@@ -58,7 +58,12 @@ def test_arms_have_their_own_changes_and_seeds():
         (["naive"], [], [], "one or more different seeds. Received"),
         (["naive:3"], [0, 1], [], r"N in 1..2. Received 'naive:3'"),
         (["naive:x"], [0, 1], [], "Received 'naive:x'"),
-        (["naive"], [0], ["class_connected:mm.margin=1"], "Unknown arm with changes 'class_connected'; known: naive"),
+        (
+            ["naive"],
+            [0],
+            ["class_connected:mm.margin=1"],
+            "Unknown arm with changes 'class_connected'; known: naive",
+        ),
         (["naive"], [0], ["mm.margin=1"], "has the form ARM:KEY=VALUE. Received 'mm.margin=1'"),
     ],
 )
@@ -99,11 +104,15 @@ def test_settings_of_a_run_have_the_changes_of_its_arm_in_pixels():
 
 
 def test_an_arm_runs_the_stages_from_mm_to_evaluate():
-    assert study().stages() == study(network__init="jigsaw").stages() == [
-        "mm",
-        "segment",
-        "evaluate",
-    ]
+    assert (
+        study().stages()
+        == study(network__init="jigsaw").stages()
+        == [
+            "mm",
+            "segment",
+            "evaluate",
+        ]
+    )
 
 
 def test_a_command_names_settings_stages_and_folder():

@@ -12,9 +12,27 @@ NAIVE, TUNED, ENSEMBLE = "naive", "M&M", "ensemble"
 """The variants of a run that a number belongs to: fine-tuning from the init, fine-tuning after M&M,
 or the mean of the class probabilities of two networks."""
 
-CLASSES_OF_TABLE_2 = tuple(
-    "aero bike bird boat bottle bus car cat chair cow table dog horse mbike person plant sheep sofa "
-    "train tv".split()
+CLASSES_OF_TABLE_2 = (
+    "aero",
+    "bike",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "table",
+    "dog",
+    "horse",
+    "mbike",
+    "person",
+    "plant",
+    "sheep",
+    "sofa",
+    "train",
+    "tv",
 )
 """Classes 1 to 20 of VOC, abbreviated as in the paper. Its Table 2 has no column for background."""
 

@@ -11,8 +11,14 @@ from collections.abc import Iterator, Mapping
 from trainers.config import paper_cells
 from trainers.config.errors import ConfigError, unknown
 from trainers.config.keys import changed, flatten
-from trainers.config.paper_cells import ENSEMBLE, ENSEMBLE_MEMBERS, NAIVE, TUNED, Recipe
+from trainers.config.paper_cells import Recipe
 from trainers.config.schema import Experiment
+
+NAIVE, TUNED, ENSEMBLE = paper_cells.NAIVE, paper_cells.TUNED, paper_cells.ENSEMBLE
+"""The variants of a run that a published number belongs to."""
+
+ENSEMBLE_MEMBERS = paper_cells.ENSEMBLE_MEMBERS
+"""(preset, variant) of the networks that the paper averages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +122,8 @@ _ALEXNET = {"colorization.fc6_size": 6, "colorization.input_tap": True}
 # (the default) and 16 x iter_size 4 for AlexNet.
 _LARGE_ALEXNET = _ALEXNET | {"segment.num_images": 64}
 
-# Test protocols of the paper's two data sets. On Cityscapes the released sampler uses one patch size.
-# The paper mentions various sizes and gives none.
+# Test protocols of the paper's two data sets. On Cityscapes the released sampler uses one patch
+# size; the paper mentions various sizes and gives none.
 _PROTOCOLS = {
     "voc_sbd": {"evaluate.protocol": "pascal"},
     "cityscapes": {
@@ -212,9 +218,7 @@ def _command(name, recipe, has_both):
     return f"{command} --compare" if has_both else command
 
 
-PRESETS = _GENERAL | {
-    name: _preset(name, recipe) for name, recipe in paper_cells.RECIPES.items()
-}
+PRESETS = _GENERAL | {name: _preset(name, recipe) for name, recipe in paper_cells.RECIPES.items()}
 """All presets: "quick", "paper", "release", and one for each recipe of the paper.
 
 A recipe has the settings of preset `paper`, with one exception, the graph of AlexNet. The text of

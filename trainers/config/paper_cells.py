@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 NAIVE, TUNED, ENSEMBLE = "naive", "M&M", "ensemble"
-"""The variants of a run that a number belongs to: fine-tuning from the init, fine-tuning after M&M,
-or the mean of the class probabilities of two networks."""
+"""The variants of a run: fine-tuning from the init, fine-tuning after M&M, and an ensemble. The
+ensemble averages the class probabilities of two networks."""
 
 CLASSES_OF_TABLE_2 = (
     "aero",

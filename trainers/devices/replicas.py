@@ -72,8 +72,8 @@ class Replicas:
         """Give each replica different random numbers, except for the generators in `shared`.
 
         The replicas start with equal states of their random generators. Call this after the first
-        replica's state was copied to all replicas: at the start, or after a checkpoint was restored
-        (a checkpoint holds only that state).
+        replica's state was copied to all replicas. This is so at the start, and after a checkpoint
+        was restored: a checkpoint holds only the state of the first replica.
 
         Args:
             variables: variables of the model, with the states of its random generators.

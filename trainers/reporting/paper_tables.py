@@ -1,7 +1,7 @@
 """The paper's Tables 1 to 3 with our results beside the published ones, and a table of any runs.
 
-A result of ours fills a cell only if the run has the settings of the cell, apart from the seed, and
-used the whole data set. Otherwise the cell stays empty.
+A run fills a cell only if it has the settings of the cell and used the whole data set. The seed is
+free. All other cells stay empty.
 """
 
 import csv

@@ -10,8 +10,8 @@ from trainers.runs import finished
 def write_up(runs: list[finished.Run]) -> str:
     """Return the text of a report in Markdown.
 
-    It has the paper's tables if a run reproduces one of their cells, then a table of all runs, and
-    the settings in which runs differ from the closest cells.
+    The text starts with the paper's tables if a run reproduces one of their cells. A table of all
+    runs follows. The last part names the settings in which runs differ from the closest cells.
     """
     parts = []
     if any(paper_tables.is_in_the_paper(run) for run in runs):

@@ -72,9 +72,9 @@ def summary(result: audit.Audit) -> dict:
     findings = [
         {
             "severity": _SEVERITIES[finding.is_error],
-            "what": finding.kind.what,
+            "problem": finding.kind.what,
             "names": list(finding.names),
-            "mend": finding.kind.mend,
+            "fix": finding.kind.mend,
         }
         for finding in result.findings
     ]

@@ -32,8 +32,8 @@ def check(experiment: config.Experiment):
         experiment: the settings.
 
     Raises:
-        config.ConfigError: the backbone refuses its arguments, the init has no weights, the
-            protocol does not allow a size or a scale, or a member of an ensemble cannot be read.
+        config.ConfigError: the backbone refuses its arguments, or the init has no weights. The
+            protocol does not allow a size or a scale. A member of an ensemble cannot be read.
     """
     settings = experiment.evaluate
     for part in ensemble.parts(experiment):

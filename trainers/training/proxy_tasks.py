@@ -1,7 +1,7 @@
 """The table of pretext tasks. Only this module and the settings name them.
 
-An entry joins the parts of a task: its settings, its inputs, its model, its scores and a picture. A
-new task X touches five files:
+An entry joins the parts of a task: its settings, its inputs, its model, its scores and a picture.
+A new task X touches five files.
 
 - pipelines/batches/X.py, its inputs,
 - mm_keras/models/proxies/X.py, its network and loss,

@@ -144,8 +144,8 @@ def main(path, count, *tasks):
     experiment = config.Experiment(strategy="mirrored" if int(count) else "multi_worker")
     if int(count):
         cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration()] * int(count)
-        tf.config.set_logical_device_configuration(cpu, devices)
+        logical = [tf.config.LogicalDeviceConfiguration()] * int(count)
+        tf.config.set_logical_device_configuration(cpu, logical)
     replicas = devices.create(experiment, rich.console.Console())
     results = {name: TASKS[name](replicas) for name in tasks}
     pathlib.Path(path).write_text(json.dumps(results))

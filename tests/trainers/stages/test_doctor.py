@@ -83,7 +83,7 @@ def test_errors_and_warnings_are_counted_and_named(run, root):
     assert [f["severity"] for f in results["findings"]] == ["error", "warning", "warning"]
     assert results["findings"][0]["names"] == [str(root / "images" / "train" / "b.jpg")]
     for finding in results["findings"]:
-        assert finding["what"].replace("'", "&#x27;") in page
+        assert finding["problem"].replace("'", "&#x27;") in page
     assert page.count('class="finding error"') == 1
 
 

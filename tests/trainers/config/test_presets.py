@@ -188,9 +188,7 @@ def test_given_values_win_over_the_preset():
         ("applications/ResNet50", "random", 1),
     ],
 )
-def test_preset_quick_scales_the_pixels_of_random_hypercolumns(
-    backbone, init, scale
-):
+def test_preset_quick_scales_the_pixels_of_random_hypercolumns(backbone, init, scale):
     experiment = presets.experiment("quick", backbone=backbone, init=init)
     assert experiment.segment.input_scale == scale and experiment.network.pixels is None
     paper = presets.experiment("paper", backbone=backbone, init=init)

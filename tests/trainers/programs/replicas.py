@@ -18,7 +18,7 @@ import tensorflow as tf
 import mm_keras
 from mm_keras import backbones, layers, matching
 from pipelines.batches import order
-from trainers import config
+from trainers import config, devices
 
 NUM_NODES, NUM_STEPS = 16, 3
 

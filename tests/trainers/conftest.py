@@ -1,6 +1,4 @@
-"""A tiny data set on disk, runs on it that were fine-tuned for one step, and made-up working
-folders of finished runs.
-"""
+"""A tiny data set on disk, two runs of one step on it, and made-up folders of finished runs."""
 
 import dataclasses
 import json
@@ -44,7 +42,7 @@ def tiny_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tiny_data, tmp_path_factory):
-    """The folder as `datasets.load` reads it."""
+    """The tiny folder, loaded."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("records")))
         yield datasets.load("folder", data_dir=tiny_data)
@@ -60,7 +58,7 @@ def make_runtime(tiny_dataset):
 def members(make_runtime, tiny_data, tmp_path_factory):
     """{name: working folder} of two runs that differ in pixels, width, precision and image size.
 
-    They are fine-tuned without M&M: the folder of that arm is a working folder like any other.
+    Both are fine-tuned without M&M. The folder of variant "naive" is a working folder as well.
     """
     folder = tmp_path_factory.mktemp("runs")
     base = config.Experiment()
@@ -83,12 +81,12 @@ def members(make_runtime, tiny_data, tmp_path_factory):
 CLASSES = ["background", *(f"class{k}" for k in range(1, 21))]
 
 
-def write_run(folder, experiment, miou, ious=None, arm="", facts=(10582, 1449), seconds=10.0):
-    """Writes what the stages leave of a finished run, weights apart.
+def write_run(folder, experiment, miou, ious=None, variant="", facts=(10582, 1449), seconds=10.0):
+    """Write the files of a finished run, without weights.
 
     Args:
         ious: {class name: IoU}; None gives every class the mIoU.
-        facts: images of the train and of the eval split.
+        facts: number of images of the train split and of the eval split.
     """
     recorded = config.flatten(experiment) | {
         "classes": list(ious or CLASSES),
@@ -97,38 +95,44 @@ def write_run(folder, experiment, miou, ious=None, arm="", facts=(10582, 1449), 
     }
     ious = ious or dict.fromkeys(CLASSES, miou)
     results = {"miou": miou, "pixel_accuracy": 0.9, "mean_accuracy": 0.5, "per_class_iou": ious}
-    for stage in ("segment", "evaluate") if arm else ("mm", "segment", "evaluate"):
-        place = folder / arm / stage
+    for stage in ("segment", "evaluate") if variant else ("mm", "segment", "evaluate"):
+        place = folder / variant / stage
         place.mkdir(parents=True)
         (place / "config.json").write_text(json.dumps(recorded))
         content = (results if stage == "evaluate" else {}) | {"seconds": seconds, "peak_bytes": 1}
         (place / "results.json").write_text(json.dumps(content))
-    return folder / arm
+    return folder / variant
+
+
+@pytest.fixture
+def make_run():
+    """Function `write_run`."""
+    return write_run
 
 
 @pytest.fixture
 def make_preset_run(tmp_path):
     """Function(name, preset, miou, **changes of keys with __ for dots) -> folder."""
 
-    def make(name, preset, miou, arm="", facts=(10582, 1449), ious=None, **changes):
+    def make(name, preset, miou, variant="", facts=(10582, 1449), ious=None, **changes):
         experiment = presets.experiment(preset)
         for key, value in changes.items():
             experiment = config.replace(experiment, key.replace("__", "."), value)
-        return write_run(tmp_path / name, experiment, miou, ious, arm, facts)
+        return write_run(tmp_path / name, experiment, miou, ious, variant, facts)
 
     return make
 
 
 @pytest.fixture
 def parsed_flags():
-    """For a `main` that is called with flags of the test's own."""
+    """Parse the flags once, for tests that call a `main`."""
     if not mm.FLAGS.is_parsed():
         mm.FLAGS(["mm"])
 
 
 @pytest.fixture
 def flags():
-    """Function that reads a command line anew; the old flags come back at the end of the test."""
+    """Function(*arguments) that parses a command line; the flags are restored after the test."""
     with flagsaver.flagsaver():
         yield _with_flags
 

@@ -1,6 +1,7 @@
-"""What the benchmark measures on a CPU, each in the same run as its peer: match, mix, the training
-step and hypercolumns. Times are CPU times of all threads, medians over rounds; those beside PyTorch
-and XLA are by the clock, since what waits there spins.
+"""Measurements on a CPU, each in the same run as its peer: match, mix, training step, hypercolumns.
+
+Times are CPU times of all threads, medians over rounds. Comparisons with PyTorch and XLA use wall
+time, because their waiting threads spin and use CPU time.
 """
 
 import concurrent.futures
@@ -17,23 +18,26 @@ import numpy as np
 from PIL import Image
 
 from trainers.benchmarks import peers
-from trainers.benchmarks.timing import NotRun, Reading, interleaved, medians, sampled
+from trainers.benchmarks.timing import Measurement, NotRun, interleaved, medians, sampled
 
 NUM_CLASSES = 21
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large everything is; the defaults are what the targets are meant for.
+    """The sizes of the tasks. The targets apply to the defaults.
 
-    nodes: sizes of the graphs, ascending.
-    calls: of `class_connected` at a time on the smallest graph.
-    image: (height, width) of the image files of mix.
-    steps: numbers of steps of 16 images, whose difference is what mix is charged for.
-    patches, patch_size: of a training step.
-    crop: side of a hypercolumn's image.
-    points: of hypercolumn training.
-    rounds: how often each is timed.
+    Attributes:
+        backbone: name of the network.
+        nodes: sizes of the graphs, ascending.
+        calls: calls of `class_connected` in one timed task on the smallest graph.
+        image: (height, width) of the image files of mix.
+        steps: two numbers of steps of 16 images. The time of mix is the difference of both.
+        patches: patches of a training step.
+        patch_size: side of the patches in pixels.
+        crop: side of the image of the hypercolumn in pixels.
+        points: points of hypercolumn training.
+        rounds: number of timed rounds.
     """
 
     backbone: str = "vgg16"
@@ -48,8 +52,8 @@ class Scale:
     rounds: int = 5
 
 
-def match(scale: Scale) -> dict[str, Reading]:
-    """class_connected on N labels, as graph and compiled by XLA, and the authors' loop."""
+def match(scale: Scale) -> dict[str, Measurement]:
+    """Time class_connected on N labels, as a graph and with XLA, and the authors' loop, in ms."""
     tasks = {}
     for nodes in scale.nodes:
         tasks[f"match_{nodes}"] = _matching(nodes, scale.calls)
@@ -59,14 +63,14 @@ def match(scale: Scale) -> dict[str, Reading]:
     times = medians(interleaved(tasks, scale.rounds), factor=1000)
     loop = times.pop("loop")
     calls = {name: _calls(int(name.split("_")[1]), scale.calls) for name in times}
-    readings = {name: Reading(time / calls[name]) for name, time in times.items()}
+    measurements = {name: Measurement(time / calls[name]) for name, time in times.items()}
     first = f"match_{scale.nodes[0]}"
-    readings[first] = Reading(readings[first].figure, loop)
-    return readings
+    measurements[first] = Measurement(measurements[first].figure, loop)
+    return measurements
 
 
 def _matching(nodes: int, calls: int, jit_compile: bool = False) -> Callable:
-    """A function that matches `_calls` times."""
+    """Return a function that matches `_calls` times."""
     import keras
     import tensorflow as tf
 
@@ -83,7 +87,7 @@ def _matching(nodes: int, calls: int, jit_compile: bool = False) -> Callable:
 
 
 def _calls(nodes, calls):
-    """Fewer calls on larger graphs."""
+    """Return the number of calls: fewer on larger graphs."""
     return max(1, min(calls, 40000 // nodes))
 
 
@@ -91,8 +95,8 @@ def _labels(nodes):
     return np.random.default_rng(0).integers(0, NUM_CLASSES, nodes).astype("int32")
 
 
-def mix(scale: Scale) -> dict[str, Reading]:
-    """From two files to 10 patches, decoding alone, and the authors' way, per image."""
+def mix(scale: Scale) -> dict[str, Measurement]:
+    """Time two files to 10 patches, decoding alone, and the authors' algorithm, in ms per image."""
     with tempfile.TemporaryDirectory() as folder:
         files = image_files(pathlib.Path(folder), scale.image)
         timers = {
@@ -100,19 +104,30 @@ def mix(scale: Scale) -> dict[str, Reading]:
             "decoding": charged(lambda steps: _decoded(files, steps), scale.steps),
             "opencv": _opencv_timer(files, scale.patch_size),
         }
+        reason = ""
         try:
             timers["opencv"]()
         except NotRun as error:
             reason = str(error)
             del timers["opencv"]
         times = medians(sampled(timers, scale.rounds), factor=1000)
-    figure = times["mix"]
-    by_opencv = Reading(figure, times["opencv"]) if "opencv" in times else Reading(reason=reason)
-    return {"mix": Reading(figure, times["decoding"]), "mix_opencv": by_opencv}
+    by_opencv = Measurement(reason=reason)
+    if "opencv" in times:
+        by_opencv = Measurement(times["mix"], times["opencv"])
+    return {"mix": Measurement(times["mix"], times["decoding"]), "mix_opencv": by_opencv}
 
 
 def image_files(folder: pathlib.Path, size: tuple[int, int], num: int = 16):
-    """Writes JPEGs and PNG masks into `folder` that are as large as VOC's, 103 and 3 KB."""
+    """Write JPEG images and PNG masks with file sizes as in VOC, 103 and 3 KB.
+
+    Args:
+        folder: an existing folder.
+        size: (height, width) of the images.
+        num: number of images.
+
+    Returns:
+        A record with the lists `image_files` and `label_files`.
+    """
     rng = np.random.default_rng(0)
     split = types.SimpleNamespace(image_files=[], label_files=[])
     for i in range(num):
@@ -126,7 +141,7 @@ def image_files(folder: pathlib.Path, size: tuple[int, int], num: int = 16):
 
 
 def _picture(rng, height, width):
-    """Noise of many scales, and a map with some objects on background."""
+    """Return an image of noise at several scales, and a mask of some objects on background."""
     image = np.zeros((height, width, 3))
     for cell, strength in ((96, 60), (24, 25), (6, 12), (1, 11)):
         coarse = rng.normal(size=(height // cell + 2, width // cell + 2, 3))
@@ -144,7 +159,7 @@ def _picture(rng, height, width):
 
 
 def patches_of(files, num_steps: int, **changes):
-    """The data of `num_steps` mix steps with the paper's settings, but for `changes`."""
+    """Return the batches of `num_steps` mix steps, with the paper's settings and `changes`."""
     from pipelines.batches import labelled
 
     settings = {
@@ -166,7 +181,7 @@ def _decoded(files, num_steps):
     def decode(image_file, label_file):
         image = tf.io.decode_image(tf.io.read_file(image_file), channels=3, expand_animations=False)
         label = tf.io.decode_png(tf.io.read_file(label_file), channels=1)
-        # Handing images of any size over one by one costs another 0.2 ms, which is not decoding.
+        # Returning whole images would add 0.2 ms per image, which is not decoding.
         return image[0, 0, 0], label[0, 0, 0]
 
     pairs = tf.data.Dataset.from_tensor_slices((files.image_files, files.label_files)).repeat()
@@ -174,8 +189,13 @@ def _decoded(files, num_steps):
 
 
 def charged(dataset: Callable, steps: tuple[int, int]) -> Callable[[], float]:
-    """A timer of seconds per image: a long run less a short one, so that building the pipeline,
-    which every run does once, is not charged to the images.
+    """Return a timer of CPU seconds per image.
+
+    It subtracts a short run from a long run. The time to build the pipeline cancels out.
+
+    Args:
+        dataset: function(number of steps) -> data set of so many steps of 16 images.
+        steps: numbers of steps of the short and of the long run.
     """
     few, many = (dataset(count) for count in steps)
 
@@ -204,30 +224,40 @@ def _opencv_timer(files, patch_size):
     return seconds
 
 
-def step(scale: Scale) -> dict[str, Reading]:
-    """M&M's training step, the bare step of its backbone, with XLA, and PyTorch's."""
+def step(scale: Scale) -> dict[str, Measurement]:
+    """Time the training step of M&M, its backbone alone, the step with XLA, and PyTorch."""
     model, batch = tuning(scale.backbone, scale.patches, scale.patch_size)
     mm = _function(lambda: model.train_step(batch))
     alone = {"mm": mm, "bare": _function(_bare_step(model, batch["patches"]))}
     seconds = medians(interleaved(alone | {"match": _matching(400, calls=1)}, scale.rounds))
     rivals = {"mm": mm, "xla": _function(lambda: model.train_step(batch), jit_compile=True)}
+    reason = ""
     try:
         rivals["torch"] = peers.torch_step(_blocks(model.backbone), scale.patches, scale.patch_size)
     except NotRun as error:
         reason = str(error)
     times = medians(interleaved(rivals, scale.rounds, clock=time.perf_counter))
     rates = {name: scale.patches / clock_time for name, clock_time in times.items()}
-    by_torch = Reading(rates["mm"], rates["torch"]) if "torch" in rates else Reading(reason=reason)
+    by_torch = Measurement(reason=reason)
+    if "torch" in rates:
+        by_torch = Measurement(rates["mm"], rates["torch"])
     return {
-        "match_share": Reading(100 * seconds["match"] / seconds["mm"]),
-        "step": Reading(seconds["mm"], seconds["bare"]),
+        "match_share": Measurement(100 * seconds["match"] / seconds["mm"]),
+        "step": Measurement(seconds["mm"], seconds["bare"]),
         "step_torch": by_torch,
-        "step_xla": Reading(rates["xla"], rates["mm"]),
+        "step_xla": Measurement(rates["xla"], rates["mm"]),
     }
 
 
 def tuning(backbone: str, num_patches: int, patch_size: int, width: float = 1.0):
-    """A compiled MixAndMatch, its optimizer built, and a batch of noise for it."""
+    """Return a compiled MixAndMatch with a built optimizer, and a batch of noise.
+
+    Args:
+        backbone: name of the network.
+        num_patches: patches of the batch.
+        patch_size: side of the patches in pixels.
+        width: factor of the number of channels.
+    """
     import keras
 
     import mm_keras
@@ -240,21 +270,21 @@ def tuning(backbone: str, num_patches: int, patch_size: int, width: float = 1.0)
 
 
 def _jit():
-    """Keras compiles its steps on JAX only if told to; on TensorFlow they are compiled here."""
+    """Return `jit_compile` for Keras: true on JAX. On TensorFlow this module compiles the steps."""
     import keras
 
     return keras.backend.backend() == "jax"
 
 
 def noise_batch(num_patches: int, patch_size: int) -> dict[str, np.ndarray]:
-    """Patches and labels as `pipelines.build.patches` yields them."""
+    """Return random patches and labels in the form of `pipelines.batches.labelled.patches`."""
     shape = (num_patches, patch_size, patch_size, 3)
     patches = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
     return {"patches": patches, "labels": _labels(num_patches)}
 
 
 def _bare_step(model, patches):
-    """Forward, backward and update of the backbone alone, under the mean of its embedding map."""
+    """Return a training step of the backbone alone; the loss is the mean of its embedding map."""
     import tensorflow as tf
 
     backbone, optimizer = model.backbone, model.optimizer
@@ -270,7 +300,7 @@ def _bare_step(model, patches):
 
 
 def _blocks(backbone):
-    """Channels of the backbone's convolutions, block by block."""
+    """Return the channels of the backbone's convolutions, block by block."""
     strides = sorted({tap.stride for tap in backbone.spec.taps})
     convolutions = [tap for tap in backbone.spec.taps if tap.name != "input"]
     return tuple(
@@ -279,15 +309,16 @@ def _blocks(backbone):
 
 
 def _function(body: Callable, jit_compile: bool = False) -> Callable:
-    """`body` as a graph, which keeps what leads to its result."""
+    """Return `body` as a TensorFlow function."""
     import tensorflow as tf
 
     return tf.function(body, jit_compile=jit_compile, autograph=False)
 
 
-def hypercolumn(scale: Scale) -> dict[str, Reading]:
-    """Dense inference and training on points, each beside the backbone alone, which includes fc6,
-    fc7 and the added blocks; and the memory of dense inference.
+def hypercolumn(scale: Scale) -> dict[str, Measurement]:
+    """Time dense inference and training on points, and measure the memory of dense inference.
+
+    The peer of both is the backbone alone with fc6, fc7 and the added blocks.
     """
     model, batch = fine_tuning(scale.backbone, 1, scale.crop, scale.points)
     images = batch["image"]
@@ -298,15 +329,24 @@ def hypercolumn(scale: Scale) -> dict[str, Reading]:
         "bare": _function(_bare_context_step(model, images)),
     }
     times = medians(interleaved(tasks, scale.rounds))
+    peak_bytes = alone(dense_cost, scale.backbone, scale.crop).peak_bytes
     return {
-        "dense": Reading(times["dense"], times["forward"]),
-        "dense_memory": Reading(alone(dense_cost, scale.backbone, scale.crop).peak_bytes / 2**30),
-        "points": Reading(times["points"], times["bare"]),
+        "dense": Measurement(times["dense"], times["forward"]),
+        "dense_memory": Measurement(peak_bytes / 2**30),
+        "points": Measurement(times["points"], times["bare"]),
     }
 
 
 def fine_tuning(backbone: str, num_images: int, crop: int, points: int, width: float = 1.0):
-    """A compiled hypercolumn segmenter, its optimizer built, and a batch of noise for it."""
+    """Return a compiled hypercolumn segmenter with a built optimizer, and a batch of noise.
+
+    Args:
+        backbone: name of the network.
+        num_images: images of the batch.
+        crop: side of the images in pixels.
+        points: points per image and step.
+        width: factor of the number of channels.
+    """
     import keras
 
     import mm_keras
@@ -323,7 +363,7 @@ def fine_tuning(backbone: str, num_images: int, crop: int, points: int, width: f
 
 
 def _bare_context_step(model, images):
-    """Forward, backward and update of the backbone with fc6, fc7 and the added blocks."""
+    """Return a training step of the backbone with fc6, fc7 and the added blocks."""
     import tensorflow as tf
 
     import mm_keras
@@ -342,33 +382,43 @@ def _bare_context_step(model, images):
 
 
 class Cost(NamedTuple):
-    """CPU seconds of one call, and peak bytes of the process above those with the model loaded."""
+    """The cost of one call.
+
+    Attributes:
+        seconds: CPU seconds.
+        peak_bytes: peak memory of the process above its memory with the loaded model.
+    """
 
     seconds: float
     peak_bytes: int
 
 
 def alone(function: Callable, *arguments):
-    """Calls a module's function in a fresh process, whose memory holds nothing else."""
+    """Call a function of a module in a new process, whose memory holds nothing else.
+
+    Args:
+        function: a function at the top level of a module.
+        *arguments: its arguments; they can be pickled.
+    """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
         return executor.submit(function, *arguments).result()
 
 
 def dense_cost(backbone: str, crop: int, width: float = 1.0) -> Cost:
-    """Of dense inference on one image."""
+    """Return the cost of dense inference on one image."""
     model, batch = fine_tuning(backbone, 1, crop, 1, width)
     return _cost(lambda: model(batch["image"], training=False))
 
 
 def tuning_cost(backbone: str, num_patches: int, patch_size: int, width: float) -> Cost:
-    """Of an M&M step."""
+    """Return the cost of an M&M step."""
     model, batch = tuning(backbone, num_patches, patch_size, width)
     return _cost(lambda: model.train_step(batch))
 
 
 def fine_tuning_cost(backbone: str, num_images: int, crop: int, width: float) -> Cost:
-    """Of a fine-tuning step on 256 points an image."""
+    """Return the cost of a fine-tuning step on 256 points per image."""
     model, batch = fine_tuning(backbone, num_images, crop, 256, width)
     return _cost(lambda: model.train_step(batch))
 

@@ -1,5 +1,7 @@
-"""What the benchmark measures on a GPU, on TensorFlow or JAX (KERAS_BACKEND): M&M steps, dense
-inference, and the matrix products that they are held against. Times are by the clock.
+"""Measurements on a GPU with TensorFlow or JAX: M&M steps, dense inference, matrix products.
+
+KERAS_BACKEND selects the backend. The matrix products are the peer of the M&M steps. Times are wall
+times.
 """
 
 import dataclasses
@@ -11,20 +13,22 @@ import keras
 import numpy as np
 
 from trainers.benchmarks import cpu
-from trainers.benchmarks.timing import NotRun, Reading, medians, sampled
+from trainers.benchmarks.timing import Measurement, NotRun, medians, sampled
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large everything is; the defaults are the paper's.
+    """The sizes of the tasks. The defaults are the paper's sizes.
 
-    vgg, alexnet: (backbone, patches of a step).
-    patch_size: side of the patches in pixels.
-    crop: side of the image of dense inference.
-    matrix: side of the matrices whose product is the peak.
-    steps: numbers of steps whose difference is timed.
-    iterations: of the run whose time is told.
-    rounds: how often each is timed.
+    Attributes:
+        vgg: (backbone, patches of a step).
+        alexnet: (backbone, patches of a step).
+        patch_size: side of the patches in pixels.
+        crop: side of the image of dense inference in pixels.
+        matrix: side of the square matrices whose product gives the peak rate.
+        steps: two numbers of steps; the difference of both is timed.
+        iterations: steps of the run whose duration is reported.
+        rounds: number of timed rounds.
     """
 
     vgg: tuple[str, int] = ("vgg16", 160)
@@ -38,13 +42,14 @@ class Scale:
 
 
 PRECISIONS = {"bf16": "mixed_bfloat16", "f32": "float32"}
+"""{end of the keys of the lines: precision policy}."""
 
 
 def names() -> list[str]:
-    """What the GPUs call themselves.
+    """Return the names of the GPUs.
 
     Raises:
-        NotRun: the backend sees none.
+        NotRun: the backend sees no GPU.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -58,36 +63,41 @@ def names() -> list[str]:
 
         found = [device.device_kind for device in jax.devices() if device.platform != "cpu"]
     else:
-        raise NotRun(f"KERAS_BACKEND={backend}: only tensorflow and jax are measured")
+        raise NotRun(f"needs tensorflow or jax, and KERAS_BACKEND is {backend}")
     if not found:
         raise NotRun(f"no GPU is visible to {backend}")
     return found
 
 
-def measure(scale: Scale) -> dict[str, Reading]:
-    """All lines of the group, whatever device there is."""
-    readings = {}
+def measure(scale: Scale) -> dict[str, Measurement]:
+    """Measure all lines of the group, on any device.
+
+    Returns:
+        {key of the line: measurement}.
+    """
+    measurements = {}
     for name, precision in PRECISIONS.items():
         keras.mixed_precision.set_global_policy(precision)
         try:
             peak = matrix_rate(scale, "bfloat16" if name == "bf16" else "float32")
             flops, seconds = step_cost(*scale.vgg, scale)
-            readings[f"vgg_{name}"] = Reading(scale.vgg[1] / seconds)
-            readings[f"vgg_rate_{name}"] = Reading(flops / seconds / 1e12, peak / 1e12)
+            measurements[f"vgg_{name}"] = Measurement(scale.vgg[1] / seconds)
+            measurements[f"vgg_rate_{name}"] = Measurement(flops / seconds / 1e12, peak / 1e12)
             if name == "bf16":
-                readings["run"] = Reading(scale.iterations * seconds / 60)
+                measurements["run"] = Measurement(scale.iterations * seconds / 60)
                 _, alexnet = step_cost(*scale.alexnet, scale)
-                readings["alexnet"] = Reading(scale.alexnet[1] / alexnet)
-                readings["dense_512"] = Reading(1 / dense_seconds(scale))
+                measurements["alexnet"] = Measurement(scale.alexnet[1] / alexnet)
+                measurements["dense_512"] = Measurement(1 / dense_seconds(scale))
         finally:
             keras.mixed_precision.set_global_policy("float32")
-    return readings
+    return measurements
 
 
 def matrix_rate(scale: Scale, dtype: str) -> float:
-    """Floating-point operations per second of a product of square matrices."""
+    """Return the floating-point operations per second of a product of square matrices."""
     rng = np.random.default_rng(0)
-    # Of this deviation, products keep theirs: numbers that overflow would be cheaper to multiply.
+    # With this deviation, products have the same deviation. Infinite numbers would be multiplied
+    # faster.
     size, deviation = (scale.matrix, scale.matrix), scale.matrix**-0.5
     a, b = (keras.ops.convert_to_tensor(rng.normal(0, deviation, size), dtype) for _ in range(2))
     product = _compiled(keras.ops.matmul)
@@ -102,14 +112,14 @@ def matrix_rate(scale: Scale, dtype: str) -> float:
 
 
 def step_cost(backbone: str, num_patches: int, scale: Scale) -> tuple[float, float]:
-    """Floating-point operations and seconds of one M&M step."""
+    """Return the floating-point operations and the seconds of one M&M step."""
     model, batch = cpu.tuning(backbone, num_patches, scale.patch_size)
     flops = 3 * 2 * num_patches * multiply_adds(model.backbone, scale.patch_size)
     return flops, _seconds_per_step(_trainer(model, batch), scale)
 
 
 def multiply_adds(backbone: keras.Model, side: int) -> int:
-    """Multiply-adds of the convolutions in a forward pass of one square image."""
+    """Return the multiply-adds of the convolutions in a forward pass of one square image."""
     strides = {tap.name: tap.stride for tap in backbone.spec.taps}
     return sum(
         math.prod(layer.kernel.shape) * math.ceil(side / strides[layer.name]) ** 2
@@ -119,7 +129,7 @@ def multiply_adds(backbone: keras.Model, side: int) -> int:
 
 
 def dense_seconds(scale: Scale) -> float:
-    """Seconds of dense inference on one image."""
+    """Return the seconds of dense inference on one image."""
     model, batch = cpu.fine_tuning(scale.vgg[0], 1, scale.crop, points=1)
     predict = _inference(model)
 
@@ -132,9 +142,7 @@ def dense_seconds(scale: Scale) -> float:
 
 
 def _seconds_per_step(run: Callable[[int], None], scale: Scale) -> float:
-    """Of `run(number of steps)`, which returns when they are done; what a call costs by itself
-    drops out.
-    """
+    """Return the seconds per step of `run(number of steps)`; the cost of the call cancels out."""
 
     def seconds():
         times = []
@@ -149,7 +157,7 @@ def _seconds_per_step(run: Callable[[int], None], scale: Scale) -> float:
 
 
 def _trainer(model, batch) -> Callable[[int], None]:
-    """A function that trains for a number of steps on the same batch."""
+    """Return a function that trains for a number of steps on the same batch."""
     if keras.backend.backend() == "jax":
         return lambda num: model.fit(_Repeated(batch, num), verbose=0)
     import tensorflow as tf
@@ -166,7 +174,7 @@ def _trainer(model, batch) -> Callable[[int], None]:
 
 
 class _Repeated(keras.utils.PyDataset):
-    """One batch, some number of times."""
+    """One batch, repeated `num` times."""
 
     def __init__(self, batch, num):
         super().__init__()

@@ -1,5 +1,6 @@
-"""What the benchmark compares with: the authors' algorithms in plain Python, numpy and OpenCV, and
-the same network in PyTorch. Written after their descriptions; nothing but the benchmark uses them.
+"""References of the benchmark: the authors' algorithms in Python and OpenCV, a network in PyTorch.
+
+They follow the descriptions of the algorithms. Only the benchmark uses them.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,18 @@ import numpy as np
 from trainers.benchmarks.timing import NotRun
 
 _CANDIDATES_PER_PATCH = 5
-_MEAN = (104.00699, 116.66877, 122.67892)  # of the released "random" networks, BGR
+_MEAN = (104.00699, 116.66877, 122.67892)  # BGR, released "random" networks
 
 
 def graph_triplets(labels: list[int], rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """The graph of the released GraphToTripletLayer, node by node: (anchor, positive, negative)
-    each; -1 where there is no negative.
+    """Return the triplets of the graph of the released GraphToTripletLayer, in a Python loop.
+
+    Args:
+        labels: class id of each node.
+        rng: random generator.
+
+    Returns:
+        (anchor, positive, negative) of each node; the negative is -1 if all nodes have one class.
     """
     nodes = range(len(labels))
     positive, negative, visited = [-1] * len(labels), [-1] * len(labels), []
@@ -45,8 +52,20 @@ def opencv_patches(
     crop: int,
     patch_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The released sampling layers on one image: float32 [num_patches, patch_size, patch_size, 3]
-    BGR without its mean, and their labels.
+    """Cut patches out of one image with the algorithm of the released sampling layers.
+
+    Args:
+        image_file: path of the image.
+        label_file: path of the mask.
+        rng: random generator.
+        num_patches: number of patches.
+        sizes: smallest and largest side of a patch in the image, in pixels.
+        crop: side of the crop of the image, in pixels.
+        patch_size: side to which patches are resized, in pixels.
+
+    Returns:
+        Patches, float32 [num_patches, patch_size, patch_size, 3], BGR minus the mean, and their
+        class ids.
 
     Raises:
         NotRun: OpenCV is not installed.
@@ -78,7 +97,7 @@ def _opencv():
 
 
 def _canvas(image, label, crop, rng):
-    """Places or cuts an image on a square canvas."""
+    """Return the image on a square canvas, padded or cropped at a random place."""
     canvas = np.zeros((crop, crop, 3), np.float32), np.full((crop, crop), 255, np.uint8)
     source, target = [], []
     for length in label.shape:
@@ -92,7 +111,7 @@ def _canvas(image, label, crop, rng):
 
 
 def _candidates(label, num_patches, num_background, sizes, rng):
-    """Centers and sides of the candidates, foreground first."""
+    """Return centers and sides of the candidates, foreground first."""
     foreground, background = (label != 0) & (label != 255), label == 0
     pools = [np.argwhere(pool) for pool in (foreground, background)]
     pools = [pool if len(pool) else np.argwhere(label != 255) for pool in pools]
@@ -106,7 +125,7 @@ def _candidates(label, num_patches, num_background, sizes, rng):
 
 
 def _apart(shape, centers, sides):
-    """The candidates that survive the released rule of overlaps, on a map of covered pixels."""
+    """Return the candidates that the released overlap rule keeps, using a map of covered pixels."""
     covered, kept = np.zeros(shape, bool), []
     for k, ((y, x), side) in enumerate(zip(centers, sides, strict=True)):
         half = side // 2
@@ -118,7 +137,7 @@ def _apart(shape, centers, sides):
 
 
 def _square(image, center, side):
-    """A square around a center, zero outside of the image."""
+    """Return a square around a center, zero outside of the image."""
     square = np.zeros((side, side, 3), np.float32)
     start = center - side // 2
     low, high = np.maximum(start, 0), np.minimum(start + side, image.shape[:2])
@@ -128,13 +147,15 @@ def _square(image, center, side):
 
 
 def torch_step(blocks: tuple[tuple[int, ...], ...], num_patches: int, side: int) -> Callable:
-    """A function that does one training step of VGG-16 with batch norm in PyTorch: forward,
-    backward, SGD with momentum and decay, in the memory layout that is the faster one there.
+    """Return a function that runs one training step of VGG-16 with batch norm in PyTorch.
+
+    The step has a forward pass, a backward pass, and SGD with momentum and decay. The memory layout
+    is channels_last, the faster one in PyTorch.
 
     Args:
-        blocks: for each block the channels of its convolutions.
-        num_patches: of the batch.
-        side: of the patches in pixels.
+        blocks: channels of the convolutions of each block.
+        num_patches: patches of the batch.
+        side: side of the patches in pixels.
 
     Raises:
         NotRun: PyTorch is not installed.

@@ -1,4 +1,4 @@
-"""How the benchmark measures: tasks in turn, and what a benchmark line and its reading are."""
+"""Timing of tasks in turn, and the record of a measurement."""
 
 import dataclasses
 import statistics
@@ -6,36 +6,22 @@ import time
 from collections.abc import Callable
 
 Samples = dict[str, list[float]]
+"""{name of the task: seconds of each round}."""
 
 
-class NotRun(Exception):  # noqa: N818 - nothing went wrong
-    """This machine cannot measure something; the message says why."""
+class NotRun(Exception):  # noqa: N818 - it is no failure
+    """This machine cannot measure something; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """One line of the benchmark.
+class Measurement:
+    """The measurement of one line of the benchmark.
 
-    group: lines of a group are measured together.
-    key, title: its name, and what a person reads.
-    unit: of the figure, and of the peer's.
-    peer: what it is compared with; empty where it stands alone.
-    most, least: bounds of the figure; of its ratio to the peer's if `of_ratio`. None: no target.
+    Attributes:
+        figure: the measured value; None if the line did not run.
+        peer: the value of the reference; None without a reference.
+        reason: the reason why the line did not run.
     """
-
-    group: str
-    key: str
-    title: str
-    unit: str
-    peer: str = ""
-    most: float | None = None
-    least: float | None = None
-    of_ratio: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """What a line measured: its figure and its peer's, or the reason why there is none."""
 
     figure: float | None = None
     peer: float | None = None
@@ -43,28 +29,23 @@ class Reading:
 
     @property
     def ratio(self) -> float | None:
-        """Figure over peer."""
+        """The figure divided by the value of the peer."""
         return None if self.figure is None or self.peer is None else self.figure / self.peer
-
-
-def is_met(line: Line, reading: Reading) -> bool | None:
-    """Whether the target is met; None without a target, or where nothing was measured."""
-    value = reading.ratio if line.of_ratio else reading.figure
-    if value is None or (line.most is None and line.least is None):
-        return None
-    return (line.most is None or value <= line.most) and (line.least is None or value >= line.least)
 
 
 def interleaved(
     tasks: dict[str, Callable], rounds: int, clock: Callable[[], float] = time.process_time
 ) -> Samples:
-    """Seconds of each task in each round. Every round runs every task, so that what else the
-    machine does falls on all of them.
+    """Time each task in each round.
+
+    Every round runs every task, so that other load on the machine affects all of them.
 
     Args:
-        tasks: functions that return when their work is done; each is called once before, untimed.
-        rounds: how often each is timed.
-        clock: seconds; by default those that the processors spent on all threads of this process.
+        tasks: {name: function that returns when its work is done}. Each one is called once without
+            timing first.
+        rounds: number of timed calls of each task.
+        clock: function that returns seconds. The default is the CPU time of all threads of this
+            process.
     """
     for task in tasks.values():
         task()
@@ -72,7 +53,11 @@ def interleaved(
 
 
 def sampled(timers: dict[str, Callable[[], float]], rounds: int) -> Samples:
-    """As `interleaved`, of functions that return their seconds and need no first call."""
+    """Call functions that return their own seconds, in turn and without a first untimed call.
+
+    >>> sampled({"a": lambda: 0.5}, rounds=2)
+    {'a': [0.5, 0.5]}
+    """
     samples = {name: [] for name in timers}
     for _ in range(rounds):
         for name, timer in timers.items():
@@ -81,7 +66,11 @@ def sampled(timers: dict[str, Callable[[], float]], rounds: int) -> Samples:
 
 
 def medians(samples: Samples, factor: float = 1.0) -> dict[str, float]:
-    """The median of each task, times `factor`."""
+    """Return the median of each task, multiplied by `factor`.
+
+    >>> medians({"a": [3.0, 1.0, 100.0]}, factor=2)
+    {'a': 6.0}
+    """
     return {name: factor * statistics.median(values) for name, values in samples.items()}
 
 

@@ -1,34 +1,39 @@
-"""Presets: named settings of a whole run, and what each is to reproduce.
+"""Presets: named settings of a whole run, with the published result that each one reproduces.
 
-A preset is data: the keys that it changes, those that it changes further for a backbone, a data set
-or a backbone from an init, and, for a cell of the paper's tables and figures, a claim. Flags and
---set come after it and win. `python -m trainers.report --presets` lists them all.
+A preset is data. It holds the keys that it changes, and further keys for a backbone, a data set, or
+a backbone from an init. A preset of a cell of the paper also holds a claim. Values that a user
+gives are applied after the preset and win. `python -m trainers.report --presets` lists all presets.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from trainers.config import paper_cells
 from trainers.config.errors import ConfigError, unknown
 from trainers.config.keys import changed, flatten
+from trainers.config.paper_cells import Recipe
 from trainers.config.schema import Experiment
 
-NAIVE, TUNED, ENSEMBLE = "naive", "M&M", "ensemble"
-"""What a number belongs to: fine-tuning from the init, the same after M&M, or the mean of the class
-probabilities of two networks.
-"""
+NAIVE, TUNED, ENSEMBLE = paper_cells.NAIVE, paper_cells.TUNED, paper_cells.ENSEMBLE
+"""The variants of a run that a published number belongs to."""
+
+ENSEMBLE_MEMBERS = paper_cells.ENSEMBLE_MEMBERS
+"""(preset, variant) of the networks that the paper averages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """A published result.
 
-    source: table or figure of the M&M paper (AAAI 2018), and the row.
-    command: what reproduces it; DIR is the data set's folder, FILE the published weights of the
-        init (VGG-16's from ImageNet are fetched).
-    expected: {NAIVE, TUNED or ENSEMBLE: mIoU in percent on the data set's val split}; empty where
-        the paper draws a curve and does not name its values.
-    hardware, hours: of M&M tuning as the paper gives them; None where nothing is tuned. It gives no
-        times of fine-tuning.
+    Attributes:
+        source: table or figure of the M&M paper (AAAI 2018), and the row.
+        command: the command that reproduces it. DIR is the folder of the data set, FILE the
+            published weights of the init. The ImageNet weights of VGG-16 are downloaded.
+        expected: {NAIVE, TUNED or ENSEMBLE: mIoU in percent on the val split}; empty where the
+            paper draws a curve without values.
+        hardware: machine of the M&M tuning in the paper; None without tuning.
+        hours: duration of the M&M tuning in the paper; None without tuning. The paper gives no
+            duration of fine-tuning.
     """
 
     source: str
@@ -42,11 +47,13 @@ class Claim:
 class Preset:
     """Settings of a whole run.
 
-    summary: one line for people.
-    keys: {key of the configuration: value}.
-    of_backbone, of_dataset, of_network: {its name, or (backbone, init): further keys}, for the one
-        that the run has in the end.
-    claim: what the preset is to reproduce, if it is a cell of the paper.
+    Attributes:
+        summary: one line of description.
+        keys: {key of the settings: value}.
+        of_backbone: {name of the run's backbone: further keys}.
+        of_dataset: {name of the run's data set: further keys}.
+        of_network: {(backbone, init) of the run: further keys}.
+        claim: the published result, if the preset is a cell of the paper.
     """
 
     summary: str
@@ -61,7 +68,7 @@ class Preset:
 
 QUICK = {
     "network.width": 0.25,
-    # Images larger than this would be neither trained on nor predicted in minutes on a small CPU.
+    # With larger images, training and prediction take more than minutes on a small CPU.
     "data.shorter_side": 180,
     "colorization.steps": 300,
     "colorization.drops": (250,),
@@ -73,7 +80,7 @@ QUICK = {
     "colorization.stddev": 1e-2,
     "colorization.checkpoint_every": 50,
     "colorization.log_every": 10,
-    # Learns above chance within minutes, which the paper's sizes and first weights do not.
+    # These settings learn above chance within minutes. The paper's sizes and first weights do not.
     "jigsaw.steps": 300,
     "jigsaw.drops": (250,),
     "jigsaw.num_images": 32,
@@ -91,7 +98,7 @@ QUICK = {
     "mm.num_images": 8,
     "mm.patches_per_image": 12,
     "mm.patch_size": 64,
-    # The paper's 64..256 and 512 pixels, for VOC's usual shorter side of 375, as shares of it.
+    # The paper's 64..256 and 512 pixels as shares of 375, the usual shorter side in VOC.
     "mm.min_size": 64 / 375,
     "mm.max_size": 256 / 375,
     "mm.crop": 1.0,
@@ -107,15 +114,16 @@ QUICK = {
     "segment.log_every": 10,
 }
 
-# AlexNet's own first fully connected layer, and its hypercolumn in colorize_hypercolumn.py.
+# The first fully connected layer of AlexNet has a kernel of 6 x 6. Its hypercolumn includes the
+# pixels (release, colorize_hypercolumn.py).
 _ALEXNET = {"colorization.fc6_size": 6, "colorization.input_tap": True}
 
-# Batches of fine-tuning: the paper gives none; the released solvers have 6 x 2 x 4 images for
-# VGG-16 (the default) and 16 x iter_size 4 for AlexNet.
+# The paper gives no batch size of fine-tuning. The released solvers use 6 x 2 x 4 images for VGG-16
+# (the default) and 16 x iter_size 4 for AlexNet.
 _LARGE_ALEXNET = _ALEXNET | {"segment.num_images": 64}
 
-# The test protocols of both. Patches of Cityscapes: the released sampler has one size there; the
-# paper speaks of various sizes and gives none.
+# Test protocols of the paper's two data sets. On Cityscapes the released sampler uses one patch
+# size; the paper mentions various sizes and gives none.
 _PROTOCOLS = {
     "voc_sbd": {"evaluate.protocol": "pascal"},
     "cityscapes": {
@@ -142,13 +150,13 @@ RELEASE = {
 # 40 images x 10 patches = 400 nodes, Alexnet/*/train_graph.prototxt.
 _ALEXNET_GRAPH = {"mm.num_images": 40, "mm.patches_per_image": 10}
 
-# An arm without M&M has a stage mm of no steps, which hands on the weights of the init.
+# Without M&M, stage mm runs no steps and passes on the weights of the init.
 WITHOUT_MM = {"mm.steps": 0, "mm.drops": ()}
 
-# The pixels themselves are a part of the hypercolumn. As the release feeds them to random networks,
-# in gray levels around the mean (-123..151), their kernel takes steps thousands of times those of
-# all others, and fine-tuning can stay at the class frequencies (BUILD_NOTES.md, Study). About their
-# deviation, so that it becomes 1.
+# The hypercolumn includes the pixels. The release feeds them to random networks in gray levels
+# around the mean (-123..151). The steps of their kernel are then thousands of times larger than the
+# steps of all other kernels, and fine-tuning can stay at the class frequencies
+# (docs/design/networks.md). The deviation of the pixels is about 64; this factor makes it 1.
 _SMALL_PIXELS = {"segment.input_scale": 1 / 64}
 
 _GENERAL = {
@@ -173,181 +181,61 @@ _GENERAL = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cell:
-    """A cell of a table in short; `_preset` makes a preset of it."""
-
-    row: str
-    dataset: str
-    backbone: str
-    init: str
-    expected: Mapping[str, float]
-    keys: Mapping[str, object] = dataclasses.field(default_factory=dict)
+_HOURS = {"alexnet": 3.5, "vgg16": 5.8}  # hours of M&M tuning on one TITAN-X, from the paper
 
 
-_CELLS = {
-    "table1/vgg16-imagenet": _Cell(
-        "VGG-16, ImageNet", "voc_sbd", "vgg16", "imagenet", {NAIVE: 64.2}
-    ),
-    "table1/vgg16-random": _Cell("VGG-16, random", "voc_sbd", "vgg16", "random", {NAIVE: 35.0}),
-    "table1/vgg16-colorization": _Cell(
-        "VGG-16, Larsson et al. 2017, and M&M with the graph from it",
-        "voc_sbd",
-        "vgg16",
-        "colorization",
-        {
-            NAIVE: 56.0,
-            TUNED: 64.5,
-        },  # 56.0 is what Larsson et al. report, Table 3 has the paper's own run
-    ),
-    "table1/alexnet-imagenet": _Cell(
-        "AlexNet, ImageNet", "voc_sbd", "alexnet", "imagenet", {NAIVE: 48.0}
-    ),
-    "table1/alexnet-random": _Cell(
-        "AlexNet, random, and M&M with the graph from it",
-        "voc_sbd",
-        "alexnet",
-        "random",
-        {NAIVE: 23.5, TUNED: 43.6},
-    ),
-    "table1/alexnet-jigsaw": _Cell(
-        "AlexNet, Noroozi and Favaro 2016", "voc_sbd", "alexnet", "jigsaw", {NAIVE: 37.6}
-    ),
-    "table1/alexnet-colorization": _Cell(
-        "AlexNet, Larsson et al. 2017, and M&M with the graph from it",
-        "voc_sbd",
-        "alexnet",
-        "colorization",
-        {NAIVE: 38.4, TUNED: 42.8},
-    ),
-    "table1/alexnet-colorization-random-triplets": _Cell(
-        "AlexNet, M&M with random triplets from colorization",
-        "voc_sbd",
-        "alexnet",
-        "colorization",
-        {TUNED: 40.9},
-        {"mm.matching": "random_triplets"},
-    ),
-    "table2/vgg16-imagenet": _Cell(
-        "VGG-16, ImageNet", "voc_sbd", "vgg16", "imagenet", {NAIVE: 64.2}
-    ),
-    "table2/vgg16-colorization": _Cell(
-        "VGG-16, colorization, and M&M from it",
-        "voc_sbd",
-        "vgg16",
-        "colorization",
-        {NAIVE: 60.2, TUNED: 64.5},
-    ),
-    "table3/voc-alexnet-imagenet": _Cell(
-        "VOC2012, AlexNet, ImageNet", "voc_sbd", "alexnet", "imagenet", {NAIVE: 48.0}
-    ),
-    "table3/voc-alexnet-random": _Cell(
-        "VOC2012, AlexNet, random", "voc_sbd", "alexnet", "random", {NAIVE: 19.8, TUNED: 43.6}
-    ),
-    "table3/voc-alexnet-jigsaw": _Cell(
-        "VOC2012, AlexNet, jigsaw", "voc_sbd", "alexnet", "jigsaw", {NAIVE: 36.5, TUNED: 41.2}
-    ),
-    "table3/voc-alexnet-colorization": _Cell(
-        "VOC2012, AlexNet, colorization",
-        "voc_sbd",
-        "alexnet",
-        "colorization",
-        {NAIVE: 38.4, TUNED: 42.8},
-    ),
-    "table3/voc-vgg16-imagenet": _Cell(
-        "VOC2012, VGG-16, ImageNet", "voc_sbd", "vgg16", "imagenet", {NAIVE: 64.2}
-    ),
-    "table3/voc-vgg16-random": _Cell(
-        "VOC2012, VGG-16, random", "voc_sbd", "vgg16", "random", {NAIVE: 35.0, TUNED: 56.7}
-    ),
-    "table3/voc-vgg16-colorization": _Cell(
-        "VOC2012, VGG-16, colorization",
-        "voc_sbd",
-        "vgg16",
-        "colorization",
-        {NAIVE: 60.2, TUNED: 64.5},
-    ),
-    "table3/cityscapes-vgg16-imagenet": _Cell(
-        "Cityscapes, VGG-16, ImageNet", "cityscapes", "vgg16", "imagenet", {NAIVE: 67.9}
-    ),
-    "table3/cityscapes-vgg16-random": _Cell(
-        "Cityscapes, VGG-16, random", "cityscapes", "vgg16", "random", {NAIVE: 42.5, TUNED: 49.1}
-    ),
-    "table3/cityscapes-vgg16-colorization": _Cell(
-        "Cityscapes, VGG-16, colorization",
-        "cityscapes",
-        "vgg16",
-        "colorization",
-        {NAIVE: 57.5, TUNED: 66.4},
-    ),
-    "fig5/100": _Cell("100 nodes", "voc_sbd", "alexnet", "colorization", {}, {"mm.num_images": 10}),
-    "fig5/200": _Cell("200 nodes", "voc_sbd", "alexnet", "colorization", {}, {"mm.num_images": 20}),
-    "fig5/400": _Cell("400 nodes", "voc_sbd", "alexnet", "colorization", {}, {"mm.num_images": 40}),
-}
-"""Settings are those of preset paper, but for the graph of AlexNet: the text says 16 x 10 for all
-networks, the released AlexNet files and the largest graph of Fig. 5 have 40 x 10. Some figures of
-Table 1 are other groups' own (VGG-16 from colorization 56.0); Table 3 has the paper's own runs.
-"""
-
-_HOURS = {"alexnet": 3.5, "vgg16": 5.8}  # of M&M on one TITAN-X, from the paper
-
-
-def _preset(name: str, cell: _Cell) -> Preset:
-    is_tuned = set(cell.expected) != {NAIVE}
+def _preset(name: str, recipe: Recipe) -> Preset:
+    expected = paper_cells.expected(name)
+    is_tuned = set(expected) != {NAIVE}
     keys = {
-        "data.dataset": cell.dataset,
-        "network.backbone": cell.backbone,
-        "network.init": cell.init,
-        **(_ALEXNET_GRAPH if cell.backbone == "alexnet" else {}),
-        **cell.keys,
+        "data.dataset": recipe.dataset,
+        "network.backbone": recipe.backbone,
+        "network.init": recipe.init,
+        **(_ALEXNET_GRAPH if recipe.backbone == "alexnet" else {}),
+        **recipe.keys,
         **({} if is_tuned else WITHOUT_MM),
     }
+    source = f"{recipe.source}, {recipe.row}"
     return Preset(
-        summary=f"{_source(name)}, {cell.row}; needs a GPU",
+        summary=f"{source}; needs a GPU",
         keys=keys,
         of_backbone={"alexnet": _LARGE_ALEXNET},
         of_dataset=_PROTOCOLS,
         claim=Claim(
-            source=f"{_source(name)}, {cell.row}",
-            command=_command(name, cell),
-            expected=cell.expected,
+            source=source,
+            command=_command(name, recipe, has_both=set(expected) == {NAIVE, TUNED}),
+            expected=expected,
             hardware="one TITAN-X" if is_tuned else None,
-            hours=_HOURS[cell.backbone] if is_tuned else None,
+            hours=_HOURS[recipe.backbone] if is_tuned else None,
         ),
     )
 
 
-def _source(name):
-    """Table 3 of "table3/voc-vgg16-random"."""
-    place = name.split("/")[0]
-    return f"Table {place[5:]}" if place.startswith("table") else f"Fig. {place[3:]}"
-
-
-def _command(name, cell):
+def _command(name, recipe, has_both):
     command = f"python -m trainers.mm --preset={name} --data_dir=DIR"
-    if cell.init != "random" and (cell.backbone, cell.init) != ("vgg16", "imagenet"):
+    if recipe.init != "random" and (recipe.backbone, recipe.init) != ("vgg16", "imagenet"):
         command += " --init_weights=FILE"
-    return f"{command} --compare" if len(cell.expected) == 2 else command
+    return f"{command} --compare" if has_both else command
 
 
-PRESETS = _GENERAL | {name: _preset(name, cell) for name, cell in _CELLS.items()}
-"""quick: minutes on 2 cores. paper: the published settings. release: the authors' code wherever it
-differs. table1/..., table2/..., table3/..., fig5/...: cells of the paper.
+PRESETS = _GENERAL | {name: _preset(name, recipe) for name, recipe in paper_cells.RECIPES.items()}
+"""All presets: "quick", "paper", "release", and one for each recipe of the paper.
+
+A recipe has the settings of preset `paper`, with one exception, the graph of AlexNet. The text of
+the paper uses 16 x 10 patches for all networks. The released AlexNet files and the largest graph of
+Fig. 5 have 40 x 10, and so do these presets.
 """
-
-ENSEMBLE_MEMBERS = (("table2/vgg16-imagenet", NAIVE), ("table2/vgg16-colorization", TUNED))
-"""(preset, arm) of the networks that the paper averages."""
 
 ENSEMBLE_CLAIM = Claim(
     source="Table 2, VGG-16, ensemble of ImageNet and M&M",
     command="python -m trainers.mm --data_dir=DIR --stage=evaluate,export --ensemble="
     "runs/voc_sbd-vgg16-imagenet-table2_vgg16-imagenet,"
     "runs/voc_sbd-vgg16-colorization-table2_vgg16-colorization",
-    expected={ENSEMBLE: 67.4},
+    expected=paper_cells.expected(None),
     hardware=None,
     hours=None,
 )
-"""No preset: the members are trained already."""
+"""The published ensemble. It has no preset, because its members are trained already."""
 
 
 def layers(name: str, given: Mapping[str, object]) -> Iterator[tuple[dict[str, object], str]]:

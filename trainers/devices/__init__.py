@@ -1,4 +1,4 @@
-"""The devices of a run: one, all of this machine, or several machines."""
+"""The devices of a run: one device, all devices of this machine, or several machines."""
 
 from trainers.devices.replicas import Replicas, StrategyError, check, create
 

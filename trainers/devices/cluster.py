@@ -1,5 +1,6 @@
-"""The workers of a run on several machines: TF_CONFIG, read and checked before TensorFlow sees it,
-and the wait until all of them answer.
+"""The workers of a run on several machines.
+
+This module reads and checks TF_CONFIG before TensorFlow does, and waits until all workers answer.
 """
 
 import contextlib
@@ -14,18 +15,21 @@ from trainers import config
 EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
-"""Of a TF_CONFIG: the same cluster on every worker, and its own index."""
+"""A TF_CONFIG. The cluster is equal on all workers; each worker has its own index."""
 
 _JOBS = ("chief", "worker")
 
 
 class ClusterError(config.UserError):
-    """The cluster of workers cannot be used as it was described, or does not answer."""
+    """The description of the cluster is wrong, or a worker does not answer."""
 
 
 class Cluster(NamedTuple):
-    """The workers in TensorFlow's order, "host:port" each; the first is the chief. `index` is this
-    process.
+    """The workers of a run.
+
+    Attributes:
+        workers: "host:port" of each worker in TensorFlow's order; the first one is the chief.
+        index: the index of this process.
     """
 
     workers: tuple[str, ...]
@@ -33,19 +37,22 @@ class Cluster(NamedTuple):
 
 
 def read(text: str | None) -> Cluster:
-    """The cluster that the environment variable TF_CONFIG describes.
+    """Return the cluster that the environment variable TF_CONFIG describes.
 
     Args:
-        text: its value, None if it is not set.
+        text: the value of TF_CONFIG; None if it is not set.
 
     Raises:
-        ClusterError: what is wrong with it, and an example.
+        ClusterError: names the fault, and contains an example.
+
+    >>> read(EXAMPLE)
+    Cluster(workers=('host0:2222', 'host1:2222'), index=0)
     """
     try:
         return _parsed(text)
     except ClusterError as error:
         raise ClusterError(
-            f"{error} --strategy=multi_worker needs the environment variable TF_CONFIG on each "
+            f"{error} strategy=multi_worker needs the environment variable TF_CONFIG on each "
             f"worker, for example TF_CONFIG='{EXAMPLE}'. Received: {_shortened(text)}"
         ) from None
 
@@ -60,18 +67,18 @@ def _parsed(text):
     jobs, task = (_mapping(content, key) for key in ("cluster", "task"))
     for job in jobs:
         if job not in _JOBS:
-            raise ClusterError(f"TF_CONFIG has the job {job!r}; known are chief and worker.")
+            raise ClusterError(f"TF_CONFIG has the job {job!r}. Expected chief or worker.")
     kind, index = task.get("type"), task.get("index")
     if kind not in list(jobs):
-        raise ClusterError(f"TF_CONFIG's task.type is {kind!r}, which is no job of its cluster.")
+        raise ClusterError(f"TF_CONFIG's task.type is {kind!r}, which is not a job of its cluster.")
     workers = [address for job in _JOBS if job in jobs for address in _addresses(job, jobs[job])]
     if len(set(workers)) < len(workers):
-        raise ClusterError(f"TF_CONFIG has an address twice: {', '.join(workers)}.")
+        raise ClusterError(f"TF_CONFIG repeats an address: {', '.join(workers)}.")
     count = len(jobs[kind])
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
         raise ClusterError(
-            f"TF_CONFIG's task.index must be an integer from 0 to {count - 1}, since its cluster "
-            f"has {count} of type {kind!r}; it is {index!r}."
+            f"TF_CONFIG's task.index must be an integer from 0 to {count - 1}, because its cluster "
+            f"has {count} of type {kind!r}. Received {index!r}."
         )
     return Cluster(tuple(workers), index + (len(jobs.get("chief", ())) if kind == "worker" else 0))
 
@@ -87,13 +94,13 @@ def _addresses(job, addresses):
     if not isinstance(addresses, list) or not addresses:
         raise ClusterError(f"TF_CONFIG's cluster.{job} must be a list of 'host:port'.")
     if job == "chief" and len(addresses) > 1:
-        raise ClusterError(f"TF_CONFIG has {len(addresses)} chiefs; there can be one.")
+        raise ClusterError(f"TF_CONFIG has {len(addresses)} chiefs. Expected one.")
     for address in addresses:
         host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
         if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise ClusterError(
-                f"TF_CONFIG's cluster.{job} has {address!r}; expected 'host:port' with a port from "
-                "1 to 65535."
+                f"TF_CONFIG's cluster.{job} must hold 'host:port' with a port from 1 to 65535. "
+                f"Received {address!r}."
             )
     return addresses
 
@@ -104,16 +111,18 @@ def _shortened(text, length=300):
 
 
 def await_peers(cluster: Cluster, timeout: float):
-    """Returns once a connection to every other worker was accepted.
+    """Wait until a connection to every other worker was accepted.
 
-    TensorFlow itself waits for absent workers without telling. Until it opens this worker's port,
-    a listener here answers in its place; that a peer has gone on to TensorFlow meanwhile is fine.
+    TensorFlow itself waits for missing workers without a message. Until TensorFlow opens the port
+    of this worker, a listener here answers in its place. A peer that already runs TensorFlow
+    answers as well.
 
     Args:
-        timeout: seconds to wait at most.
+        cluster: the workers.
+        timeout: largest number of seconds to wait.
 
     Raises:
-        ClusterError: this worker's own port is taken, or names the workers that did not answer.
+        ClusterError: the port of this worker is in use, or a worker does not answer (named).
     """
     missing = {k: worker for k, worker in enumerate(cluster.workers) if k != cluster.index}
     deadline = time.monotonic() + timeout
@@ -124,15 +133,15 @@ def await_peers(cluster: Cluster, timeout: float):
                 names = ", ".join(f"worker {k} at {worker}" for k, worker in missing.items())
                 raise ClusterError(
                     f"No answer within {timeout:g} seconds from {names}. Start the same command on "
-                    "every worker of TF_CONFIG, and check host names, ports and firewalls. "
-                    "--set timeout=SECONDS waits longer."
+                    "every worker of TF_CONFIG, and check host names, ports and firewalls. Raise "
+                    "the setting timeout to wait longer."
                 )
             time.sleep(0.2 if missing else 0)
 
 
 @contextlib.contextmanager
 def _answering(address):
-    """Accepts connections at the port of `address` while the body runs."""
+    """Accept connections at the port of `address` inside the block."""
     port = int(address.rpartition(":")[2])
     try:
         both = socket.has_dualstack_ipv6()  # IPv6, and IPv4 with it
@@ -140,8 +149,8 @@ def _answering(address):
         listener = socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise ClusterError(
-            f"Port {port}, this worker's own in TF_CONFIG ({address}), cannot be opened: "
-            f"{error.strerror}. Is another run using it?"
+            f"Port {port} of this worker in TF_CONFIG ({address}) cannot be opened: "
+            f"{error.strerror}. Check whether another run uses it."
         ) from error
 
     def accept():
@@ -153,7 +162,7 @@ def _answering(address):
     try:
         yield
     finally:
-        # close() alone would leave the thread in accept(), and the port open.
+        # close() alone would not end accept() in the thread, and the port would stay open.
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()

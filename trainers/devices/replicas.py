@@ -1,4 +1,4 @@
-"""The devices of a run: one, all of this machine, or those of several workers (tf.distribute)."""
+"""The replicas of a run: one device, all devices of this machine, or several workers."""
 
 import contextlib
 import os
@@ -12,20 +12,20 @@ from pipelines.batches import order
 from trainers import config
 from trainers.devices import cluster as clusters
 
-# Added to the seeds of replica r: r times an odd number, so that no two replicas share one.
+# Replica r adds r times this odd number to its seeds, so that all replicas have different seeds.
 _SEED_STRIDE = 0x9E3779B1
 
 
 class StrategyError(config.UserError):
-    """The devices cannot work together."""
+    """The devices cannot train together."""
 
 
 class Replicas:
-    """The copies of the model that train together, each on its share of every step's images.
+    """The copies of the model that train together, each on its share of the images of a step.
 
     Args:
-        strategy: by default that of a single device.
-        cluster: the workers, for those of several machines.
+        strategy: TensorFlow's strategy; None for a single device.
+        cluster: the workers of several machines; None for this machine.
     """
 
     def __init__(
@@ -39,22 +39,22 @@ class Replicas:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes what the run leaves."""
+        """Whether this process writes the files of the run."""
         return self.cluster is None or self.cluster.index == 0
 
     @property
     def shares(self) -> list[order.Share]:
-        """Those of this process's own replicas."""
+        """The shares of the replicas of this process."""
         num_own = self.count // (len(self.cluster.workers) if self.cluster else 1)
         first = self.cluster.index * num_own if self.cluster else 0
         return [order.Share(k, self.count) for k in range(first, first + num_own)]
 
     def scope(self):
-        """Models, optimizers and their variables are built under it."""
+        """Return the context in which models and optimizers are built."""
         return self.strategy.scope() if self.count > 1 else contextlib.nullcontext()
 
     def distributed(self, elements: Sequence):
-        """Joins one element for each of `shares` to what `run` takes."""
+        """Return the argument of `run`, made of one element for each of `shares`."""
         if self.count == 1:
             return elements[0]
         first = self.shares[0].index
@@ -63,15 +63,21 @@ class Replicas:
         )
 
     def run(self, function: Callable, element):
-        """Calls `function` on each replica with its own part of what `distributed` returned."""
+        """Call `function` on each replica with its part of the result of `distributed`."""
         return self.strategy.run(function, args=(element,))
 
-    def part_ways(self, variables: Sequence[keras.Variable], shared: Sequence[keras.Variable] = ()):
-        """Gives each replica random numbers of its own, but for the generators in `shared`.
+    def separate_seeds(
+        self, variables: Sequence[keras.Variable], shared: Sequence[keras.Variable] = ()
+    ):
+        """Give each replica different random numbers, except for the generators in `shared`.
 
-        Replicas start with equal states of their random generators and advance them on their own.
-        Call it once all have the first replica's state: at the start, or when a checkpoint, which
-        holds that state alone, was restored.
+        The replicas start with equal states of their random generators. Call this after the first
+        replica's state was copied to all replicas. This is so at the start, and after a checkpoint
+        was restored: a checkpoint holds only the state of the first replica.
+
+        Args:
+            variables: variables of the model, with the states of its random generators.
+            shared: states that stay equal on all replicas.
         """
         shared = {variable.path for variable in shared}
         for variable in variables if self.count > 1 else ():
@@ -83,11 +89,11 @@ class Replicas:
                     copy.assign(tf.constant([own, counter], copy.dtype))
 
     def barrier(self):
-        """Returns once every worker got here."""
+        """Return when every worker has called this method."""
         self.every_worker(0)
 
     def every_worker(self, number: int) -> list[int]:
-        """What each worker called this with, in their order.
+        """Return the numbers that all workers called this method with, in the order of the workers.
 
         Raises:
             StrategyError: a worker was lost.
@@ -98,16 +104,16 @@ class Replicas:
             self.cluster.index, len(self.cluster.workers), int(number), 0, dtype=tf.int64
         )
         elements = [slots, *(tf.zeros_like(slots) for _ in self.shares[1:])]
-        with self.told_when_lost():
+        with self.lost_workers_reported():
             total = self.strategy.reduce("SUM", self.distributed(elements), axis=None)
         return total.numpy().tolist()
 
     @contextlib.contextmanager
-    def told_when_lost(self):
-        """Turns TensorFlow's errors of a lost worker into one that says what to do.
+    def lost_workers_reported(self):
+        """Replace TensorFlow's errors of a lost worker by an error that names the fix.
 
         Raises:
-            StrategyError: instead of them.
+            StrategyError: a worker was lost.
         """
         try:
             yield
@@ -116,7 +122,7 @@ class Replicas:
                 raise
             raise StrategyError(
                 "Another worker of TF_CONFIG was lost or has stopped. Start the same command again "
-                "on every worker; it continues at the last checkpoint."
+                "on every worker. It continues at the last checkpoint."
             ) from error
 
 
@@ -130,12 +136,17 @@ _LOST = (
 
 
 def create(experiment: config.Experiment, console: rich.console.Console) -> Replicas:
-    """The devices that `experiment.strategy` asks for. For several workers, call it before
-    TensorFlow does anything else.
+    """Return the replicas that `experiment.strategy` selects.
+
+    For several workers, call this before any other use of TensorFlow.
+
+    Args:
+        experiment: the settings.
+        console: prints the devices.
 
     Raises:
         ClusterError: TF_CONFIG cannot be used, or a worker does not answer.
-        ConfigError: a step cannot be divided among so many replicas, or a GPU is too old for the
+        ConfigError: a step cannot be divided among the replicas, or a GPU does not support the
             precision.
     """
     text = os.environ.get("TF_CONFIG")
@@ -145,13 +156,13 @@ def create(experiment: config.Experiment, console: rich.console.Console) -> Repl
     else:
         if text:
             console.print(
-                f"TF_CONFIG is set, but not used: --strategy={experiment.strategy} trains on this "
-                "machine alone; --strategy=multi_worker reads it.",
+                f"TF_CONFIG is set, but strategy={experiment.strategy} ignores it and trains on "
+                "this machine alone. strategy=multi_worker uses it.",
                 highlight=False,
             )
         replicas = _of_this_machine() if experiment.strategy == "mirrored" else Replicas()
     if experiment.strategy != "none":
-        console.print(_told(replicas), highlight=False)
+        console.print(_described(replicas), highlight=False)
     check(experiment, replicas.count)
     return replicas
 
@@ -159,14 +170,14 @@ def create(experiment: config.Experiment, console: rich.console.Console) -> Repl
 def _check_precision(precision, console):
     gpus = tf.config.list_physical_devices("GPU")
     if precision != "float32" and not gpus:
-        console.print(f"precision {precision}: on a CPU it is slower than float32", highlight=False)
+        console.print(f"precision {precision} is slower than float32 on a CPU", highlight=False)
     for gpu in gpus if precision == "mixed_bfloat16" else ():
         details = tf.config.experimental.get_device_details(gpu)
         if details.get("compute_capability", (8, 0)) < (8, 0):
             raise config.ConfigError(
-                f"--precision=mixed_bfloat16 needs GPUs of compute capability 8.0 (Ampere) on; "
-                f"{details.get('device_name', gpu.name)} has "
-                f"{'.'.join(map(str, details['compute_capability']))}. Use mixed_float16."
+                f"precision=mixed_bfloat16 needs a GPU of compute capability 8.0 (Ampere) or "
+                f"later. {details.get('device_name', gpu.name)} has "
+                f"{'.'.join(map(str, details['compute_capability']))}. Set precision=mixed_float16."
             )
 
 
@@ -184,9 +195,9 @@ def _of_workers(cluster: clusters.Cluster, timeout: float) -> Replicas:
     return Replicas(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
 
 
-def _told(replicas) -> str:
+def _described(replicas) -> str:
     if replicas.count == 1:
-        return "strategy: there is a single device, so this is the same as --strategy=none"
+        return "strategy: there is a single device, as with strategy=none"
     device = replicas.strategy.extended.worker_devices[0]
     kind = tf.DeviceSpec.from_string(device).device_type
     cluster = replicas.cluster
@@ -195,10 +206,14 @@ def _told(replicas) -> str:
 
 
 def check(experiment: config.Experiment, num_replicas: int):
-    """Refuses steps that cannot be divided among the replicas, and their patches into chunks.
+    """Raise an error if a step cannot be divided among the replicas, or its patches into chunks.
+
+    Args:
+        experiment: the settings.
+        num_replicas: number of replicas.
 
     Raises:
-        ConfigError: names both numbers.
+        ConfigError: names the setting, and both numbers.
     """
     task = config.proxy_task(experiment)
     for stage in filter(None, (task, "mm", "segment")):

@@ -1,4 +1,4 @@
-"""What reports and studies measure on the networks of finished runs."""
+"""Measurements on the networks of finished runs, for reports and studies."""
 
 import io
 import os
@@ -16,17 +16,24 @@ from trainers.runs.finished import Run
 from trainers.training import initial_weights, networks
 
 _BATCH = 64  # patches embedded at a time
-_TOLERANCE = 1e-3  # of mIoU: on another machine some pixels flip by rounding
+_TOLERANCE = 1e-3  # of mIoU: on another machine rounding changes some pixels
 
 
 def per_image_confusions(run: Run, dataset: datasets.Dataset) -> np.ndarray:
-    """The confusion matrix of each image of the eval split, int32 [num_images, K, K].
+    """Return the confusion matrix of each image of the evaluation split.
 
-    The run's network predicts the images once; the matrices are kept in evaluate/per_image.npz
-    under "confusion".
+    The network of the run predicts the images once. Later calls read the matrices from
+    evaluate/per_image.npz, key "confusion".
+
+    Args:
+        run: a finished run.
+        dataset: its data set.
+
+    Returns:
+        int32 [num_images, K, K]; rows are the truth, columns the prediction.
 
     Raises:
-        config.UserError: together they give another mIoU than stage evaluate reported.
+        config.UserError: the matrices give another mIoU than stage evaluate.
     """
     path = run.folder / "evaluate" / "per_image.npz"
     if path.exists():
@@ -38,9 +45,9 @@ def per_image_confusions(run: Run, dataset: datasets.Dataset) -> np.ndarray:
     miou = metrics.mean_iou(matrices.sum(axis=0, dtype=np.int64))
     if abs(miou - run.results["miou"]) > _TOLERANCE:
         raise config.UserError(
-            f"{path} gives mIoU {100 * miou:.2f}, stage evaluate found "
-            f"{100 * run.results['miou']:.2f}. Delete the file to predict anew; if that does not "
-            "help, the data set or the weights have changed since then."
+            f"{path} gives mIoU {100 * miou:.2f}, but stage evaluate found "
+            f"{100 * run.results['miou']:.2f}. Delete the file to predict the images again. If the "
+            "error remains, the data set or the weights have changed: run stage evaluate again."
         )
     return matrices
 
@@ -55,12 +62,19 @@ def _predicted_confusions(run, dataset):
 
 
 def image_mious(confusions: np.ndarray) -> np.ndarray:
-    """mIoU of each image, 0..1, over the classes in its truth or prediction; NaN if all is void."""
+    """Return the mIoU of each image, over the classes in its truth or prediction.
+
+    Args:
+        confusions: integer [num_images, K, K].
+
+    Returns:
+        float [num_images], 0..1; NaN for an image that is void everywhere.
+    """
     return np.array([metrics.mean_iou(matrix) for matrix in confusions])
 
 
 def predictions(run: Run, dataset: datasets.Dataset, numbers: Sequence[int]) -> list[np.ndarray]:
-    """Predicted class ids, int32 [H, W] each, of the eval split's images of these numbers."""
+    """Return the predicted class ids, int32 [H, W] each, of some images of the evaluation split."""
     predictor = _predictor(run, dataset)
     return [_class_ids(predictor, image) for image, _ in images(dataset, numbers)]
 
@@ -68,7 +82,15 @@ def predictions(run: Run, dataset: datasets.Dataset, numbers: Sequence[int]) -> 
 def images(
     dataset: datasets.Dataset, numbers: Sequence[int]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(image uint8 [H, W, 3], label uint8 [H, W]) of the eval split's images, as numbered."""
+    """Return some images of the evaluation split with their labels.
+
+    Args:
+        dataset: the data set.
+        numbers: indices of the images, in any order.
+
+    Returns:
+        (image uint8 [H, W, 3], label uint8 [H, W]) for each index.
+    """
     part = dataset.eval.take(set(numbers))
     read = [(e["image"].numpy(), e["label"].numpy()) for e in datasets.examples(part)]
     found = dict(zip(sorted(set(numbers)), read, strict=True))
@@ -78,12 +100,15 @@ def images(
 def patches(
     experiment: config.Experiment, dataset: datasets.Dataset, num_patches: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """About `num_patches` patches of the eval split, cut as stage mm does, equally many an image.
+    """Return about `num_patches` patches of the evaluation split, sampled as in stage mm.
 
-    Centers are drawn by class first, so that rare classes show up; nothing is mirrored.
+    All images have equally many patches. The class of a patch is drawn first, so that rare classes
+    occur. Patches are not mirrored.
 
     Args:
-        experiment: resolved.
+        experiment: settings with sizes in pixels.
+        dataset: the data set.
+        num_patches: number of patches.
 
     Returns:
         (uint8 [N, S, S, 3], class ids int32 [N]).
@@ -111,14 +136,14 @@ def patches(
 
 
 def initial_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
-    """The backbone as the run started: with the weights of its init."""
+    """Return the backbone with the first weights of the run."""
     experiment = run.experiment()
     stage_scope.set_up(experiment)
     return initial_weights.backbone(experiment, run.runtime(dataset))
 
 
 def tuned_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
-    """The backbone after M&M and before fine-tuning."""
+    """Return the backbone after M&M and before fine-tuning."""
     experiment = run.experiment()
     stage_scope.set_up(experiment)
     backbone = networks.backbone(experiment)
@@ -127,12 +152,12 @@ def tuned_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
 
 
 def fine_tuned_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
-    """The backbone inside the run's segmenter, after fine-tuning."""
+    """Return the backbone of the run's segmenter, after fine-tuning."""
     return _predictor(run, dataset).models[0].backbone
 
 
 def embeddings(backbone: backbones.Backbone, pixels: np.ndarray) -> np.ndarray:
-    """Unit embeddings, float32 [N, D], of uint8 patches [N, S, S, 3]."""
+    """Return the unit embeddings, float32 [N, D], of patches, uint8 [N, S, S, 3]."""
     name = backbone.spec.embedding.name
     parts = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
     features = (backbone(part.astype("float32"), training=False)[name] for part in parts)
@@ -140,7 +165,19 @@ def embeddings(backbone: backbones.Backbone, pixels: np.ndarray) -> np.ndarray:
 
 
 def neighbor_agreement(points: np.ndarray, labels: np.ndarray) -> float:
-    """Share of embeddings [N, D] whose nearest other one has their class, 0..1."""
+    """Return the share of embeddings whose nearest neighbor has the same class.
+
+    Args:
+        points: unit embeddings, float [N, D].
+        labels: class ids, integer [N].
+
+    Returns:
+        0..1.
+
+    >>> points = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> neighbor_agreement(points, np.array([3, 3, 5]))  # the last point has no neighbor of class 5
+    0.6666666666666666
+    """
     distances = 2 - 2 * points @ points.T
     np.fill_diagonal(distances, np.inf)
     return float(np.mean(labels[distances.argmin(axis=1)] == labels))
@@ -157,7 +194,7 @@ def _class_ids(predictor, image):
 
 
 def _save(path: pathlib.Path, **arrays):
-    """Writes an .npz file, complete or not at all."""
+    """Write an .npz file under a temporary name, then rename it."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")

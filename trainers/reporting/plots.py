@@ -1,6 +1,6 @@
-"""Figures of reports and studies: arrays in, matplotlib figures out; the only user of matplotlib.
+"""Figures of reports and studies: arrays in, matplotlib figures out.
 
-`pip install -e ".[viz]"` brings matplotlib. No figure needs a display.
+Only this module uses matplotlib; `pip install -e ".[viz]"` installs it. No figure needs a display.
 """
 
 import math
@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 BASELINE, TUNED = "#8a8a8a", "#0b6fb8"
-# Okabe and Ito's palette, told apart by all kinds of color vision.
+# The palette of Okabe and Ito, which suits all kinds of color vision.
 _PALETTE = ("#8a8a8a", "#0b6fb8", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "os^Dv"
 CLASSES_PER_MAP = len(_MARKERS)
-"""The paper shows the classes of its Fig. 4 five at a time."""
+"""Classes in one map, five as in Fig. 4 of the paper."""
 
 
 def per_class_bars(
@@ -24,15 +24,19 @@ def per_class_bars(
     deviations: Mapping[str, Sequence[float]] | None = None,
     title: str = "",
 ) -> Figure:
-    """IoU of each class with and without M&M, and their mean (paper, Table 2, as bars).
+    """Draw the IoU of each class and their mean as bars (Table 2 of the paper).
 
     Args:
         class_names: K names.
-        colors: K RGB colors, 0..255; each class name stands beside a patch of its color.
-        series: {label: K IoUs in percent}, NaN for a class that does not occur; the last one is
-            drawn in blue.
-        deviations: {label: K standard deviations} over runs, if there are several.
-        title: of the figure.
+        colors: K RGB colors, 0..255; a square of this color is drawn beside each name.
+        series: {label: K IoUs in percent}, NaN for a class that does not occur. The last series is
+            blue.
+        deviations: {label: K standard deviations over runs}; None for single runs.
+        title: title of the figure.
+
+    >>> figure = per_class_bars(["sky"], [(0, 0, 255)], {"baseline": [40.0], "M&M": [50.0]})
+    >>> [bar.get_width().item() for bars in figure.axes[0].containers for bar in bars]
+    [40.0, 40.0, 50.0, 50.0]
     """
     names = [*class_names, "mean"]
     figure = Figure(figsize=(7.5, 1.5 + 0.42 * len(names)), layout="constrained")
@@ -70,18 +74,17 @@ def embedding_maps(
     colors: Sequence[tuple[int, int, int]],
     title: str = "",
 ) -> Figure:
-    """Patches as points in the plane, one column a network, up to five classes a row.
+    """Draw patches as points in the plane (Figs. 1b and 4 of the paper).
 
-    After Figs. 1b and 4 of the paper.
-
-    The other classes' points are light gray, so that each row shows the whole map.
+    Each column is a network. Each row shows up to five classes in color. The points of the other
+    classes are light gray, so that each row shows the whole map.
 
     Args:
-        maps: {head of the column: float [N, 2]}, equal N.
-        labels: integer [N], the patches' class ids.
+        maps: {head of the column: coordinates, float [N, 2]}.
+        labels: class ids of the patches, integer [N].
         class_names: K names.
         colors: K RGB colors, 0..255.
-        title: of the figure.
+        title: title of the figure.
     """
     present = [k for k in range(len(class_names)) if (labels == k).any()]
     num_rows = math.ceil(len(present) / CLASSES_PER_MAP)
@@ -113,13 +116,13 @@ def embedding_maps(
 def graph_sizes(
     nodes: Sequence[int], mious: Sequence[float], seconds: Sequence[float], title: str = ""
 ) -> Figure:
-    """mIoU and time per step against the size of the graph, one point a run (paper, Fig. 5).
+    """Draw mIoU and time per step over the size of the graph, one point per run (Fig. 5).
 
     Args:
-        nodes: patches of a step.
-        mious: percent.
-        seconds: per step of M&M.
-        title: of the figure.
+        nodes: patches of a step, one value per run.
+        mious: mIoU in percent, one value per run.
+        seconds: seconds of a step of M&M, one value per run.
+        title: title of the figure.
     """
     figure = Figure(figsize=(6, 5.5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True)
@@ -148,14 +151,14 @@ def study(
     baseline: str,
     title: str = "",
 ) -> Figure:
-    """Training curves of all arms, their mIoUs paired by seed, and the differences' intervals.
+    """Draw the training curves of all arms, their mIoUs paired by seed, and the intervals.
 
     Args:
-        curves: {name of a curve ("M&M loss"): {arm: [(steps, values) of a run]}}.
-        mious: {arm: {seed: percent}}.
+        curves: {name of a curve, for example "M&M loss": {arm: [(steps, values) of each run]}}.
+        mious: {arm: {seed: mIoU in percent}}.
         intervals: {arm: {name of the interval: (mean, low, high) in points}}; bounds may be None.
-        baseline: the arm that the differences are to.
-        title: of the figure.
+        baseline: the arm to which the differences are computed.
+        title: title of the figure.
     """
     colors = dict(zip(mious, _cycle(len(mious)), strict=True))
     figure = Figure(figsize=(6.2 * max(2, len(curves)), 9.5), layout="constrained")
@@ -184,7 +187,7 @@ def study(
 
 
 def _curves(axes, runs, colors):
-    """Thin lines for runs, a thick one for the mean of an arm's runs."""
+    """Draw a thin line per run, and a thick line for the mean of each arm."""
     for arm, lines in runs.items():
         for steps, values in lines:
             axes.plot(steps, values, color=colors[arm], lw=0.6, alpha=0.4)
@@ -194,7 +197,7 @@ def _curves(axes, runs, colors):
 
 
 def _paired_points(axes, mious, colors):
-    """A column of points an arm; a line joins the points of one seed."""
+    """Draw a column of points per arm; lines join the points of one seed."""
     arms = list(mious)
     for seed in sorted({seed for values in mious.values() for seed in values}):
         there = [(place, mious[arm][seed]) for place, arm in enumerate(arms) if seed in mious[arm]]
@@ -211,7 +214,7 @@ def _paired_points(axes, mious, colors):
 
 
 def _forest(axes, intervals, colors, baseline):
-    """Differences to the baseline with their intervals, one line each."""
+    """Draw the differences to the baseline with their intervals, one line each."""
     styles = dict(
         zip(dict.fromkeys(n for arm in intervals.values() for n in arm), "-:", strict=False)
     )

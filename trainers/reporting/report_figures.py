@@ -1,4 +1,4 @@
-"""Draws the figures of a report: runs in, PNG files out."""
+"""The figures of a report: runs in, PNG files out."""
 
 import dataclasses
 import pathlib
@@ -6,27 +6,24 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
+from sklearn import manifold
 
 from mm_keras import visualize
 from pipelines import datasets
 from trainers import config
-from trainers.reporting import measurements
-from trainers.runs import dataset, finished
-
-try:
-    from sklearn import manifold
-
-    from trainers.reporting import plots
-except ImportError as error:
-    raise config.UserError(
-        f'Figures need {error.name}: pip install -e ".[viz]", or --nofigures for tables alone.'
-    ) from error
+from trainers.reporting import measurements, plots
+from trainers.runs import finished
+from trainers.runs.dataset import load_dataset
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """data_dir: of the data set, None for where the runs found it; num_images: in galleries;
-    num_patches: in maps.
+    """Options of the figures.
+
+    Attributes:
+        data_dir: folder of the data set; None for the folder that the runs recorded.
+        num_images: images in a gallery.
+        num_patches: patches in a t-SNE map.
     """
 
     data_dir: str | None = None
@@ -38,12 +35,18 @@ def draw(
     runs: list[finished.Run],
     output: pathlib.Path,
     options: Options,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Iterator[pathlib.Path]:
-    """Draws what the runs allow, and yields the files as they are written.
+    """Draw all figures that the runs allow.
 
     Args:
-        say: told which figures are left out, and why.
+        runs: finished runs.
+        output: an existing folder.
+        options: sizes, and the folder of the data set.
+        log: function that is called with a reason where figures are left out.
+
+    Yields:
+        The path of each figure as soon as it is written.
     """
     for number, group in enumerate(finished.graph_studies(runs), start=1):
         yield _save(_graph_sizes(group), output / f"graph-sizes-{number}.png")
@@ -51,7 +54,7 @@ def draw(
         try:
             dataset = _dataset(comparison, options.data_dir)
         except config.ConfigError as error:
-            say(f"{comparison.name}: no figures, since the data set cannot be read: {error}")
+            log(f"{comparison.name}: no figures, because the data set cannot be read: {error}")
             continue
         for name, picture in _pictures(comparison, dataset, options):
             yield _save(picture, output / f"{comparison.name}-{name}.png")
@@ -60,11 +63,11 @@ def draw(
 def _dataset(comparison, data_dir):
     run = (comparison.tuned or comparison.naive)[0]
     data = run.experiment().data
-    return dataset.load_dataset(dataclasses.replace(data, data_dir=data_dir or data.data_dir))
+    return load_dataset(dataclasses.replace(data, data_dir=data_dir or data.data_dir))
 
 
 def _pictures(comparison, dataset, options):
-    """(name, figure or picture), one after the other."""
+    """Yield (name, figure or picture)."""
     if comparison.naive and comparison.tuned:
         yield "per-class", _per_class_bars(comparison, dataset.spec)
     mious = {
@@ -97,7 +100,7 @@ def _per_class_bars(comparison, spec):
         ious = np.array(
             [[run.results["per_class_iou"][c] for c in spec.class_names] for run in runs]
         )
-        ious = 100 * ious.astype(float)  # None, a class that is not there, becomes NaN
+        ious = 100 * ious.astype(float)  # None, for a class that does not occur, becomes NaN
         series[name] = ious.mean(axis=0)
         deviations[name] = ious.std(axis=0, ddof=1) if len(runs) > 1 else None
     num_runs = len(comparison.tuned)
@@ -132,7 +135,7 @@ def _gallery(comparison, dataset, numbers, mious):
 
 
 def _maps(comparison, dataset, num_patches):
-    """t-SNE before and after M&M (Fig. 1b), and after fine-tuning without and with it (Fig. 4)."""
+    """Yield t-SNE maps before and after M&M (Fig. 1b), and after fine-tuning (Fig. 4)."""
     run = comparison.tuned[0]
     pixels, labels = measurements.patches(run.experiment(), dataset, num_patches)
 

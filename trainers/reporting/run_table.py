@@ -14,7 +14,14 @@ SCALARS = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_iou", "thin_iou"
 def show(
     runtime: Runtime, results: dict, stages: Sequence[str], experiment: config.Experiment
 ) -> None:
-    """Print the scores, if they were asked for, and the places of the files of the run."""
+    """Print the scores, if stage evaluate was requested, and the paths of the files of the run.
+
+    Args:
+        runtime: the run.
+        results: content of the results.json of the run.
+        stages: names of the requested stages.
+        experiment: the settings.
+    """
     main = "ensemble" if experiment.ensemble else "M&M"
     columns = {main: results, "naive": results.get("naive", {})}
     columns = {name: column for name, column in columns.items() if "miou" in column}

@@ -1,4 +1,4 @@
-"""The doctor, --stage=doctor: audits the data set and leaves doctor/index.html and results.json."""
+"""Stage doctor: check the data set, and write doctor/index.html and doctor/results.json."""
 
 import pathlib
 
@@ -13,15 +13,20 @@ from trainers import config
 from trainers.runs.files import write_json
 from trainers.stages import doctor_page
 
-_MOST_NAMES = 10  # of a finding in the console; the page has more
+_MOST_NAMES = 10  # names of a finding in the console; the page has more
 _SEVERITIES = {True: "error", False: "warning"}
 
 
 def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.console.Console):
-    """Audits the data set of `experiment`.
+    """Check the data set of the settings.
+
+    Args:
+        experiment: the settings.
+        workdir: folder of the run.
+        console: prints the findings.
 
     Raises:
-        UserError: the audit found errors, or there is no data set to audit.
+        UserError: the data set has errors, or cannot be found.
     """
     data = experiment.data
     try:
@@ -52,7 +57,7 @@ def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.cons
 
 
 def summary(result: audit.Audit) -> dict:
-    """The audit's figures and findings, ready for JSON."""
+    """Return the statistics and findings of an audit, ready for JSON."""
     class_names = result.spec.class_names
     splits = {
         split.name: {
@@ -67,9 +72,9 @@ def summary(result: audit.Audit) -> dict:
     findings = [
         {
             "severity": _SEVERITIES[finding.is_error],
-            "what": finding.kind.what,
+            "problem": finding.kind.what,
             "names": list(finding.names),
-            "mend": finding.kind.mend,
+            "fix": finding.kind.mend,
         }
         for finding in result.findings
     ]
@@ -103,7 +108,7 @@ def _report(result: audit.Audit, console: rich.console.Console):
 
 
 def _class_table(result: audit.Audit) -> rich.table.Table:
-    """Percent of the labelled pixels, and images, of each class and split."""
+    """Return a table of the share of labelled pixels, and of the images, per class and split."""
     table = rich.table.Table(title=f"{result.spec.name}: labelled pixels in percent, images")
     table.add_column("")
     for split in result.splits:
@@ -119,6 +124,6 @@ def _class_table(result: audit.Audit) -> rich.table.Table:
 
 
 def _share(split: audit.SplitFacts, label: int) -> tuple[float, int]:
-    """Percent of the split's labelled pixels that are of the class, and the images with it."""
+    """Return the class's percentage of the labelled pixels, and the number of images with it."""
     total = max(1, int(split.class_pixels.sum()))
     return 100 * int(split.class_pixels[label]) / total, int(split.class_images[label])

@@ -1,4 +1,4 @@
-"""The doctor's page: one HTML file with its pictures inside, without scripts."""
+"""The page of stage doctor: one HTML file with embedded pictures and without scripts."""
 
 import base64
 import html
@@ -10,8 +10,8 @@ from PIL import Image
 from mm_keras import visualize
 from pipelines.datasets import audit
 
-_MOST_NAMES = 500  # of a finding
-_PICTURE_SIDE = 260  # pixels, the longer one: two figures of two panels side by side
+_MOST_NAMES = 500  # names of a finding on the page
+_PICTURE_SIDE = 260  # pixels of the longer side: two figures of two panels fit side by side
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }
@@ -36,7 +36,7 @@ figure img { display: block } figcaption { color: #666; overflow-wrap: anywhere 
 
 
 def page(result: audit.Audit) -> str:
-    """Returns the whole page: findings, what the splits hold, and images under their masks."""
+    """Return the page: findings, class statistics of the splits, and images with their masks."""
     name = html.escape(result.spec.name)
     parts = [
         f"<h1>{name}</h1>",
@@ -54,7 +54,7 @@ def page(result: audit.Audit) -> str:
 
 def _findings(result: audit.Audit) -> list[str]:
     if not result.findings:
-        return ['<div class="finding fine">Nothing is wrong with this data set.</div>']
+        return ['<div class="finding fine">No faults were found in this data set.</div>']
     return [_finding(finding) for finding in result.findings]
 
 
@@ -66,7 +66,7 @@ def _finding(finding: audit.Finding) -> str:
     is_open = " open" if len(finding.names) <= 10 else ""
     return (
         f'<div class="finding {severity}"><p><b>{severity}</b>: {len(finding.names):,} &times; '
-        f"{html.escape(finding.kind.what)}</p><details{is_open}><summary>which</summary>"
+        f"{html.escape(finding.kind.what)}</p><details{is_open}><summary>files</summary>"
         f"<ul>{names}</ul></details><p>&rarr; {html.escape(finding.kind.mend)}</p></div>"
     )
 
@@ -76,7 +76,7 @@ def _split(spec, split: audit.SplitFacts) -> str:
     size = sizes[0] if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"
     facts = f"{split.num_images:,} images of {size} pixels (height x width)"
     if split.num_sound < split.num_images:
-        facts += f", {split.num_sound:,} without a fault, which are counted here"
+        facts += f", {split.num_sound:,} without a fault, which the table counts"
     facts += f"; {split.void_share:.1%} void" if split.has_masks else "; no masks"
     return (
         f"<h2>{html.escape(split.name)}</h2><p>{facts}.</p>"
@@ -85,7 +85,7 @@ def _split(spec, split: audit.SplitFacts) -> str:
 
 
 def _class_table(spec, split: audit.SplitFacts) -> str:
-    """A row a class; the longest bar is the most frequent class."""
+    """Return a table with one row per class; the longest bar is the most frequent class."""
     shares = split.class_pixels / max(1, split.class_pixels.sum())
     longest = max(shares.max(), 1e-9)
     rows = []
@@ -106,7 +106,7 @@ def _class_table(spec, split: audit.SplitFacts) -> str:
 
 
 def _pictures(spec, split: audit.SplitFacts) -> str:
-    """Each image, beside it with its mask laid over; hatched is void."""
+    """Return the images, each beside a copy with its mask over it; void is hatched."""
     if not split.pictures:
         return ""
     figures = []
@@ -117,12 +117,12 @@ def _pictures(spec, split: audit.SplitFacts) -> str:
             f'<figure><img alt="" src="{_data_url(both)}">'
             f"<figcaption>{html.escape(picture.id)}</figcaption></figure>"
         )
-    legend = '<p class="quiet">Right: the mask over the image; void is hatched.</p>'
+    legend = '<p class="quiet">Right: the image with its mask; void is hatched.</p>'
     return f"<div>{legend if split.has_masks else ''}{''.join(figures)}</div>"
 
 
 def _overlay(picture: audit.Picture, colors) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the image, scaled down, and its half and half mixture with the painted mask."""
+    """Return the image, scaled down, and its average with the colored mask."""
     height, width = picture.labels.shape
     scale = min(1, _PICTURE_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -1,4 +1,4 @@
-"""Stage evaluate: predicts the evaluation split and leaves evaluate/results.json."""
+"""Stage evaluate: predict the evaluation split and return its scores."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,11 @@ from trainers.training import networks
 _SCALARS = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_iou", "thin_iou")
 
 
-def run(experiment: config.Experiment, runtime: Runtime):
-    """Streams the images one by one into the scores; shows some predictions and the confusion
-    matrix in TensorBoard.
+def run(experiment: config.Experiment, runtime: Runtime) -> dict:
+    """Score the images one by one. Write some predictions and the confusion matrix to TensorBoard.
+
+    Returns:
+        The scores, as `figures` returns them.
     """
     settings, class_names = experiment.evaluate, runtime.dataset.spec.class_names
     predictor = networks.predictor(experiment, runtime)
@@ -27,11 +29,11 @@ def run(experiment: config.Experiment, runtime: Runtime):
 
 
 def figures(maps: Iterable, class_names: tuple[str, ...], boundary: bool = True) -> dict:
-    """All scores of predicted class ids, ready for JSON.
+    """Return all scores of predicted class ids, ready for JSON.
 
     Args:
-        maps: pairs of true and predicted class ids, integer [H, W] each, image by image.
-        class_names: in the order of the ids.
+        maps: pairs of true and predicted class ids, integer [H, W] each, one pair per image.
+        class_names: names in the order of the ids.
         boundary: also score contours and thin regions.
     """
     confusion = metrics.ConfusionMatrix(len(class_names))
@@ -47,7 +49,7 @@ def figures(maps: Iterable, class_names: tuple[str, ...], boundary: bool = True)
 
 
 def _maps(predictor, runtime, num_pictures, shown):
-    """True and predicted class ids of each image; with the image, some are kept in `shown`."""
+    """Yield true and predicted class ids of each image. Append some images to `shown`."""
     numbers = _spread(runtime.dataset.eval.num_images, num_pictures)
     predictions = networks.predictions(predictor, runtime, "evaluate")
     for number, (example, prediction) in enumerate(predictions):
@@ -58,7 +60,7 @@ def _maps(predictor, runtime, num_pictures, shown):
 
 
 def _spread(num_images, num_pictures) -> set[int]:
-    """Numbers of the images to show, evenly spread: neighbors may be frames of one film."""
+    """Return the numbers of the images to show, evenly spread: neighbors may be similar frames."""
     return {k * num_images // num_pictures for k in range(num_pictures)}
 
 

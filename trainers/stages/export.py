@@ -1,4 +1,4 @@
-"""Stage export: writes the evaluated predictor as a SavedModel, export/saved_model."""
+"""Stage export: write the evaluated predictor as a SavedModel, export/saved_model."""
 
 import os
 import shutil
@@ -9,10 +9,8 @@ from trainers.runs.runtime import Runtime
 from trainers.training import networks
 
 
-def run(experiment: config.Experiment, runtime: Runtime):
-    """Exports under a temporary name, then renames; class names and colors lie beside the
-    model.
-    """
+def run(experiment: config.Experiment, runtime: Runtime) -> dict:
+    """Export under a temporary name, then rename. Write class names and colors beside the model."""
     spec = runtime.dataset.spec
     predictor = networks.predictor(experiment, runtime)
     folder = runtime.folder("export")

@@ -1,4 +1,4 @@
-"""Stage mm: tunes the backbone by mix-and-match and leaves mm/backbone.weights.h5."""
+"""Stage mm: tune the backbone by mix-and-match and write mm/backbone.weights.h5."""
 
 import tensorflow as tf
 
@@ -8,30 +8,33 @@ from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
 from trainers.training import initial_weights, networks, patch_batches
-from trainers.training.loop import Loop
+from trainers.training.loop import Loop, Schedule
 
-# Below these the embeddings of all patches are the same for all practical purposes.
+# Below these values the embeddings of all patches are practically equal.
 _COLLAPSED_DISTANCE, _COLLAPSED_RANK = 1e-3, 1.05
 
 
-def run(experiment: config.Experiment, runtime: Runtime):
-    """Tunes for `mm.steps` steps, continuing an interrupted run."""
+def run(experiment: config.Experiment, runtime: Runtime) -> dict:
+    """Tune for `mm.steps` steps, or continue an interrupted run.
+
+    Returns:
+        "seconds" of training.
+    """
     settings = experiment.mm
     with runtime.replicas.scope():
         model = _model(experiment, runtime)
     batches = patch_batches.Batches(experiment, runtime, model.backbone.spec.pad_color)
     loop = Loop(
         runtime,
-        "mm",
+        Schedule("mm", settings),
         model,
-        settings,
         batches,
         on_log=_Watch(runtime, settings.margin),
         shared_seeds=[model.seed_generator.state] if settings.graph == "global" else [],
     )
     _show_first_batch(loop, model, batches, runtime.dataset.spec)
     seconds = loop.run()
-    batches.tell()
+    batches.log_service()
     save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
     return {"seconds": seconds}
 
@@ -39,7 +42,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
 def _model(experiment, runtime):
     settings = experiment.mm
     backbone = initial_weights.backbone(experiment, runtime)
-    # A chunk is what batch norm sees, on whichever replica it is.
+    # With chunks, batch norm computes the statistics of each chunk, on any replica.
     if settings.graph == "global" and settings.chunk is None:
         layers.synchronize(backbone, runtime.replicas.count)
     model = mm_keras.MixAndMatch(
@@ -56,8 +59,8 @@ def _model(experiment, runtime):
 
 
 def _show_first_batch(loop, model, batches, spec):
-    """Writes the first step's patches and some triplets of their graph to TensorBoard."""
-    if loop.settings.steps == 0:
+    """Write the patches of the first step and some of their triplets to TensorBoard."""
+    if loop.schedule.settings.steps == 0:
         return
     batch = next(iter(batches.made_here(0, loop.replicas.shares[0])))
     patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
@@ -72,7 +75,7 @@ def _show_first_batch(loop, model, batches, spec):
 
 
 class _Watch:
-    """Says in words, once, that the embeddings have collapsed."""
+    """Log once that the embeddings have collapsed."""
 
     def __init__(self, runtime, margin):
         self.runtime, self.margin, self.has_warned = runtime, margin, False
@@ -81,15 +84,15 @@ class _Watch:
         if not self.has_warned and collapsed(metrics):
             self.has_warned = True
             self.runtime.log(
-                f"mm: at step {step} the embeddings have collapsed: all patches have nearly the "
-                f"same one (effective rank {metrics['effective_rank']:.2f}, repulsive distance "
-                f"{metrics['negative_distance']:.1e}), so the loss is stuck at the margin, "
+                f"mm: at step {step} the embeddings have collapsed: those of all patches are "
+                f"nearly equal (effective rank {metrics['effective_rank']:.2f}, repulsive distance "
+                f"{metrics['negative_distance']:.1e}). The loss stays at the margin, "
                 f"{self.margin}. Lower mm.learning_rate, or check the labels."
             )
 
 
 def collapsed(metrics: dict[str, float]) -> bool:
-    """Whether the metrics of a log interval tell of embeddings that are all the same."""
+    """Return whether the metrics of a log interval show that all embeddings are equal."""
     is_point = (
         metrics["negative_distance"] < _COLLAPSED_DISTANCE
         and metrics["positive_distance"] < _COLLAPSED_DISTANCE

@@ -1,5 +1,6 @@
-"""Stage predict: leaves the predicted class ids of the evaluation split in predict/results, one
-palette PNG an image, as the benchmarks' servers take them.
+"""Stage predict: write the predicted class ids of the evaluation split to predict/results.
+
+Each image has one palette PNG, in the form that the servers of VOC and Cityscapes accept.
 """
 
 import os
@@ -16,14 +17,20 @@ from trainers.runs.runtime import Runtime
 from trainers.training import networks
 
 FOLDERS = {"voc_sbd": "VOC2012/Segmentation/comp6_{split}_cls"}
-"""Where in `results` the files of a data set belong, if not in it: VOC's server takes the folder
-`results` of its development kit, "comp6" being segmentation with training data beyond VOC's own.
-Cityscapes' server takes files that begin with CITY_SEQUENCE_FRAME wherever they lie.
+"""{data set: folder of its files inside `results`}; other data sets use `results` itself.
+
+The VOC server expects the folder `results` of its development kit. There "comp6" is segmentation
+with training data beyond VOC. The Cityscapes server accepts files in any folder if their names
+begin with CITY_SEQUENCE_FRAME.
 """
 
 
-def run(experiment: config.Experiment, runtime: Runtime):
-    """Writes under a temporary name, then renames."""
+def run(experiment: config.Experiment, runtime: Runtime) -> dict:
+    """Write all predictions under a temporary name, then rename.
+
+    Returns:
+        "num_images", the number of files.
+    """
     dataset, folder = runtime.dataset, runtime.folder("predict")
     predictor = networks.predictor(experiment, runtime)
     maps = (
@@ -39,9 +46,14 @@ def run(experiment: config.Experiment, runtime: Runtime):
 
 
 def write(folder: pathlib.Path, maps: Iterable, spec: datasets.DatasetSpec) -> int:
-    """Writes FOLDER/ID.png for each pair of an image's id and its class ids, integer [H, W].
+    """Write one palette PNG per image, FOLDER/ID.png.
 
-    The files are palette PNGs in the classes' colors and hold `spec.label_ids`.
+    The pixels hold `spec.label_ids`; the palette has the colors of the classes.
+
+    Args:
+        folder: is created if it does not exist.
+        maps: pairs of the id of an image and its class ids, integer [H, W].
+        spec: facts of the data set.
 
     Returns:
         The number of files.
@@ -62,7 +74,7 @@ def write(folder: pathlib.Path, maps: Iterable, spec: datasets.DatasetSpec) -> i
 
 
 def _palette(label_ids, colors) -> bytes:
-    """VOC's palette with the data set's own colors in it; for VOC, that of its own files."""
+    """Return the palette of VOC with the colors of the data set's classes in it."""
     palette = np.array(datasets.voc_colors(256), np.uint8)
     palette[label_ids] = colors
     return palette.tobytes()

@@ -1,9 +1,6 @@
-"""Stage proxy: trains the backbone on a pretext task without labels and leaves
-proxy/backbone.weights.h5.
+"""Stage proxy: train the backbone on a pretext task without labels.
 
-A pretext task is a module on either side, pipelines/proxies/NAME.py (its inputs) and
-mm_keras/models/proxies/NAME.py (its network, loss and outputs), its settings in `trainers.config`,
-a class in `trainers.proxy_tasks` that joins the three, and its entry in `TASKS`.
+It writes proxy/backbone.weights.h5. `trainers.training.proxy_tasks` holds the table of tasks.
 """
 
 import tensorflow as tf
@@ -14,22 +11,20 @@ from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
 from trainers.training import networks, proxy_tasks
-from trainers.training.loop import Loop
+from trainers.training.loop import Loop, Schedule
 
 NUM_PICTURES = 6
+"""Held-out images in the picture of TensorBoard."""
 
 
-TASKS: dict[str, type[proxy_tasks.Task]] = {
-    "colorization": proxy_tasks.Colorization,
-    "jigsaw": proxy_tasks.Jigsaw,
-}
-"""Init -> its pretext task."""
+def run(experiment: config.Experiment, runtime: Runtime) -> dict:
+    """Train on the task of the init, or continue an interrupted run; then measure the result.
 
-
-def run(experiment: config.Experiment, runtime: Runtime):
-    """Trains on the task of the init, continuing an interrupted run, then measures."""
-    name = config.proxy_task(experiment)
-    settings, task_class = getattr(experiment, name), TASKS[name]
+    Returns:
+        "seconds" of training, and on the chief "figures", the scores on held-out images.
+    """
+    task_class = proxy_tasks.TASKS[config.proxy_task(experiment)]
+    settings = getattr(experiment, task_class.section)
     train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_color)
     with runtime.replicas.scope():
         task = _task(task_class, experiment)
@@ -44,12 +39,13 @@ def run(experiment: config.Experiment, runtime: Runtime):
             num_steps=settings.steps,
         )
 
-    loop = Loop(runtime, "proxy", task.model, settings, data, section=name)
+    schedule = Schedule("proxy", settings, section=task_class.section)
+    loop = Loop(runtime, schedule, task.model, data)
     results = {"seconds": loop.run()}
     save_weights(task.model.backbone, runtime.folder("proxy") / "backbone.weights.h5")
     if not runtime.replicas.is_chief:
         return results
-    if runtime.replicas.count > 1:  # the replicas' model predicts on all of them together
+    if runtime.replicas.count > 1:  # a model of several replicas predicts on all of them together
         trained, task = task.model, _task(task_class, experiment)
         task.model.set_weights(trained.get_weights())
     measured = held_out[: settings.num_measured]
@@ -60,12 +56,12 @@ def run(experiment: config.Experiment, runtime: Runtime):
 
 def _task(task_class, experiment):
     task = task_class(experiment, networks.backbone(experiment))
-    networks.compile_model(task.model, getattr(experiment, config.proxy_task(experiment)))
+    networks.compile_model(task.model, getattr(experiment, task_class.section))
     return task
 
 
 def _files(experiment, runtime, share, needs_color):
-    """(images to train on, images to measure on), those of no use left out and counted."""
+    """Return (images to train on, images to measure on), and log how many cannot be used."""
     folder = experiment.data.unlabelled_dir
     try:
         if folder is None:
@@ -84,10 +80,10 @@ def _files(experiment, runtime, share, needs_color):
 
 
 def _show(loop, task, held_out, figures):
-    """Tells the figures, and writes them and a picture to TensorBoard."""
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
-    loop.runtime.log(f"proxy: on held-out images, {told}")
-    with loop.writer.as_default(step=loop.settings.steps):
+    """Log the scores, and write them and a picture to TensorBoard."""
+    text = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
+    loop.runtime.log(f"proxy: on held-out images, {text}")
+    with loop.writer.as_default(step=loop.schedule.settings.steps):
         for name, value in figures.items():
             tf.summary.scalar(f"proxy/held_out/{name}", value)
         tf.summary.image("proxy/held_out", task.picture(held_out[:NUM_PICTURES])[None])

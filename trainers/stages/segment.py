@@ -1,18 +1,21 @@
-"""Stage segment: fine-tunes the segmenter and leaves segment/segmenter.weights.h5."""
+"""Stage segment: fine-tune the segmenter and write segment/segmenter.weights.h5."""
 
 from pipelines.batches import labelled
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
 from trainers.training import initial_weights, networks
-from trainers.training.loop import Loop
+from trainers.training.loop import Loop, Schedule
 
 
-def run(experiment: config.Experiment, runtime: Runtime):
-    """Fine-tunes for `segment.steps` steps, continuing an interrupted run.
+def run(experiment: config.Experiment, runtime: Runtime) -> dict:
+    """Fine-tune for `segment.steps` steps, or continue an interrupted run.
 
-    Starts from the backbone of stage mm; in the arm "naive", from the weights that stage mm started
-    from.
+    It starts from the backbone of stage mm. Variant "naive" starts from the first weights of stage
+    mm.
+
+    Returns:
+        "seconds" of training.
     """
     settings = experiment.segment
     with runtime.replicas.scope():
@@ -34,7 +37,7 @@ def run(experiment: config.Experiment, runtime: Runtime):
             num_steps=settings.steps,
         )
 
-    seconds = Loop(runtime, "segment", model, settings, data).run()
+    seconds = Loop(runtime, Schedule("segment", settings), model, data).run()
     save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")
     return {"seconds": seconds}
 

@@ -1,4 +1,4 @@
-"""The runs of a study, one after the other, each in a process of its own."""
+"""Execution of a study: its runs one after the other, each in its own process."""
 
 import contextlib
 import fcntl
@@ -14,17 +14,18 @@ from trainers.config import resolved
 from trainers.runs import files
 from trainers.studies import plan
 
-_LAST_LINES = 15  # of a failed run's log
+_LAST_LINES = 15  # lines of a failed run's log in the error message
 
 
 def run(study: plan.Study, log: Callable[[str], None] = print):
-    """Run every run of a study that is not done yet.
+    """Execute all runs of a study that are not finished yet.
 
     Args:
-        log: called with each line of progress.
+        study: the runs.
+        log: function that is called with each line of progress.
 
     Raises:
-        plan.StudyError: a run failed; the message holds the end of its log.
+        plan.StudyError: a run failed; the message contains the last lines of its log.
     """
     runs = list(study.runs())
     with _lock(study.workdir, log) as lock:
@@ -41,27 +42,27 @@ def run(study: plan.Study, log: Callable[[str], None] = print):
 
 @contextlib.contextmanager
 def _lock(workdir, log):
-    """Hold the study's lock, which the runs inherit.
+    """Hold the lock of the study. The processes of the runs inherit it.
 
-    If a study is killed, the next one waits until the run that it left behind has ended.
+    A run may outlive a killed study. The next study then waits until that run has ended.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log(f"waiting for another study, or the run that one left behind, in {workdir}")
+            log(f"waiting for another study in {workdir}, or for a run of a killed study")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
 def _execute(study, experiment, stages, folder: pathlib.Path, lock):
-    """Run some stages in a folder; the settings travel in a file."""
+    """Run some stages in a folder, in a new process that reads the settings from a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings_file, log_file = folder / "study_settings.json", folder / "log.txt"
+    log_file = folder / "log.txt"
     content = resolved.as_file(resolved.Resolved(experiment, study.preset))
-    files.write_json(settings_file, content)
-    command = plan.command(settings_file, stages, folder)
+    files.write_json(plan.settings_file(folder), content)
+    command = plan.command(stages, folder)
     with log_file.open("a") as log:
         done = subprocess.run(
             [sys.executable, *command],
@@ -72,11 +73,13 @@ def _execute(study, experiment, stages, folder: pathlib.Path, lock):
         )
     if done.returncode:
         last = "\n".join(log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:])
-        raise plan.StudyError(f"python {' '.join(command)}\nfailed; the end of {log_file}:\n{last}")
+        raise plan.StudyError(
+            f"python {' '.join(command)}\nfailed. The last lines of {log_file}:\n{last}"
+        )
 
 
 def _share_first_stages(study, arm, seed, lock):
-    """Run the stages before M&M once a seed, and copy their files into the arm's folder."""
+    """Run the stages before M&M once per seed, and copy their files into the folder of the arm."""
     folder, shared = study.folder(arm, seed), study.first_folder(seed)
     missing = [
         stage for stage in study.first_stages() if not (folder / stage / "results.json").exists()

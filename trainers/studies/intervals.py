@@ -1,4 +1,4 @@
-"""How sure a difference is: Student's t over seeds, and a paired bootstrap over images."""
+"""Confidence intervals of a difference: Student's t over seeds, a paired bootstrap over images."""
 
 import dataclasses
 import math
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_CHUNK = 500  # resamples at a time, so that memory stays small for thousands of images
+_CHUNK = 500  # resamples at a time, to bound memory for thousands of images
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean and the bounds of its confidence interval; bounds are None where there are none."""
+    """A mean and the bounds of its confidence interval; None where an interval is not defined."""
 
     mean: float
     low: float | None
@@ -19,9 +19,16 @@ class Interval:
 
 
 def t_cdf(t: float, degrees: int) -> float:
-    """P(T <= t) of Student's t with a whole number of degrees of freedom.
+    """Return P(T <= t) of Student's t distribution.
 
-    The finite sums of Abramowitz and Stegun, 26.7.3 (odd) and 26.7.4 (even).
+    Source: the finite sums of Abramowitz and Stegun, 26.7.3 (odd) and 26.7.4 (even).
+
+    Args:
+        t: any number.
+        degrees: degrees of freedom, a whole number from 1 on.
+
+    >>> t_cdf(0.0, 3)
+    0.5
     """
     angle = math.atan(t / math.sqrt(degrees))
     square = math.cos(angle) ** 2
@@ -39,10 +46,17 @@ def t_cdf(t: float, degrees: int) -> float:
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """The t with P(T <= t) = probability, by bisection.
+    """Return the t with P(T <= t) = probability, by bisection.
+
+    Args:
+        probability: inside (0, 1).
+        degrees: degrees of freedom, a whole number from 1 on.
 
     Raises:
-        ValueError: the probability is not inside (0, 1), or there is no degree of freedom.
+        ValueError: an argument is out of range.
+
+    >>> round(t_quantile(0.975, 2), 3)
+    4.303
     """
     if not 0 < probability < 1 or degrees < 1:
         raise ValueError(
@@ -61,12 +75,20 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of independent values and its t interval; a single value has no bounds.
+    """Return the mean of independent values and its t interval.
 
-    Give it the paired differences of two arms, one a seed.
+    Args:
+        values: for example the paired differences of two arms, one per seed.
+        level: confidence level, inside (0, 1).
+
+    Returns:
+        The interval; a single value has no bounds.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: `values` is empty.
+
+    >>> over_seeds([2.5])
+    Interval(mean=2.5, low=None, high=None)
     """
     if not len(values):
         raise ValueError("Expected at least one value.")
@@ -85,25 +107,26 @@ def over_images(
     num_resamples: int = 10000,
     seed: int = 0,
 ) -> Interval:
-    """Difference of mIoU, second minus first, with a paired percentile bootstrap over images.
+    """Return the difference of mIoU, second minus first, with a bootstrap interval over images.
 
-    Each resample draws images with replacement, the same ones for both arms and for all seeds, adds
-    up their confusion matrices, and takes the mIoU of each arm and seed; the statistic is the mean
-    over seeds of the difference. It tells how much the result hangs on the choice of images, not on
-    the seeds.
+    The bootstrap is paired and uses percentiles. Each resample draws images with replacement, the
+    same images for both arms and for all seeds. It adds up their confusion matrices and computes
+    the mIoU of each arm and seed. The statistic is the mean difference over seeds. The interval
+    measures the influence of the choice of images, not of the seeds.
 
     Args:
-        first, second: integer [num_seeds, num_images, K, K], one confusion matrix an image, rows
-            truth, columns prediction.
-        level: confidence.
-        num_resamples: bootstrap samples.
-        seed: of the resampling.
+        first: integer [num_seeds, num_images, K, K], one confusion matrix per image; rows are the
+            truth, columns the prediction.
+        second: matrices of the other arm, of the same shape.
+        level: confidence level, inside (0, 1).
+        num_resamples: number of bootstrap samples.
+        seed: seed of the resampling.
 
     Returns:
-        The difference on all images, 0..1, and its bounds.
+        The difference on all images, -1..1, and its bounds.
 
     Raises:
-        ValueError: the shapes differ or are not as above.
+        ValueError: the shapes differ, or are not as above.
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 4 or not all(first.shape[:2]):
@@ -125,19 +148,19 @@ def over_images(
 
 
 def _counts(matrices):
-    """[num_images, K, K] -> hits and unions, [num_images, K] each: all that an IoU needs."""
+    """Return hits and unions, float [num_images, K] each, of matrices [num_images, K, K]."""
     hits = np.diagonal(matrices, axis1=1, axis2=2).astype(float)
     return hits, matrices.sum(axis=1) + matrices.sum(axis=2) - hits
 
 
 def _difference(pairs, weights):
-    """Mean over seeds of mIoU second - first; weights [num_resamples, num_images]."""
+    """Return the mean difference over seeds, [R], for weights of the images, [R, num_images]."""
     differences = [_miou(second, weights) - _miou(first, weights) for first, second in pairs]
     return np.mean(differences, axis=0)
 
 
 def _miou(counts, weights):
-    """mIoU of each resample; classes that occur in neither truth nor prediction do not count."""
+    """Return the mIoU of each resample; classes in neither truth nor prediction are ignored."""
     hits, unions = (weights @ part for part in counts)
     is_there = unions > 0
     ious = np.where(is_there, hits / np.maximum(unions, 1), 0)

@@ -1,4 +1,4 @@
-"""Arms of a study: what they change, what they may spend, and the commands of their runs."""
+"""The plan of a study: its arms, the budget of each arm, and the commands of its runs."""
 
 import dataclasses
 import math
@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 
 class StudyError(config.UserError):
-    """A study that cannot be planned or cannot go on."""
+    """A study cannot be planned or cannot continue."""
 
 
 def naive_longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, object]:
-    """Fine-tuning without M&M that costs what M&M and fine-tuning cost together.
+    """Return the changes of an arm without M&M that costs as much as M&M and fine-tuning together.
 
-    It has more steps, rounded up; the drops of the rate keep their share of the schedule.
+    The number of fine-tuning steps is rounded up. The drops of the learning rate keep their share
+    of the schedule.
 
     Args:
-        experiment: resolved, with M&M.
-        cost: of its steps.
+        experiment: settings with M&M and with sizes in pixels.
+        cost: multiply-adds of the steps of these settings.
+
+    Returns:
+        {key: value}.
     """
     settings = experiment.segment
     num_steps = settings.steps + math.ceil(experiment.mm.steps * cost.mm / cost.segment)
@@ -39,12 +43,18 @@ ARMS = {
     "random_triplets": lambda experiment, cost: {"mm.matching": "random_triplets"},
     "class_connected": lambda experiment, cost: {"mm.matching": "class_connected"},
 }
-"""Name -> function(resolved experiment, its StepCost) -> changes of the configuration."""
+"""{name: function(settings with sizes in pixels, StepCost) -> changes of the settings}."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """changes: {key: value} on top of what all arms share; seeds: those it is run with."""
+    """One setting of a study.
+
+    Attributes:
+        name: of the arm and of its folder.
+        changes: {key: value} on top of the settings that all arms share.
+        seeds: the seeds of its runs.
+    """
 
     name: str
     changes: dict[str, object]
@@ -58,29 +68,29 @@ def plan(
     shared: config.Experiment,
     cost: "StepCost",
 ) -> list[Arm]:
-    """The arms of a study.
+    """Return the arms of a study.
 
     Args:
-        names: as the flag --arms takes them.
-        seeds: of all arms.
-        changes: as the flag --arm_set takes them.
-        shared: resolved; what all arms have in common.
-        cost: of its steps.
+        names: "ARM", or "ARM:N" for an arm that is run with the first N seeds only.
+        seeds: seeds of all arms.
+        changes: "ARM:KEY=VALUE", changes of the settings of one arm.
+        shared: settings that all arms share, with sizes in pixels.
+        cost: multiply-adds of the steps of `shared`.
 
     Raises:
-        config.ConfigError: an unknown arm, or a change that does not fit.
-        StudyError: M&M has no steps, or seeds or arms come twice.
+        config.ConfigError: an unknown arm, or a change of another form.
+        StudyError: M&M has no steps, or an arm or a seed is repeated.
     """
     if shared.mm.steps == 0:
-        raise StudyError("mm.steps is 0, so all arms would be the same: choose some M&M steps.")
+        raise StudyError("mm.steps is 0, so all arms would be equal. Expected at least 1.")
     own = _changes_by_arm(changes)
     names_and_seeds = [_arm_and_seeds(name, seeds) for name in names]
     names = [name for name, _ in names_and_seeds]
     for kind, values in (("arms", names), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
-            raise StudyError(f"--{kind} takes one or more different ones. Received {values}.")
+            raise StudyError(f"Expected one or more different {kind}. Received {values}.")
     for name in own.keys() - set(names):
-        raise config.ConfigError(config.unknown("arm of --arm_set", name, names))
+        raise config.ConfigError(config.unknown("arm with changes", name, names))
     return [
         Arm(name, _changes_of(name, own.get(name), shared, cost), chosen)
         for name, chosen in names_and_seeds
@@ -92,7 +102,7 @@ def _arm_and_seeds(text, seeds):
     if not colon:
         return name, tuple(seeds)
     if not number.isdecimal() or not 1 <= int(number) <= len(seeds):
-        raise StudyError(f"--arms takes ARM:N with N in 1..{len(seeds)}. Received {text!r}.")
+        raise StudyError(f"Expected ARM:N with N in 1..{len(seeds)}. Received {text!r}.")
     return name, tuple(seeds[: int(number)])
 
 
@@ -102,7 +112,9 @@ def _changes_by_arm(assignments):
         name, colon, assignment = text.partition(":")
         key, equals, value = assignment.partition("=")
         if not (colon and equals):
-            raise config.ConfigError(f"--arm_set takes ARM:KEY=VALUE. Received {text!r}.")
+            raise config.ConfigError(
+                f"A change of an arm has the form ARM:KEY=VALUE. Received {text!r}."
+            )
         changes.setdefault(name, {})[key] = value
     return changes
 
@@ -110,7 +122,8 @@ def _changes_by_arm(assignments):
 def _changes_of(name, own, shared, cost):
     if name not in ARMS and own is None:
         raise config.ConfigError(
-            f"{config.unknown('arm', name, ARMS)} Another name needs --arm_set={name}:KEY=VALUE."
+            f"{config.unknown('arm', name, ARMS)} An arm of your own needs at least one change of "
+            f"the form {name}:KEY=VALUE."
         )
     usual = ARMS[name](shared, cost) if name in ARMS else {}
     return {**usual, **(own or {})}
@@ -118,13 +131,13 @@ def _changes_of(name, own, shared, cost):
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Runs to be done.
+    """All runs of a study.
 
     Attributes:
         workdir: folder of the study.
-        arms: in the order of the summary; differences are taken to the first.
+        arms: in the order of the summary. Differences are computed to the first arm.
         shared: the settings of all arms; sizes may still be shares of the shorter side.
-        shorter_side: of the data set's images in pixels; it turns such sizes into pixels.
+        shorter_side: shorter side of the images in pixels; it turns such sizes into pixels.
         preset: name of the preset of `shared`.
     """
 
@@ -135,7 +148,7 @@ class Study:
     preset: str = ""
 
     def runs(self) -> Iterator[tuple[Arm, int]]:
-        """Yield all runs, seed by seed, so that the first ones can be compared early."""
+        """Yield all runs, seed by seed, so that early runs can be compared early."""
         for seed in dict.fromkeys(seed for arm in self.arms for seed in arm.seeds):
             yield from ((arm, seed) for arm in self.arms if seed in arm.seeds)
 
@@ -143,7 +156,7 @@ class Study:
         """Return the settings of one run, with sizes in pixels.
 
         Raises:
-            config.ConfigError: a change does not fit.
+            config.ConfigError: an unknown key, or a value that cannot be used.
         """
         experiment = config.changed(self.shared, {**arm.changes, "seed": seed})
         return config.resolve(experiment, self.shorter_side)
@@ -157,23 +170,35 @@ class Study:
         return self.workdir / "shared" / f"seed{seed}"
 
     def first_experiment(self, seed: int) -> config.Experiment:
-        """Return the settings of these stages."""
+        """Return the settings of the stages that all arms of a seed share."""
         return config.resolve(config.replace(self.shared, "seed", seed), self.shorter_side)
 
     def first_stages(self) -> list[str]:
-        """Return the stages before M&M: they depend on no setting that an arm changes."""
+        """Return the stages before M&M. They depend on no setting that an arm changes."""
         return [stage.name for stage in select(["all"], self.shared) if not stage.sections]
 
     def stages(self) -> list[str]:
-        """Return the stages of an arm: from M&M to the last one that variants are compared by."""
+        """Return the stages of an arm: from M&M to the last stage that variants have in common."""
         chosen = [stage for stage in select(["all"], self.shared) if stage.sections]
         last = max(k for k, stage in enumerate(chosen) if stage.is_compared)
         return [stage.name for stage in chosen[: last + 1]]
 
 
-def command(settings_file: pathlib.Path, stages: list[str], folder: pathlib.Path) -> list[str]:
-    """Return the arguments of the interpreter that run some stages in a folder."""
+def settings_file(folder: pathlib.Path) -> pathlib.Path:
+    """Return the path of the settings file that a study writes for the run in `folder`."""
+    return folder / "study_settings.json"
+
+
+def command(stages: list[str], folder: pathlib.Path) -> list[str]:
+    """Return the interpreter's arguments for a run of some stages in a folder.
+
+    >>> " ".join(command(["mm", "segment"], pathlib.Path("s")))
+    '-m trainers.mm --config=s/study_settings.json --stage=mm,segment --workdir=s'
+    """
     return [
-        *("-m", "trainers.mm", f"--config={settings_file}"),
-        *(f"--stage={','.join(stages)}", f"--workdir={folder}"),
+        "-m",
+        "trainers.mm",
+        f"--config={settings_file(folder)}",
+        f"--stage={','.join(stages)}",
+        f"--workdir={folder}",
     ]

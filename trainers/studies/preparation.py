@@ -1,4 +1,4 @@
-"""From settings to a study whose runs are known to fit, before the first of them starts."""
+"""Preparation of a study: all its runs are checked before the first one starts."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,13 @@ from trainers.training import networks
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The runs asked for: `arms` and `changes` as `plan.plan` takes them, and all `seeds`."""
+    """The requested runs, in the form that `plan.plan` takes.
+
+    Attributes:
+        arms: "ARM" or "ARM:N".
+        seeds: seeds of all arms.
+        changes: "ARM:KEY=VALUE".
+    """
 
     arms: list[str]
     seeds: list[int]
@@ -28,10 +34,19 @@ class Plan:
 def prepare(
     settings: resolved.Resolved, asked: Plan, workdir: pathlib.Path, console: rich.console.Console
 ) -> tuple[plan.Study, datasets.Dataset]:
-    """Plan a study and check it against the files that are there already.
+    """Plan a study and compare it with the runs that its folder already holds.
+
+    Args:
+        settings: settings that all arms share.
+        asked: the requested runs.
+        workdir: folder of the study.
+        console: prints the messages of the data set.
+
+    Returns:
+        The study and the loaded data set.
 
     Raises:
-        config.UserError: settings, arms, data or folders do not fit.
+        config.UserError: the settings, the arms, the data set or the folders cannot be used.
     """
     shared = networks.with_possible_width(settings, console).experiment
     networks.check(shared)
@@ -44,6 +59,6 @@ def prepare(
     arms = plan.plan(asked.arms, asked.seeds, asked.changes, in_pixels, cost)
     study = plan.Study(workdir, arms, shared, shorter_side, settings.preset)
     for arm, seed in study.runs():
-        where = Runtime(study.folder(arm, seed), dataset, console)
-        records.check_workdir(where, study.experiment(arm, seed), STAGES)
+        run = Runtime(study.folder(arm, seed), dataset, console)
+        records.check_workdir(run, study.experiment(arm, seed), STAGES)
     return study, dataset

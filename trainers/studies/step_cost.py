@@ -1,7 +1,7 @@
-"""What a training step costs, counted: multiply-adds of the forward pass, the same on all machines.
+"""The cost of a training step, in multiply-adds of the forward pass: equal on all machines.
 
-The backward pass costs about twice the forward pass in either stage, so that ratios are those of
-whole steps.
+In both stages the backward pass costs about twice as much as the forward pass. The ratio of two
+forward passes is therefore also the ratio of two whole steps.
 """
 
 import dataclasses
@@ -19,20 +19,25 @@ from trainers.training import networks
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """Multiply-adds of the forward pass of one step of M&M, and of one of fine-tuning."""
+    """Multiply-adds of the forward pass.
+
+    Attributes:
+        mm: one step of M&M.
+        segment: one step of fine-tuning.
+    """
 
     mm: int
     segment: int
 
 
 def count(experiment: config.Experiment, num_classes: int) -> StepCost:
-    """Counts what a step of each stage costs.
+    """Return the cost of one step of each stage.
 
     Args:
-        experiment: resolved.
-        num_classes: of the data set.
+        experiment: settings with sizes in pixels.
+        num_classes: number of classes of the data set.
     """
-    # What has no part in the cost is set to one value, so that arms share their count.
+    # Settings without influence on the cost get fixed values, so that the cache serves all arms.
     experiment = config.replace(experiment, "seed", 0)
     mm = dataclasses.replace(experiment.mm, steps=0, drops=())
     segment = dataclasses.replace(experiment.segment, steps=1, drops=())
@@ -52,13 +57,13 @@ def _count(experiment, num_classes):
 
 
 def multiply_adds(model: keras.Model, shape: tuple[int, ...]) -> int:
-    """Multiply-adds of convolutions and matrix products in a training-mode forward pass.
+    """Return the multiply-adds of convolutions and matrix products in one training forward pass.
 
-    Everything else, as activations, pooling and normalization, costs little beside them.
+    Other operations, for example pooling and normalization, cost little and are not counted.
 
     Args:
-        model: of uint8 pixels.
-        shape: of its input, batch included.
+        model: network that takes uint8 pixels.
+        shape: shape of its input, with the batch dimension.
     """
     traced = tf.function(lambda pixels: model(pixels, training=True)).get_concrete_function(
         tf.TensorSpec(shape, tf.uint8)
@@ -67,14 +72,14 @@ def multiply_adds(model: keras.Model, shape: tuple[int, ...]) -> int:
 
 
 def _of_operation(operation) -> int:
-    """Output elements times the length of the sum behind each of them."""
+    """Return the number of output elements, times the number of products in each of them."""
     if operation.type not in _SUMS:
         return 0
     return math.prod(operation.outputs[0].shape) * _SUMS[operation.type](operation)
 
 
 def _matrix_sum(operation):
-    """Length of the dimension that a matrix product sums over."""
+    """Return the length of the dimension that a matrix product sums over."""
     attribute = "transpose_a" if operation.type == "MatMul" else "adj_x"
     return operation.inputs[0].shape[-2 if operation.get_attr(attribute) else -1]
 
@@ -85,4 +90,4 @@ _SUMS = {
     "MatMul": _matrix_sum,
     "BatchMatMulV2": _matrix_sum,
 }
-"""Type of operation -> function that gives how many products each of its outputs sums."""
+"""{type of operation: function(operation) -> number of products in each output element}."""

@@ -1,4 +1,4 @@
-"""The summary of a study: one table, its intervals, and the curves."""
+"""The summary of a study: tables, confidence intervals and curves."""
 
 import dataclasses
 import importlib.util
@@ -8,23 +8,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines import datasets
+from trainers import config
 from trainers.reporting import measurements, paper_tables
 from trainers.runs import files, finished
-from trainers.studies import intervals, step_cost
+from trainers.studies import intervals, plan, step_cost
 from trainers.studies.plan import Arm, Study
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmSummary:
-    """What the runs of one arm came to.
+    """The results of one arm.
 
-    mious: {seed: percent}.
-    per_class: {class name: mean IoU over seeds in percent, None if it does not occur}.
-    steps: of M&M and of fine-tuning.
-    operations: multiply-adds of the forward passes of all steps, in tera.
-    seconds: of M&M, and of fine-tuning, means over seeds.
-    over_seeds, over_images: difference to the first arm in points of mIoU; None for the first arm
-        itself, and where no seed is shared.
+    Attributes:
+        mious: {seed: mIoU in percent}.
+        per_class: {class name: mean IoU over seeds in percent, None if the class does not occur}.
+        steps: number of steps of M&M, and of fine-tuning.
+        operations: multiply-adds of the forward passes of all steps, in tera.
+        seconds: duration of M&M, and of fine-tuning; means over seeds.
+        over_seeds: difference to the first arm in points of mIoU, with its interval over seeds.
+            None for the first arm, and for an arm without a seed in common with it.
+        over_images: the same with its interval over images.
     """
 
     mious: dict[int, float]
@@ -37,17 +40,21 @@ class ArmSummary:
 
     @property
     def mean(self) -> float:
-        """Mean mIoU in percent."""
+        """The mean mIoU in percent."""
         return statistics.mean(self.mious.values())
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation over seeds in points, None for a single seed."""
+        """The standard deviation over seeds in points, None for a single seed."""
         return statistics.stdev(self.mious.values()) if len(self.mious) > 1 else None
 
 
 def write(study: Study, dataset: datasets.Dataset) -> str:
-    """Writes summary.md, summary.json and summary.png (where matplotlib is installed).
+    """Write summary.md, summary.json and, if matplotlib is installed, summary.png.
+
+    Args:
+        study: a study whose runs are all finished.
+        dataset: the data set of its runs.
 
     Returns:
         The text of summary.md.
@@ -78,11 +85,12 @@ def summarize(
     confusions: dict[str, dict[int, np.ndarray]],
     num_classes: int,
 ) -> dict[str, ArmSummary]:
-    """Figures of all arms, with the differences to the first.
+    """Return the results of all arms, with their differences to the first arm.
 
     Args:
-        runs: {arm: {seed: run}}.
-        confusions: {arm: {seed: integer [num_images, K, K]}}.
+        study: the study.
+        runs: {name of the arm: {seed: run}}.
+        confusions: {name of the arm: {seed: confusion matrices, integer [num_images, K, K]}}.
         num_classes: K.
     """
     first = study.arms[0].name
@@ -142,12 +150,13 @@ def _with_differences(summary, first, confusions, first_confusions):
 
 
 def as_json(study: Study, summaries: dict[str, ArmSummary], dataset: datasets.Dataset) -> dict:
-    """Everything of the summary, percent and points."""
+    """Return the content of summary.json, in percent and points."""
     return {
         "dataset": dataset.spec.name,
         "trained_on": f"{dataset.train.title} ({dataset.train.num_images} images)",
         "evaluated_on": f"{dataset.eval.title} ({dataset.eval.num_images} images)",
-        "flags": study.flags,
+        "preset": study.preset,
+        "settings": config.flatten(study.shared),
         "baseline": study.arms[0].name,
         "arms": {
             arm.name: {
@@ -166,13 +175,13 @@ def _plain(value):
 
 
 def markdown(study: Study, summaries: dict[str, ArmSummary], dataset: datasets.Dataset) -> str:
-    """The summary as text for people."""
+    """Return the text of summary.md."""
     network, first = study.shared.network, study.arms[0].name
     parts = [
         f"# Study: {dataset.spec.name}, {network.backbone} x{network.width:g} from {network.init}",
-        f"Trained on {dataset.train.num_images} images of {dataset.train.title}, measured on "
+        f"Trained on {dataset.train.num_images} images of {dataset.train.title}, evaluated on "
         f"{dataset.eval.num_images} images of {dataset.eval.title}. mIoU in percent, differences "
-        f"to {first} in points, runs of one seed paired.",
+        f"to {first} in points. Runs of the same seed are paired.",
         paper_tables.markdown(*_main_table(summaries)),
         *_notes(),
         "mIoU of each seed",
@@ -180,15 +189,28 @@ def markdown(study: Study, summaries: dict[str, ArmSummary], dataset: datasets.D
         "IoU of each class, means over seeds",
         paper_tables.markdown(*_class_table(summaries)),
         "Runs",
-        "\n".join(f"    python {' '.join(study.command(arm, seed))}" for arm, seed in study.runs()),
+        "\n".join(f"    {_command(study, arm, seed)}" for arm, seed in study.runs()),
     ]
     return "\n\n".join(parts)
 
 
+def _command(study, arm, seed):
+    return f"python {' '.join(plan.command(study.stages(), study.folder(arm, seed)))}"
+
+
 def _main_table(summaries):
     head = (
-        *("arm", "seeds", "mIoU", "difference", "95 % over seeds", "95 % over images"),
-        *("M&M steps", "fine-tuning steps", "multiply-adds", "seconds M&M", "seconds fine-tuning"),
+        "arm",
+        "seeds",
+        "mIoU",
+        "difference",
+        "95 % over seeds",
+        "95 % over images",
+        "M&M steps",
+        "fine-tuning steps",
+        "multiply-adds",
+        "seconds M&M",
+        "seconds fine-tuning",
     )
     rows = [
         [
@@ -221,13 +243,15 @@ def _bounds(interval):
 
 def _notes():
     yield (
-        "Over seeds: Student's t interval of the paired differences. Over images: percentile "
-        "bootstrap, the same resampled images for both arms and all seeds; where images resemble "
-        "each other, as frames of one film do, it is too narrow."
+        "Over seeds: Student's t interval of the paired differences. It does not cover variation "
+        "between images. Over images: percentile bootstrap with the same resampled images for both "
+        "arms and all seeds. It does not cover variation between seeds. On similar images, for "
+        "example frames of one video, it is too narrow."
     )
     yield (
-        "Multiply-adds: of the forward passes of all steps, counted. naive_longer spends those of "
-        "M&M on more steps of fine-tuning; the drops of the rate keep their share of the schedule."
+        "Multiply-adds: counted over the forward passes of all steps. naive_longer replaces the "
+        "multiply-adds of M&M by more fine-tuning steps. Its learning rate drops at the same share "
+        "of the schedule."
     )
 
 
@@ -271,12 +295,12 @@ def _figure(study, summaries, runs, dataset):
         },
         study.arms[0].name,
         f"{dataset.spec.name}, {dataset.train.num_images} training images, {network.backbone} "
-        f"x{network.width:g} from {network.init}, measured on {dataset.eval.title}",
+        f"x{network.width:g} from {network.init}, evaluated on {dataset.eval.title}",
     )
 
 
 def _curves(runs, stage: str) -> dict[str, list[tuple[Sequence[int], Sequence[float]]]]:
-    """{arm: (steps, losses) of its runs}, without arms that have no step of the stage."""
+    """Return {arm: (steps, losses) of each run}, without arms that have no step of the stage."""
     curves = {}
     for name, by_seed in runs.items():
         logs = [finished.curve(run, stage) for run in by_seed.values()]

@@ -1,7 +1,8 @@
-"""Where a network's first weights come from: `network.init` and `network.init_weights`.
+"""The first weights of a network, as `network.init` and `network.init_weights` select them.
 
-The first that applies: a file (`network.init_weights`), the proxy stage of this working folder,
-Keras' ImageNet weights, random weights. What was done is said in one line.
+The first source that applies is used: a file (`network.init_weights`), the proxy stage of this
+working folder, ImageNet weights, random weights. The log line `init: ...` reports which weights
+were loaded.
 """
 
 import dataclasses
@@ -15,11 +16,15 @@ from trainers.training import networks
 
 
 def backbone(experiment: config.Experiment, runtime: Runtime) -> Backbone:
-    """The backbone with the first weights of the run.
+    """Return the backbone with the first weights of the run.
+
+    Args:
+        experiment: the settings.
+        runtime: the run; its working folder holds the proxy stage.
 
     Raises:
-        WorkdirError: the proxy stage was not run; names the command.
-        ConfigError: a file or a download that does not give these weights.
+        WorkdirError: stage proxy was not run.
+        ConfigError: a file without these weights, or a failed download.
     """
     result = networks.backbone(experiment)
     runtime.log(f"init: {_load(result, experiment, runtime)}")
@@ -27,7 +32,7 @@ def backbone(experiment: config.Experiment, runtime: Runtime) -> Backbone:
 
 
 def _load(body: Backbone, experiment, runtime) -> str:
-    """Fills `body`; says with what."""
+    """Load weights into `body` and return their origin."""
     network = experiment.network
     if network.init_weights is not None:
         return f"{network.init} from {_load_file(body, network)}"
@@ -47,8 +52,7 @@ def _load_file(body, network) -> str:
         hint = ""
         if network.width != 1:
             hint = (
-                f"\nThe network here has width {network.width}: for published weights add --set "
-                "network.width=1."
+                f"\nThe network has width {network.width}. Published weights need network.width=1."
             )
         raise config.ConfigError(f"{error}{hint}") from error
 

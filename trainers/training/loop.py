@@ -1,10 +1,11 @@
-"""The loop of all training stages: it counts steps, logs, checkpoints and resumes exactly.
+"""The loop of all training stages: it counts steps, logs, saves checkpoints and resumes exactly.
 
-The data of step k is a pure function of (seed, k), and a checkpoint holds every variable of model,
-optimizer, metrics and random generators. A run that was killed therefore continues the very
-sequence of losses that it would have had.
+The data of step k is a pure function of (seed, k). A checkpoint holds every variable of the model,
+the optimizer, the metrics and the random generators. A killed run therefore continues with the same
+losses as an unbroken run.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -22,61 +23,72 @@ from trainers.runs.runtime import Runtime, WorkdirError
 
 
 class TrainingError(config.UserError):
-    """Training cannot go on: the loss or the gradients are no longer numbers."""
+    """Training cannot continue: the loss or the gradients are not finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The steps of a stage that trains.
+
+    Attributes:
+        stage: name of the stage, and of its folder.
+        settings: number of steps and intervals.
+        section: section of the settings that holds `settings`; empty for the name of the stage.
+    """
+
+    stage: str
+    settings: config.Optimization
+    section: str = ""
 
 
 class Loop:
-    """Trains one compiled model for a number of steps, on all replicas of the run.
+    """Train one compiled model for a number of steps, on all replicas of the run.
 
     Args:
-        runtime: for the console and the replicas.
-        stage: name of the stage; everything is written under its folder.
-        model: compiled `keras.Model`, built under the replicas' scope, whose `train_step` takes one
+        runtime: the run, with its folder, console and replicas.
+        schedule: the stage and its steps. All files are written to the folder of the stage.
+        model: a compiled model, built under the scope of the replicas. Its `train_step` takes one
             element of the data.
-        settings: steps and intervals.
-        data: function(start_step, share) -> iterable of one element per step, from `start_step` on:
-            the `share` of one replica.
-        on_log: function(step, metrics) that is called at each log.
-        section: of the configuration that holds `settings`; by default that of the stage's name.
-        shared_seeds: states of the random generators that give all replicas the same numbers.
+        data: function(start_step, share) -> iterable of one element per step from `start_step` on,
+            the share of one replica.
+        on_log: function(step, metrics) that is called at each log entry.
+        shared_seeds: states of the random generators that give all replicas equal numbers.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        stage: str,
+        schedule: Schedule,
         model: keras.Model,
-        settings: config.Optimization,
         data: Callable[[int, order.Share], tf.data.Dataset],
         on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-        section: str | None = None,
         shared_seeds: Sequence[keras.Variable] = (),
     ):
-        self.runtime, self.stage, self.model = runtime, stage, model
-        self.section = section or stage
-        self.settings, self.data, self.on_log = settings, data, on_log
-        self.replicas, self.shared_seeds = runtime.replicas, shared_seeds
-        self.folder = runtime.folder(stage)
+        self.runtime, self.schedule, self.model = runtime, schedule, model
+        self.data, self.on_log, self.shared_seeds = data, on_log, shared_seeds
+        self.stage, self.settings = schedule.stage, schedule.settings
+        self.replicas = runtime.replicas
+        self.folder = runtime.folder(self.stage)
         self.step = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
         self._started = time.monotonic()
         self.writer = tf.summary.create_file_writer(str(self.folder / "logs"))
 
     def run(self) -> float:
-        """Trains until `settings.steps`, continuing from the last checkpoint.
+        """Train until the last step, starting from the last checkpoint if there is one.
 
         Returns:
-            Seconds spent on training, those before an interruption included.
+            Seconds of training, including the time before an interruption.
 
         Raises:
-            TrainingError: a loss or gradient was not finite; the last good checkpoint is kept.
+            TrainingError: a loss or a gradient was not finite; the last good checkpoint is kept.
         """
         manager = self._checkpoints()
         start = self._restore(manager)
-        self.replicas.part_ways(self.model.variables, self.shared_seeds)
+        self.replicas.separate_seeds(self.model.variables, self.shared_seeds)
         train_step = tf.function(self._distributed_step, jit_compile=self.model.jit_compile)
         sources = [iter(self.data(start, share)) for share in self.replicas.shares]
-        with self._progress() as progress, self.replicas.told_when_lost():
+        with self._progress() as progress, self.replicas.lost_workers_reported():
             bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")
             for step in range(start + 1, self.settings.steps + 1):
                 train_step(self.replicas.distributed([next(source) for source in sources]))
@@ -85,7 +97,7 @@ class Loop:
                     progress.update(bar, note=self._log(step))
                 if self._is_due(step, self.settings.checkpoint_every):
                     self._save(manager, step)
-        self._tell_skipped()
+        self._log_skipped()
         return round(float(self.seconds.numpy()), 2)
 
     def _distributed_step(self, element):
@@ -109,7 +121,7 @@ class Loop:
         return tf.train.CheckpointManager(checkpoint, self.folder / "checkpoints", max_to_keep=2)
 
     def _restore(self, manager) -> int:
-        """Continues from the chief's latest checkpoint; the step to start at."""
+        """Restore the chief's latest checkpoint and return the step to start at."""
         latest = tf.train.latest_checkpoint(self.runtime.source(self.stage) / "checkpoints")
         if latest is not None:
             manager.checkpoint.restore(latest).assert_consumed()
@@ -117,8 +129,8 @@ class Loop:
         starts = self.replicas.every_worker(start)
         if len(set(starts)) > 1:
             raise WorkdirError(
-                f"Stage {self.stage}: the workers would continue at the steps {starts}. All must "
-                "see the same --workdir, on a file system that they share."
+                f"Stage {self.stage}: the workers would continue at different steps, {starts}. "
+                "All workers need the same working folder on a shared file system."
             )
         if latest is not None:
             _forget_after(self.folder / "metrics.jsonl", start)
@@ -139,37 +151,41 @@ class Loop:
             raise TrainingError(
                 f"Stage {self.stage}: {num_bad} step(s) up to step {step} had a loss or gradient "
                 f"that is not finite. The last good state is step {int(self.step.numpy())} in "
-                f"{self.folder / 'checkpoints'}. A lower rate usually helps: --overwrite "
-                f"--set {self.section}.learning_rate={self.settings.learning_rate / 10:g}"
+                f"{self.folder / 'checkpoints'}. Run the stage again with a lower learning rate, "
+                f"for example {self._section}.learning_rate={self.settings.learning_rate / 10:g}."
             )
         if self._scale() < 1:
             raise TrainingError(
-                f"Stage {self.stage}: gradients overflow at step {step} although the loss is no "
-                "longer scaled up: the weights are lost, or float16 cannot hold these gradients. "
-                "--precision=mixed_bfloat16 has the range of float32."
+                f"Stage {self.stage}: gradients overflow at step {step} with a loss scale below 1. "
+                "Either training diverged, or float16 cannot hold these gradients. Set "
+                "precision=mixed_bfloat16, which has the range of float32."
             )
 
+    @property
+    def _section(self):
+        return self.schedule.section or self.stage
+
     def _scale(self) -> float:
-        """Of the loss; 1 where it is not scaled."""
+        """Return the scale of the loss, 1 without loss scaling."""
         if not trainable.is_scaled(self.model):
             return 1.0
         return float(tf.convert_to_tensor(self.model.optimizer.dynamic_scale))
 
     def _num_skipped(self, step) -> int:
-        """Steps so far whose gradients overflowed: the optimizer has not counted them."""
+        """Return the number of steps with overflowing gradients, which the optimizer skips."""
         return step - int(tf.convert_to_tensor(self.model.optimizer.iterations))
 
-    def _tell_skipped(self):
+    def _log_skipped(self):
         num_steps = self.settings.steps
         if trainable.is_scaled(self.model) and (number := self._num_skipped(num_steps)):
             self.runtime.log(
-                f"{self.stage}: {number} of {num_steps} steps were skipped since their gradients "
-                f"overflowed in float16 (loss scale now {self._scale():g}); a few at the start are "
-                "normal."
+                f"{self.stage}: {number} of {num_steps} steps were skipped because their gradients "
+                f"overflowed in float16 (loss scale now {self._scale():g}). A few skipped steps at "
+                "the start are normal."
             )
 
     def _log(self, step) -> str:
-        """Writes the metrics since the last log; a short text for the progress bar."""
+        """Write the metrics since the last log. Return a short text for the progress bar."""
         self._check_finite(step)
         metrics = {name: float(value) for name, value in self.model.get_metrics_result().items()}
         self.model.reset_metrics()
@@ -199,7 +215,7 @@ class Loop:
 
 
 def _forget_after(path: pathlib.Path, step: int):
-    """Drops the lines of steps that a resumed run will write again."""
+    """Remove the lines of steps that a resumed run will write again."""
     if not path.exists():
         return
     lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]

@@ -1,4 +1,4 @@
-"""From a configuration to networks: the one place where stages build, load and compile them."""
+"""Networks from settings: all stages build, load and compile their networks here."""
 
 import contextlib
 import pathlib
@@ -20,18 +20,20 @@ from trainers import config
 from trainers.config import resolved
 from trainers.runs import ensemble
 from trainers.runs.runtime import Runtime
-
-# Which pixels the weights of each init expect (released train_graph.prototxt files of the
-# variants); None: those of the backbone.
-PIXELS_OF_INIT = {"random": None, "imagenet": None, "colorization": "gray", "jigsaw": "jigsaw"}
+from trainers.training import proxy_tasks
 
 
 def check(experiment: config.Experiment):
-    """Refuses networks that cannot be built or predicted with, before anything is read or written.
+    """Raise an error if the networks of a run cannot be built, or cannot predict.
+
+    The commands call it before any file is read or written.
+
+    Args:
+        experiment: the settings.
 
     Raises:
-        config.ConfigError: what `backbones.check` refuses, an init without weights, sizes or scales
-            that the protocol does not allow, members of an ensemble that cannot be read.
+        config.ConfigError: the backbone refuses its arguments, or the init has no weights. The
+            protocol does not allow a size or a scale. A member of an ensemble cannot be read.
     """
     settings = experiment.evaluate
     for part in ensemble.parts(experiment):
@@ -48,7 +50,12 @@ def check(experiment: config.Experiment):
 def with_possible_width(
     settings: resolved.Resolved, console: rich.console.Console
 ) -> resolved.Resolved:
-    """Leave out the preset's `network.width` where a network, or its weights, have one width."""
+    """Return the settings without the preset's `network.width` if a network has only one width.
+
+    Args:
+        settings: the settings. A width that a person chose is kept, and checked by `check`.
+        console: prints a line if the width is left out.
+    """
     network = settings.experiment.network
     is_published = network.init == "imagenet" and network.init_weights is None
     has_width = backbones.has_width(network.backbone) and not is_published
@@ -73,17 +80,24 @@ def _check_network(network: config.Network):
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
     if network.init_weights is not None and not pathlib.Path(network.init_weights).is_file():
-        raise config.ConfigError(f"--init_weights={network.init_weights}: there is no such file.")
+        raise config.ConfigError(
+            f"network.init_weights={network.init_weights}: there is no such file. Expected a file "
+            "with weights."
+        )
 
 
 def backbone(experiment: config.Experiment, weights: str | None = None) -> backbones.Backbone:
-    """The backbone with random weights, or with `weights` as `backbones.build` takes them.
+    """Return the backbone of a run.
+
+    Args:
+        experiment: the settings.
+        weights: argument of `mm_keras.backbones.build`; None for random weights.
 
     Raises:
-        config.ConfigError: as `check`; a download that failed, or images below the network's
-            smallest size.
+        config.ConfigError: settings that `check` refuses, a failed download, or images below the
+            smallest size of the network.
     """
-    # Every stage, and fine-tuning without M&M as well, starts from the very same random weights.
+    # All stages and both variants start from the same random weights.
     keras.utils.set_random_seed(experiment.seed)
     network = experiment.network
     try:
@@ -103,14 +117,20 @@ def backbone(experiment: config.Experiment, weights: str | None = None) -> backb
 def _arguments(network, weights):
     pixels = network.pixels
     if pixels is None and not libraries.is_wrapped(network.backbone):
-        pixels = PIXELS_OF_INIT[network.init]
+        pixels = proxy_tasks.pixels(network.init)
     return {"pixels": pixels, "width": network.width, "weights": weights}
 
 
 def segmenter(
     experiment: config.Experiment, num_classes: int, body: backbones.Backbone | None = None
 ) -> Segmenter:
-    """The segmenter on `body`, or on a fresh backbone: the kind that its spec names."""
+    """Return the segmenter of the kind that the spec of its backbone names.
+
+    Args:
+        experiment: the settings.
+        num_classes: number of classes.
+        body: the backbone; None for a new one with random weights.
+    """
     body = body or backbone(experiment)
     return SEGMENTERS[body.spec.segmenter](experiment, body, num_classes)
 
@@ -129,19 +149,23 @@ def _hypercolumn(experiment, body, num_classes):
 
 
 def _fcn(experiment, body, num_classes):
-    # Its result is dense by itself: num_points, stddev and output_stride have no meaning for it.
+    # It predicts every pixel: num_points, stddev and output_stride do not apply.
     return mm_keras.FcnSegmenter(
         body, num_classes, dropout=experiment.segment.dropout, seed=experiment.seed
     )
 
 
 SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
-"""Kind of segmenter, as a `BackboneSpec` names it -> function(experiment, body, num_classes)."""
+"""{kind of segmenter in a `BackboneSpec`: function(experiment, body, num_classes)}."""
 
 
 def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
-    """The predictor with the weights that stage segment left: this run's, or those of each member
-    of an ensemble.
+    """Return the predictor with the weights of stage segment.
+
+    The predictor of an ensemble has one network per member.
+
+    Raises:
+        WorkdirError: stage segment is not done.
     """
     parts, settings = ensemble.parts(experiment), experiment.evaluate
     num_classes = runtime.dataset.spec.num_classes
@@ -158,8 +182,15 @@ def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Pred
 def predictions(
     predictor: inference.Predictor, runtime: Runtime, title: str
 ) -> Iterator[tuple[dict, np.ndarray]]:
-    """Every example of the evaluation split with its predicted class ids, int32 [H, W], under a
-    progress bar.
+    """Yield every example of the evaluation split with its predicted class ids.
+
+    Args:
+        predictor: predicts the class ids.
+        runtime: the run, with its data set.
+        title: text beside the progress bar.
+
+    Yields:
+        (example, class ids, int32 [H, W]).
     """
     split = runtime.dataset.eval
     for example in rich.progress.track(
@@ -177,7 +208,7 @@ def _trained(experiment: config.Experiment, num_classes: int, weights: pathlib.P
 
 @contextlib.contextmanager
 def _precision(name):
-    """Layers built in the body have this precision: members of an ensemble may differ in it."""
+    """Set the precision of new layers inside the block; members of an ensemble may differ in it."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -187,16 +218,20 @@ def _precision(name):
 
 
 def compile_model(model: keras.Model, settings: config.Optimization):
-    """SGD as both stages use it; under mixed_float16 Keras adds loss scaling.
+    """Compile a model with the SGD of the settings; under mixed_float16 Keras adds loss scaling.
+
+    Args:
+        model: the model.
+        settings: settings of the stage.
 
     Raises:
-        config.ConfigError: XLA was asked for under several replicas.
+        config.ConfigError: `jit_compile` with several replicas.
     """
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if settings.jit_compile and num_replicas > 1:
         raise config.ConfigError(
-            f"jit_compile=true needs a single replica, and there are {num_replicas}: XLA cannot "
-            "compile what replicas exchange. Leave it out."
+            f"jit_compile=true needs a single replica. Received {num_replicas} replicas. XLA "
+            "cannot compile the communication between replicas. Set jit_compile=false."
         )
     model.compile(
         optimizer=mm_keras.optimizers.CoupledSGD(
@@ -209,5 +244,5 @@ def compile_model(model: keras.Model, settings: config.Optimization):
 
 
 def background_label(experiment: config.Experiment, spec: datasets.DatasetSpec) -> int | None:
-    """The class that the patch sampler treats as background (`mm.background`)."""
+    """Return the class that the patch sampler treats as background (setting `mm.background`)."""
     return 0 if experiment.mm.background == "class_zero" else spec.background_label

@@ -1,4 +1,4 @@
-"""The batches of stage mm: made in this process, or by a tf.data service."""
+"""The batches of stage mm, computed in this process or by a tf.data service."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,14 +11,18 @@ from trainers.training import networks
 
 
 class ServiceLost(config.UserError):
-    """The data service does not give the batches of stage mm."""
+    """The data service does not send the batches of stage mm."""
 
 
 def check(settings: config.Tune, background_label: int | None):
-    """Refuses sizes and shares of patches that the mix step cannot follow, before any stage runs.
+    """Raise an error if the mix step cannot sample patches of these sizes and shares.
+
+    Args:
+        settings: settings of stage mm.
+        background_label: id of the background class; None without one.
 
     Raises:
-        config.ConfigError: says which.
+        config.ConfigError: names the wrong setting.
     """
     try:
         mix.check_sampling(
@@ -34,12 +38,12 @@ def check(settings: config.Tune, background_label: int | None):
 
 
 class Batches:
-    """The data of stage mm as `trainers.loop.Loop` takes it.
+    """The data of stage mm, a function as `trainers.training.loop.Loop` takes it.
 
     Args:
-        experiment: with `data.service` the batches come from there.
-        runtime: its data set, and its console for what must be said of a service.
-        pad_color: of what lies outside of the images.
+        experiment: the settings. If `data.service` is set, the batches come from that service.
+        runtime: the run, with its data set.
+        pad_color: color outside of the images.
     """
 
     def __init__(self, experiment: config.Experiment, runtime: Runtime, pad_color):
@@ -47,7 +51,7 @@ class Batches:
         self.feeds = []
 
     def __call__(self, start_step: int, share: order.Share) -> Iterable[dict]:
-        """One element per step from `start_step` on."""
+        """Return one element per step from `start_step` on."""
         if self.experiment.data.service is None:
             return self.made_here(start_step, share)
         return self._served(start_step, share)
@@ -55,7 +59,13 @@ class Batches:
     def made_here(
         self, start_step: int | tf.Tensor, share: order.Share, num_steps=None
     ) -> tf.data.Dataset:
-        """The batches up to step `num_steps`, by default all of the stage."""
+        """Return the batches that this process computes.
+
+        Args:
+            start_step: the first step.
+            share: the replica's share of each step.
+            num_steps: the step after the last one; None for all steps of the stage.
+        """
         experiment, settings = self.experiment, self.experiment.mm
         return labelled.patches(
             self.runtime.dataset.train.labelled(),
@@ -79,18 +89,18 @@ class Batches:
         )
 
     def _served(self, start_step, share) -> Iterator[dict]:
-        """Batches of the data service.
+        """Yield the batches of the data service.
 
         Raises:
-            ServiceLost: no answer, or an error; says what to look at.
+            ServiceLost: the service does not answer, or reports an error.
         """
         address = self.experiment.data.service
         if not self.feeds:
             self.runtime.log(
-                f"mm: batches come from the data service {address} as they get ready; steps that a "
-                "lost worker had begun never come. So a run cannot be repeated or continued "
-                "exactly; without --data_service it can. A batch that does not come within "
-                f"{self.experiment.timeout:g} seconds (--set timeout) ends the run."
+                f"mm: the data service {address} sends batches in the order in which they are "
+                "ready, and skips the steps of a lost worker. Such a run cannot be repeated or "
+                "continued exactly; a run without data.service can. The run stops if no batch "
+                f"arrives within {self.experiment.timeout:g} seconds (setting timeout)."
             )
         feed = service.Feed(
             lambda step: self.made_here(step, share, step + 1),
@@ -104,10 +114,10 @@ class Batches:
         except service.ServiceError as error:
             raise ServiceLost(f"Stage mm: {error}") from error
 
-    def tell(self):
-        """Says what came from the service."""
+    def log_service(self):
+        """Log the number of batches of the data service, if there was one."""
         for feed in self.feeds:
             self.runtime.log(
                 f"mm: {feed.num_batches} batches came from the data service, {feed.num_late} of "
-                f"them out of order; {feed.num_missing} steps were passed over."
+                f"them out of order; {feed.num_missing} steps were skipped."
             )

@@ -1,9 +1,17 @@
-"""The pretext tasks as stage proxy sees them: settings handed to inputs and network, figures and a
-picture of what was learned.
+"""The table of pretext tasks. Only this module and the settings name them.
+
+An entry joins the parts of a task: its settings, its inputs, its model, its scores and a picture.
+A new task X touches five files.
+
+- pipelines/batches/X.py, its inputs,
+- mm_keras/models/proxies/X.py, its network and loss,
+- trainers/config/schema.py, a `ProxyTask` record and a field of `Experiment` with its name,
+- this module, an entry of `TASKS`,
+- a test.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import keras
 import numpy as np
@@ -20,31 +28,50 @@ from trainers import config
 class Task(Protocol):
     """A pretext task on a backbone.
 
-    needs_color: whether gray images are of no use.
-    model: the compiled network is trained as any other; its `backbone` is what M&M takes over.
+    Attributes:
+        section: its section of the settings, which is also its name as an init.
+        needs_color: whether gray images cannot be used.
+        pixels: kind of pixels that its weights expect (released train_graph.prototxt files).
+        model: the network that stage proxy trains. Stage mm starts from its `backbone`.
+
+    Args:
+        experiment: the settings.
+        backbone: the network to train.
     """
 
-    needs_color: bool
+    section: ClassVar[str]
+    needs_color: ClassVar[bool]
+    pixels: ClassVar[str]
     model: keras.Model
 
     def __init__(self, experiment: config.Experiment, backbone: Backbone): ...
 
     def batches(self, files: Sequence[str], **steps) -> tf.data.Dataset:
-        """One element per step; `steps` are num_images, share, seed, start_step, num_steps."""
+        """Return one element per step.
+
+        Args:
+            files: paths of images.
+            **steps: num_images, share, seed, start_step and num_steps.
+        """
 
     def measure(self, train: Sequence[str], held_out: Sequence[str]) -> dict[str, float]:
-        """Figures of the trained model on images that it was not trained on, each beside the one
-        of a guess.
+        """Return scores of the trained model, each beside the score of a guess.
+
+        Args:
+            train: images that the model was trained on.
+            held_out: images that it was not trained on.
         """
 
     def picture(self, held_out: Sequence[str]) -> np.ndarray:
-        """What the trained model makes of some images, uint8 [height, width, 3]."""
+        """Return a picture of the model's predictions, uint8 [height, width, 3]."""
 
 
 class Colorization:
-    """Larsson et al. 2017: which colors has a gray image?"""
+    """Predict the colors of a gray image (Larsson et al. 2017)."""
 
+    section = "colorization"
     needs_color = True
+    pixels = "gray"
 
     def __init__(self, experiment, backbone):
         self.settings = settings = experiment.colorization
@@ -87,9 +114,11 @@ class Colorization:
 
 
 class Jigsaw:
-    """Noroozi & Favaro 2016: which permutation shuffled the tiles?"""
+    """Predict the permutation of shuffled tiles (Noroozi and Favaro 2016)."""
 
+    section = "jigsaw"
     needs_color = False
+    pixels = "jigsaw"
 
     def __init__(self, experiment, backbone):
         self.settings = settings = experiment.jigsaw
@@ -134,8 +163,24 @@ class Jigsaw:
         )
 
 
+TASKS: dict[str, type[Task]] = {task.section: task for task in (Colorization, Jigsaw)}
+"""{init: its pretext task}."""
+
+
+def pixels(init: str) -> str | None:
+    """Return the kind of pixels that the weights of an init expect.
+
+    Returns:
+        None for the pixels of the backbone: random weights and ImageNet weights.
+
+    >>> pixels("colorization"), pixels("random")
+    ('gray', None)
+    """
+    return TASKS[init].pixels if init in TASKS else None
+
+
 def _once(task, files):
-    """Batches of up to 16 images, always alike, that show each file once; a rest is left out."""
+    """Return the same batches in every call, of up to 16 images, without an incomplete last one."""
     num_images = min(16, len(files))
     return task.batches(
         files, num_images=num_images, seed=0, start_step=0, num_steps=len(files) // num_images

@@ -1,4 +1,4 @@
-"""The benchmark's peers do what they are said to do."""
+"""The references of the benchmark compute the algorithms that they are compared as."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from trainers.benchmarks import peers
 LABELS = [0, 0, 1, 1, 1, 2, 0, 1]
 
 
-def test_the_loop_builds_the_graph():
+def test_the_loop_connects_the_nodes_of_each_class():
     rng = np.random.default_rng(0)
     for _ in range(50):
         triplets = peers.graph_triplets(LABELS, rng)
         assert [anchor for anchor, _, _ in triplets] == list(range(8))
         for anchor, positive, negative in triplets:
             assert LABELS[positive] == LABELS[anchor] != LABELS[negative]
-            assert (positive == anchor) == (anchor == 5)  # the one of its class
+            assert (positive == anchor) == (anchor == 5)  # the only node of its class
         component = {0}
         for _ in LABELS:
             edges = [(a, p) for a, p, _ in triplets if {a, p} & component]
@@ -24,7 +24,7 @@ def test_the_loop_builds_the_graph():
         assert component == {0, 1, 6}  # the positive edges of a class connect it
 
 
-def test_the_loop_without_other_classes():
+def test_the_loop_has_no_negatives_for_a_single_class():
     assert {t[2] for t in peers.graph_triplets([3, 3, 3], np.random.default_rng(0))} == {-1}
 
 
@@ -42,7 +42,7 @@ def test_opencv_cuts_patches_around_their_labels(tmp_path):
     assert (labels[:9] > 0).all() and labels[9] == 0
 
 
-def test_torch_trains_the_network(monkeypatch):
+def test_the_torch_step_updates_the_kernels(monkeypatch):
     torch = pytest.importorskip("torch")
     make, made = torch.optim.SGD, []
     monkeypatch.setattr(

@@ -1,11 +1,14 @@
-"""Presets: the published settings, the released ones, and a claim for each cell of the paper."""
+"""Presets: settings of the paper and of the release, and a claim for each cell of the paper."""
 
+import json
+import pathlib
 import re
 
 import pytest
 
-from trainers import config, mm
-from trainers.config import presets
+from trainers import config
+from trainers import flags as run_flags
+from trainers.config import paper_cells, presets
 
 CELLS = {name: preset for name, preset in presets.PRESETS.items() if preset.claim}
 
@@ -42,7 +45,7 @@ def test_preset_paper_has_the_published_numbers():
         assert solver == [0.01, 0.9, 5e-4]
 
 
-def test_paper_for_other_backbones_and_data_sets():
+def test_preset_paper_follows_backbone_and_data_set():
     paper = flat("paper", "voc_sbd")
     alexnet = flat("paper", "voc_sbd", "alexnet")
     assert differences(paper, alexnet) == {
@@ -59,7 +62,7 @@ def test_paper_for_other_backbones_and_data_sets():
     }
 
 
-def test_release_differs_from_paper_where_the_code_does():
+def test_preset_release_differs_from_paper_as_the_released_code_does():
     assert differences(flat("paper", "voc_sbd"), flat("release", "voc_sbd")) == {
         "jigsaw.cell": 85,
         "jigsaw.placement": "center",
@@ -79,15 +82,38 @@ def test_release_differs_from_paper_where_the_code_does():
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_passes_the_check_and_says_what_it_is(name):
+def test_every_preset_resolves_to_pixels_and_has_a_summary(name):
     experiment = config.resolve(presets.experiment(name), shorter_side=375)
-    config.check(experiment)
     for key in ("mm.min_size", "mm.max_size", "mm.crop", "segment.crop"):
         assert isinstance(config.flatten(experiment)[key], int)
     assert presets.PRESETS[name].summary
 
 
-def test_all_cells_are_there():
+def test_presets_and_cells_equal_the_frozen_copy(published):
+    """The frozen copy was written when presets and tables still had separate numbers."""
+    assert list(presets.PRESETS) == list(published["presets"])
+    for name, preset in presets.PRESETS.items():
+        frozen = published["presets"][name]
+        assert preset.summary == frozen["summary"]
+        assert differences(config.flatten(config.Experiment()), flat(name)) == frozen["settings"]
+        assert (preset.claim and vars(preset.claim)) == frozen["claim"]
+    assert vars(presets.ENSEMBLE_CLAIM) == published["ensemble"]
+    cells = [list(vars(cell).values()) for cell in paper_cells.CELLS]
+    assert [[table, list(row), *rest] for table, row, *rest in cells] == published["cells"]
+
+
+@pytest.fixture(scope="module")
+def published():
+    return json.loads((pathlib.Path(__file__).parent / "published.json").read_text())
+
+
+def test_every_number_of_the_paper_is_reached_from_its_preset():
+    for cell in paper_cells.CELLS:
+        if cell.preset and cell.class_number is None:
+            assert presets.PRESETS[cell.preset].claim.expected[cell.variant] == cell.paper
+
+
+def test_every_recipe_of_the_paper_has_a_preset():
     tables = {
         "table1": 8,  # methods that this project has, one or two rows each
         "table2": 2,
@@ -101,7 +127,7 @@ def test_all_cells_are_there():
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_claims_are_complete_and_belong_to_their_settings(name):
+def test_claims_are_complete_and_agree_with_the_settings(name):
     claim, settings = CELLS[name].claim, flat(name)
     assert re.match(r"(Table [123]|Fig. 5), .+", claim.source)
     assert claim.command.startswith(f"python -m trainers.mm --preset={name} --data_dir=DIR")
@@ -124,16 +150,16 @@ def test_claims_are_complete_and_belong_to_their_settings(name):
     assert settings["data.dataset"] == ("cityscapes" if "cityscapes" in name else "voc_sbd")
 
 
-def test_the_ensemble_names_the_folders_that_its_members_presets_write():
+def test_the_command_of_the_ensemble_names_the_folders_of_its_members():
     claim = presets.ENSEMBLE_CLAIM
-    for name, arm in presets.ENSEMBLE_MEMBERS:
-        assert arm in presets.PRESETS[name].claim.expected
+    for name, variant in presets.ENSEMBLE_MEMBERS:
+        assert variant in presets.PRESETS[name].claim.expected
         init = flat(name)["network.init"]
         assert f"runs/voc_sbd-vgg16-{init}-{name.replace('/', '_')}" in claim.command
     assert claim.expected == {presets.ENSEMBLE: 67.4}
 
 
-def test_graph_sizes():
+def test_graph_sizes_follow_figure_5_and_the_released_networks():
     nodes = {name: flat(name)["mm.num_images"] * 10 for name in CELLS if "fig5" in name}
     assert nodes == {"fig5/100": 100, "fig5/200": 200, "fig5/400": 400}
     assert flat("table3/voc-alexnet-random")["mm.num_images"] == 40
@@ -142,7 +168,7 @@ def test_graph_sizes():
     assert flat(name)["mm.matching"] == "random_triplets"
 
 
-def test_what_is_asked_for_wins_over_the_preset():
+def test_given_values_win_over_the_preset():
     settings = flat("table3/voc-alexnet-random", "camvid", "vgg16")
     assert settings["data.dataset"] == "camvid" and settings["network.backbone"] == "vgg16"
     assert settings["evaluate.protocol"] == "native" and settings["segment.num_images"] == 48
@@ -157,12 +183,12 @@ def test_what_is_asked_for_wins_over_the_preset():
     [
         (None, None, 1 / 64),
         ("vgg16", "random", 1 / 64),
-        ("vgg16", "colorization", 1),  # its pixels are small
+        ("vgg16", "colorization", 1),  # gray pixels are small
         ("alexnet", "random", 1),  # has no hypercolumn
         ("applications/ResNet50", "random", 1),
     ],
 )
-def test_quick_has_small_pixels_in_the_hypercolumn_of_random_networks(backbone, init, scale):
+def test_preset_quick_scales_the_pixels_of_random_hypercolumns(backbone, init, scale):
     experiment = presets.experiment("quick", backbone=backbone, init=init)
     assert experiment.segment.input_scale == scale and experiment.network.pixels is None
     paper = presets.experiment("paper", backbone=backbone, init=init)
@@ -170,8 +196,8 @@ def test_quick_has_small_pixels_in_the_hypercolumn_of_random_networks(backbone, 
 
 
 @pytest.mark.parametrize("start", ["--init=colorization", "--set=network.init=colorization"])
-def test_a_preset_follows_what_the_command_line_ends_with(flags, start):
+def test_a_preset_follows_the_backbone_and_init_of_the_command_line(flags, start):
     flags(start, "--set=network.backbone=alexnet")
-    experiment = mm.experiment_of_flags()
-    assert experiment.segment.input_scale == 1  # not that of a random network
+    experiment = run_flags.read().experiment
+    assert experiment.segment.input_scale == 1  # a random network has 1 / 64
     assert experiment.colorization.fc6_size == 6  # of AlexNet

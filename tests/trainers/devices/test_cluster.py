@@ -1,4 +1,4 @@
-"""TF_CONFIG: read right, or one clear error; peers that do not answer."""
+"""TF_CONFIG: correct and wrong descriptions, and workers that do not answer."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ def described(workers=WORKERS, kind="worker", index=0, **jobs):
     return json.dumps(content)
 
 
-def test_workers_come_in_tensorflows_order_the_chief_first():
+def test_workers_are_in_tensorflows_order_with_the_chief_first():
     assert cluster.read(described(index=1)) == (("a:1000", "b:1000"), 1)
     with_chief = {"chief": ["c:1000"]}
     assert cluster.read(described(index=1, **with_chief)) == (("c:1000", "a:1000", "b:1000"), 2)
@@ -34,25 +34,25 @@ def test_workers_come_in_tensorflows_order_the_chief_first():
         ("[1]", "object 'cluster'"),
         ('{"cluster": 3, "task": {"type": "worker"}}', "object 'cluster'"),
         ('{"cluster": {"worker": ["a:1"]}}', "object 'task'"),
-        (described(ps=["c:1"]), "job 'ps'; known are chief and worker"),
+        (described(ps=["c:1"]), "job 'ps'. Expected chief or worker"),
         (described(kind="evaluator"), "task.type is 'evaluator'"),
         (described(kind=[]), "task.type is \\[\\]"),
-        (described(index=2), "from 0 to 1, .* it is 2"),
-        (described(index=-1), "it is -1"),
-        (described(index="0"), "it is '0'"),
-        (described(index=True), "it is True"),
+        (described(index=2), "from 0 to 1, .* Received 2"),
+        (described(index=-1), "Received -1"),
+        (described(index="0"), "Received '0'"),
+        (described(index=True), "Received True"),
         (described([]), "cluster.worker must be a list"),
         (described("a:1"), "cluster.worker must be a list"),
-        (described(["a:1", "a"]), "has 'a'; expected 'host:port'"),
-        (described(["a:1", 5]), "has 5; expected"),
-        (described(["a:1", "b:70000"]), "has 'b:70000'"),
-        (described(["a:1", ":7"]), "has ':7'"),
-        (described(["a:1", "a:1"]), "an address twice"),
-        (described(chief=["c:1", "d:1"]), "2 chiefs"),
+        (described(["a:1", "a"]), "must hold 'host:port' .* Received 'a'"),
+        (described(["a:1", 5]), "Received 5"),
+        (described(["a:1", "b:70000"]), "Received 'b:70000'"),
+        (described(["a:1", ":7"]), "Received ':7'"),
+        (described(["a:1", "a:1"]), "repeats an address"),
+        (described(chief=["c:1", "d:1"]), "2 chiefs. Expected one"),
         ("[" * 100_000, "TF_CONFIG"),
     ],
 )
-def test_a_malformed_description_is_told_with_an_example(text, message):
+def test_a_wrong_description_is_refused_with_an_example(text, message):
     with pytest.raises(cluster.ClusterError, match=message) as error:
         cluster.read(text)
     assert cluster.EXAMPLE in str(error.value) and len(str(error.value)) < 1000
@@ -67,14 +67,14 @@ def ports(number):
     return [f"localhost:{port}" for port in found]
 
 
-def test_peers_find_each_other_whenever_they_start():
+def test_workers_find_each_other_in_any_order_of_starts():
     workers = tuple(ports(3))
     finished = []
 
     def work(index):
         time.sleep(0.3 * index)
         cluster.await_peers(cluster.Cluster(workers, index), timeout=20)
-        # TensorFlow opens the port next, and answers those who are still looking.
+        # Next, TensorFlow opens the port and answers the workers that still wait.
         with socket.create_server(("", int(workers[index].rpartition(":")[2]))):
             finished.append(index)
             while len(finished) < 3:
@@ -96,7 +96,7 @@ def test_a_worker_answers_on_both_protocols(host):
         assert cluster._answers(own)
 
 
-def test_a_peer_that_never_answers_is_named_in_time():
+def test_a_worker_that_never_answers_is_named_after_the_timeout():
     workers = tuple(ports(2))
     started = time.monotonic()
     with pytest.raises(
@@ -106,8 +106,8 @@ def test_a_peer_that_never_answers_is_named_in_time():
     assert time.monotonic() - started < 10
 
 
-def test_a_port_in_use_is_told():
+def test_a_port_in_use_is_refused():
     with socket.create_server(("", 0)) as server:
         own = f"localhost:{server.getsockname()[1]}"
-        with pytest.raises(cluster.ClusterError, match="Is another run using it"):
+        with pytest.raises(cluster.ClusterError, match="Check whether another run uses it"):
             cluster.await_peers(cluster.Cluster((own, *ports(1)), 0), timeout=1)

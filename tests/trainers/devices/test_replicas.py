@@ -1,4 +1,4 @@
-"""Several replicas: equal to one device with the joint batch, or a graph for each."""
+"""Several replicas: one global graph as on a single device, or one graph per replica."""
 
 import io
 import json
@@ -14,9 +14,10 @@ import pytest
 import rich.console
 
 from trainers import config, devices
+from trainers.devices import replicas
 
-PROGRAM = pathlib.Path(__file__).parent / "programs" / "replicas.py"
-ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = pathlib.Path(__file__).parents[1] / "programs" / "replicas.py"
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def _start(path, num_devices, *tasks, **environment):
@@ -73,8 +74,8 @@ def _assert_same(ours, theirs, but=()):
             np.testing.assert_allclose(difference, 0, atol=1e-5, err_msg=path)
 
 
-def test_a_global_graph_is_that_of_one_device_with_the_joint_batch(global_graphs):
-    """Edges of each replica, losses, and the weights and statistics that three updates leave."""
+def test_a_global_graph_equals_one_device_with_the_joint_batch(global_graphs):
+    """Compare edges of each replica, losses, and weights and statistics after three updates."""
     ours, theirs = global_graphs[2], global_graphs[1]
     assert len(ours["edges"]) == 2 and len(theirs["weights"]) > 10
     assert theirs["figures"][0] != theirs["figures"][1]
@@ -82,14 +83,14 @@ def test_a_global_graph_is_that_of_one_device_with_the_joint_batch(global_graphs
 
 
 @pytest.mark.slow
-def test_a_global_graph_over_four_devices(global_graphs, tmp_path):
+def test_a_global_graph_works_on_four_devices(global_graphs, tmp_path):
     four = _on_devices(tmp_path, 4, "global")["global"]
     assert len(four["edges"]) == 4
     _assert_same(four, global_graphs[1])
 
 
 @pytest.mark.slow
-def test_a_global_graph_over_two_processes(global_graphs, tmp_path):
+def test_a_global_graph_works_on_two_processes(global_graphs, tmp_path):
     with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
         workers = [f"localhost:{server.getsockname()[1]}" for server in (one, other)]
     started = []
@@ -102,20 +103,20 @@ def test_a_global_graph_over_two_processes(global_graphs, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_global_graph_in_chunks(global_graphs, of_one, of_two):
-    """Running statistics apart: each replica's see its own chunks only."""
+def test_a_global_graph_works_in_chunks(global_graphs, of_one, of_two):
+    """Running statistics differ, because each replica sees only its own chunks."""
     ours, theirs = of_two["chunk"], of_one["chunk"]
     _assert_same(ours, theirs, but=("moving_mean", "moving_variance"))
     assert theirs["figures"][0] != global_graphs[1]["figures"][0]
 
 
 @pytest.mark.slow
-def test_caffes_batch_normalization_is_synchronized_too(of_one, of_two):
+def test_the_batch_normalization_of_caffe_is_synchronized(of_one, of_two):
     _assert_same(of_two["alexnet"], of_one["alexnet"])
 
 
 @pytest.mark.slow
-def test_a_graph_for_each_replica(global_graphs, of_two):
+def test_each_replica_has_its_own_graph(global_graphs, of_two):
     (labels, *_), (other_labels, *_) = of_two["replica"]["edges"]
     whole, *_ = global_graphs[1]["edges"][0]
     assert sorted(labels + other_labels) == sorted(whole) and len(labels) == len(whole) // 2
@@ -124,7 +125,7 @@ def test_a_graph_for_each_replica(global_graphs, of_two):
 
 
 @pytest.mark.slow
-def test_fit_under_a_strategy_is_the_same_step(global_graphs, of_two):
+def test_fit_under_a_strategy_has_the_same_step(global_graphs, of_two):
     figures = global_graphs[1]["figures"][0]
     for name in ("loss", "positive_distance", "negative_distance"):
         np.testing.assert_allclose(of_two["fit"][name], [figures[name]], atol=1e-5)
@@ -163,38 +164,38 @@ def test_steps_that_cannot_be_divided_are_refused(settings, number, message):
         devices.check(_experiment(*settings), number)
 
 
-def test_what_divides_passes():
+def test_steps_that_can_be_divided_are_accepted():
     devices.check(_experiment(("mm.chunk", 40), ("jigsaw.num_images", 9)), 4)
 
 
-def test_one_device_is_told_and_an_unused_tf_config_too(monkeypatch):
+def test_a_single_device_and_an_unused_tf_config_are_reported(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     console = rich.console.Console(file=io.StringIO(), width=200)
-    replicas = devices.create(_experiment(("strategy", "mirrored")), console)
-    assert replicas.count == 1 and replicas.is_chief and replicas.shares == [(0, 1)]
-    told = console.file.getvalue()
-    assert "a single device" in told and "TF_CONFIG is set, but not used" in told
-    assert replicas.every_worker(7) == [7]
+    made = devices.create(_experiment(("strategy", "mirrored")), console)
+    assert made.count == 1 and made.is_chief and made.shares == [(0, 1)]
+    text = console.file.getvalue()
+    assert "a single device" in text and "TF_CONFIG is set, but strategy=mirrored ignores" in text
+    assert made.every_worker(7) == [7]
 
 
-def test_a_malformed_tf_config_is_refused_before_tensorflow_sees_it(monkeypatch):
+def test_a_wrong_tf_config_is_refused_before_tensorflow_reads_it(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{")
     with pytest.raises(config.UserError, match="TF_CONFIG is not JSON"):
         devices.create(_experiment(("strategy", "multi_worker")), rich.console.Console())
 
 
-def test_a_precision_that_a_gpu_cannot_do_is_refused(monkeypatch):
+def test_a_precision_that_a_gpu_does_not_support_is_refused(monkeypatch):
     gpu = types.SimpleNamespace(name="GPU:0", device_type="GPU")
     details = {"compute_capability": (7, 0), "device_name": "Tesla V100"}
     monkeypatch.setattr(replicas.tf.config, "list_physical_devices", lambda kind: [gpu])
     monkeypatch.setattr(replicas.tf.config.experimental, "get_device_details", lambda gpu: details)
-    with pytest.raises(config.ConfigError, match="Tesla V100 has 7.0. Use mixed_float16"):
+    with pytest.raises(config.ConfigError, match="Tesla V100 has 7.0. Set precision=mixed_float16"):
         devices.create(_experiment(("precision", "mixed_bfloat16")), rich.console.Console())
     details["compute_capability"] = (8, 6)
     devices.create(_experiment(("precision", "mixed_bfloat16")), rich.console.Console())
 
 
-def test_mixed_precision_on_a_cpu_is_told():
+def test_mixed_precision_on_a_cpu_is_reported():
     console = rich.console.Console(file=io.StringIO(), width=200)
     devices.create(_experiment(("precision", "mixed_float16")), console)
-    assert "on a CPU it is slower than float32" in console.file.getvalue()
+    assert "precision mixed_float16 is slower than float32 on a CPU" in console.file.getvalue()

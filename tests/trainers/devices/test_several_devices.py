@@ -1,4 +1,4 @@
-"""The command on several devices, on two workers and with a data service."""
+"""The command trainers.mm on several devices, on two workers and with a data service."""
 
 import json
 import os
@@ -11,16 +11,23 @@ import time
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
-PROGRAMS = pathlib.Path(__file__).parent / "programs"
-SERVER = ROOT / "tests" / "pipelines" / "programs" / "data_service.py"
+ROOT = pathlib.Path(__file__).parents[3]
+PROGRAMS = pathlib.Path(__file__).parents[1] / "programs"
+SERVER = ROOT / "tests" / "pipelines" / "batches" / "programs" / "data_service.py"
 SMALL = [
     "--dataset=folder",
     "--backbone=testing",
-    *("--set=network.width=1", "--set=data.shorter_side=none", "--set=evaluate.boundary=false"),
-    *("--set=mm.num_images=2", "--set=mm.patches_per_image=4", "--set=mm.patch_size=16"),
-    *("--set=mm.min_size=8", "--set=mm.max_size=24", "--set=mm.crop=30"),
-    *("--set=segment.num_images=2", "--set=segment.crop=24"),
+    "--set=network.width=1",
+    "--set=data.shorter_side=none",
+    "--set=evaluate.boundary=false",
+    "--set=mm.num_images=2",
+    "--set=mm.patches_per_image=4",
+    "--set=mm.patch_size=16",
+    "--set=mm.min_size=8",
+    "--set=mm.max_size=24",
+    "--set=mm.crop=30",
+    "--set=segment.num_images=2",
+    "--set=segment.crop=24",
     *(
         f"--set={stage}.{key}={value}"
         for stage in ("mm", "segment")
@@ -31,7 +38,7 @@ SMALL = [
 
 @pytest.fixture
 def start(tiny_data, tmp_path):
-    """Function(command, flags, environment) -> process; killed at the end."""
+    """Function(command, flags, environment) -> process. The fixture kills it after the test."""
     processes = []
 
     def run(command, *flags, **variables):
@@ -95,7 +102,7 @@ def start_workers(start):
 
 
 @pytest.mark.slow
-def test_two_workers_one_lost_and_all_started_again(start_workers, tmp_path):
+def test_two_workers_continue_after_one_was_lost(start_workers, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     chief, worker = start_workers(unbroken)
     assert "2 replicas (CPU, 2 workers; this is worker 0)" in _output(chief)
@@ -146,7 +153,7 @@ def test_workers_with_other_settings_are_refused(start_workers, start, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_worker_alone_gives_up_in_time(start):
+def test_a_single_worker_stops_after_the_timeout(start):
     workers = [f"localhost:{port}" for port in _ports(2)]
     description = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
     process = start(
@@ -162,14 +169,21 @@ def test_a_worker_alone_gives_up_in_time(start):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_all_stages_on_two_devices_in_mixed_precision(start, tiny_data, tmp_path, precision):
+def test_all_stages_run_on_two_devices_in_mixed_precision(start, tiny_data, tmp_path, precision):
     flags = (
         f"--precision={precision}",
         f"--workdir={tmp_path / 'run'}",
-        *("--init=jigsaw", f"--unlabelled_dir={tiny_data / 'images' / 'val'}"),
-        *("--set=jigsaw.steps=3", "--set=jigsaw.drops=", "--set=jigsaw.num_images=2"),
-        *("--set=jigsaw.cell=14", "--set=jigsaw.tile=12", "--set=jigsaw.shorter_side=none"),
-        *("--set=mm.graph=global", "--set=mm.chunk=2", "--strategy=mirrored"),
+        "--init=jigsaw",
+        f"--unlabelled_dir={tiny_data / 'images' / 'val'}",
+        "--set=jigsaw.steps=3",
+        "--set=jigsaw.drops=",
+        "--set=jigsaw.num_images=2",
+        "--set=jigsaw.cell=14",
+        "--set=jigsaw.tile=12",
+        "--set=jigsaw.shorter_side=none",
+        "--set=mm.graph=global",
+        "--set=mm.chunk=2",
+        "--strategy=mirrored",
     )
     output = _output(start([PROGRAMS / "main_on_devices.py", "2"], *flags))
     assert "2 replicas (CPU) share the images of each step" in output
@@ -181,13 +195,13 @@ def test_all_stages_on_two_devices_in_mixed_precision(start, tiny_data, tmp_path
         last = json.loads(lines[-1])
         assert np.isfinite(last["loss"]) and last["non_finite"] == 0
         assert ("skipped_steps" in last) == (precision == "mixed_float16")
-    # What was trained on two devices is predicted, and compared, on one.
+    # A run that was trained on two devices can be predicted on one.
     again = _output(start(["-m", "trainers.mm"], *flags[:-1], "--stage=mm,evaluate"))
     assert "mm: done already" in again and "evaluate: done already" in again
 
 
 @pytest.mark.slow
-def test_batches_of_a_data_service(start, tmp_path):
+def test_stage_mm_uses_the_batches_of_a_data_service(start, tmp_path):
     dispatcher, first, second = _ports(3)
     servers = []
     for ports in ((dispatcher,), (first, dispatcher), (second, dispatcher)):
@@ -198,7 +212,9 @@ def test_batches_of_a_data_service(start, tmp_path):
         process = start(
             ["-m", "trainers.mm"],
             f"--data_service=grpc://localhost:{dispatcher}",
-            *("--stage=mm", "--set=timeout=100", f"--workdir={tmp_path / 'run'}"),
+            "--stage=mm",
+            "--set=timeout=100",
+            f"--workdir={tmp_path / 'run'}",
         )
         output = _output(process)
     finally:
@@ -210,11 +226,13 @@ def test_batches_of_a_data_service(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_data_service_that_does_not_answer_is_one_clear_error(start, tmp_path):
+def test_a_data_service_that_does_not_answer_is_an_error_without_traceback(start, tmp_path):
     process = start(
         ["-m", "trainers.mm"],
         f"--data_service=grpc://localhost:{_ports(1)[0]}",
-        *("--stage=mm", "--set=timeout=2", f"--workdir={tmp_path / 'run'}"),
+        "--stage=mm",
+        "--set=timeout=2",
+        f"--workdir={tmp_path / 'run'}",
     )
     message = _output(process, code=1, timeout=120)
     assert "error: Stage mm: Nothing answered at the data service grpc://localhost" in message

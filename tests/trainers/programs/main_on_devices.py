@@ -1,4 +1,4 @@
-"""The entry point on several logical CPU devices: python main_on_devices.py NUM_DEVICES FLAGS..."""
+"""Run trainers.mm on several logical CPU devices: python main_on_devices.py NUM_DEVICES FLAGS..."""
 
 import sys
 

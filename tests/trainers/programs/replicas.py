@@ -1,6 +1,6 @@
-"""Trains a small model on some logical CPU devices or workers.
+"""Train a small model on some logical CPU devices or workers.
 
-test_strategy.py runs it in processes of their own: devices are fixed when TensorFlow starts.
+tests/trainers/devices runs it in new processes: TensorFlow fixes its devices when it starts.
 
 python replicas.py OUT.json NUM_DEVICES TASK...
 TF_CONFIG=... python replicas.py OUT.json 0 TASK...
@@ -18,13 +18,13 @@ import tensorflow as tf
 import mm_keras
 from mm_keras import backbones, layers, matching
 from pipelines.batches import order
-from trainers import config
+from trainers import config, devices
 
 NUM_NODES, NUM_STEPS = 16, 3
 
 
 def batch(step, share):
-    """Of step `step`, the part of one replica."""
+    """Return the part of one replica of step `step`."""
     rng = np.random.default_rng(step)
     labels = rng.integers(0, 3, NUM_NODES).astype("int32")
     patches = rng.integers(0, 256, (NUM_NODES, 16, 16, 3)).astype("uint8")
@@ -33,7 +33,7 @@ def batch(step, share):
 
 
 class Recorded:
-    """A matching that keeps the edges it made."""
+    """A matching that records its edges."""
 
     def __init__(self):
         self.edges = []
@@ -46,7 +46,7 @@ class Recorded:
 
 
 def build(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
-    """A compiled model, and the matching that it records its edges in."""
+    """Return a compiled model, and the matching that records its edges."""
     keras.utils.set_random_seed(0)
     recorded = Recorded()
     with replicas.scope():
@@ -61,10 +61,10 @@ def build(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
 
 
 def train(replicas, graph="global", **arguments):
-    """Figures, edges of the first step and the weights after the last."""
+    """Return the metrics, the edges of the first step and the weights after the last step."""
     model, recorded = build(replicas, graph, **arguments)
     shared = [model.seed_generator.state] if graph == "global" else []
-    replicas.part_ways(model.variables, shared)
+    replicas.separate_seeds(model.variables, shared)
     step_function = tf.function(lambda element: replicas.run(model.train_step, element))
     figures = []
     for step in range(NUM_STEPS):
@@ -80,16 +80,16 @@ def train(replicas, graph="global", **arguments):
 
 
 def fit(replicas):
-    """The history of a fit over the first step's joint batch."""
+    """Return the history of a fit over the joint batch of the first step."""
     whole = tf.data.Dataset.from_tensors(batch(0, order.WHOLE))
     return build(replicas)[0].fit(whole, verbose=0).history
 
 
 def same_labels(replicas):
-    """What each replica matches when all have the same labels."""
+    """Return the negatives of each replica when all replicas have equal labels."""
     with replicas.scope():
         model = mm_keras.MixAndMatch(keras.Sequential([keras.Input((16, 16, 3))]), seed=3)
-    replicas.part_ways(model.variables)
+    replicas.separate_seeds(model.variables)
     labels = tf.constant([0, 1] * 8)
     edges = replicas.run(
         lambda x: matching.class_connected(x, model.seed_generator).negative,
@@ -99,7 +99,7 @@ def same_labels(replicas):
 
 
 def overflow(replicas):
-    """Under mixed_float16, a batch whose gradients overflow on the last replica alone."""
+    """Train with mixed_float16 on a batch whose gradients overflow on the last replica only."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     with replicas.scope():
         inputs = keras.Input((16, 16, 3))
@@ -144,8 +144,8 @@ def main(path, count, *tasks):
     experiment = config.Experiment(strategy="mirrored" if int(count) else "multi_worker")
     if int(count):
         cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration()] * int(count)
-        tf.config.set_logical_device_configuration(cpu, devices)
+        logical = [tf.config.LogicalDeviceConfiguration()] * int(count)
+        tf.config.set_logical_device_configuration(cpu, logical)
     replicas = devices.create(experiment, rich.console.Console())
     results = {name: TASKS[name](replicas) for name in tasks}
     pathlib.Path(path).write_text(json.dumps(results))

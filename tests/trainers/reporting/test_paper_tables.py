@@ -1,4 +1,4 @@
-"""The paper's tables: its own figures, ours in the right cells, and nothing made up."""
+"""The paper's tables: published numbers, and our results in the right cells only."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from trainers.config import presets
+from trainers.config import paper_cells, presets
 from trainers.reporting import paper_tables
 from trainers.runs import finished
 
@@ -23,33 +23,37 @@ def found(*folders):
     return finished.find(folders)
 
 
-def test_the_papers_figures_agree_with_each_other():
-    """The mean of Table 2's twenty classes and of background, which it leaves out, is its mIoU: the
-    background must come to a number that an IoU of it can have.
+def test_the_published_numbers_agree_with_each_other():
+    """The mIoU of Table 2 includes background, which has no column. The IoU of background that
+    follows from the other numbers must be plausible.
     """
-    for method in {cell.row for cell in paper_tables.CELLS if cell.table == 2}:
-        row = [cell for cell in paper_tables.CELLS if cell.row == method]
-        assert [cell.column for cell in row] == [*paper_tables.CLASSES_OF_TABLE_2, "mIoU"]
+    for method in {cell.row for cell in paper_cells.CELLS if cell.table == 2}:
+        row = [cell for cell in paper_cells.CELLS if cell.row == method]
+        assert [cell.column for cell in row] == [*paper_cells.CLASSES_OF_TABLE_2, "mIoU"]
         classes, miou = [cell.paper for cell in row[:-1]], row[-1].paper
         assert [cell.class_number for cell in row] == [*range(1, 21), None]
         assert 85 < 21 * miou - sum(classes) < 96
-    both = {(c.row, c.column): c.paper for c in paper_tables.CELLS if c.table == 3}
+    both = {(c.row, c.column): c.paper for c in paper_cells.CELLS if c.table == 3}
     assert both[("VOC2012", "AlexNet", "random"), "baseline"] == 19.8
     assert both[("VOC2012", "AlexNet", "random"), "M&M"] == 43.6
     assert both[("Cityscapes", "VGG-16", "colorization"), "M&M"] == 66.4
     assert both[("Cityscapes", "VGG-16", "random"), "ImageNet"] == 67.9
-    first = {c.row: c.paper for c in paper_tables.CELLS if c.table == 1}
+    first = {c.row: c.paper for c in paper_cells.CELLS if c.table == 1}
     assert first["AlexNet", "k-means"] == 32.6 and len(first) == 17
     assert first["AlexNet", "M&M, random triplets, from colorization"] == 40.9
 
 
-def test_without_a_cell_there_are_only_the_papers_figures(make_preset_run):
+def test_columns_of_our_results_are_empty_without_a_fitting_run(make_preset_run):
     runs = found(make_preset_run("quick", "quick", 0.3))
     text = paper_tables.paper_tables(runs)
     head, rows = cells(text, 3)
     assert head[3:] == [
-        *("baseline paper", "baseline ours", "M&M paper", "M&M ours"),
-        *("ImageNet paper", "ImageNet ours"),
+        "baseline paper",
+        "baseline ours",
+        "M&M paper",
+        "M&M ours",
+        "ImageNet paper",
+        "ImageNet ours",
     ]
     assert rows[0] == ["VOC2012", "AlexNet", "random", "19.8", "", "43.6", "", "48.0", ""]
     lines = list(csv.DictReader(io.StringIO(paper_tables.paper_csv(runs))))
@@ -58,9 +62,9 @@ def test_without_a_cell_there_are_only_the_papers_figures(make_preset_run):
     assert not paper_tables.is_in_the_paper(runs[0])
 
 
-def test_figures_stand_in_their_cells(make_preset_run):
+def test_results_fill_their_cells(make_preset_run):
     tuned = make_preset_run("a", "table3/voc-vgg16-random", 0.55)
-    make_preset_run("a", "table3/voc-vgg16-random", 0.333, arm="naive")
+    make_preset_run("a", "table3/voc-vgg16-random", 0.333, variant="naive")
     runs = found(tuned)
     assert [run.kind for run in runs] == [presets.TUNED, presets.NAIVE]
     _, rows = cells(paper_tables.paper_tables(runs), 3)
@@ -72,12 +76,12 @@ def test_figures_stand_in_their_cells(make_preset_run):
     assert [row for row in rows if row[3]] == [["VGG-16", "random", "35.0", "33.3"]]
 
 
-def test_classes_stand_in_their_columns(make_preset_run):
+def test_class_ious_fill_the_columns_of_their_classes(make_preset_run):
     ious = {"background": 0.9} | {f"class{k}": k / 100 for k in range(1, 21)}
     folder = make_preset_run("a", "table2/vgg16-colorization", 0.5, ious=ious)
     head, rows = cells(paper_tables.paper_tables(found(folder)), 2)
     ours = {(row[0], row[1]): row[2:] for row in rows}
-    assert head[2:] == [*paper_tables.CLASSES_OF_TABLE_2, "mIoU"]
+    assert head[2:] == [*paper_cells.CLASSES_OF_TABLE_2, "mIoU"]
     assert ours["M&M", "ours"] == [*(f"{k}.0" for k in range(1, 21)), "50.0"]
     assert ours["M&M", "paper"][:2] == ["83.1", "37.0"]
     assert ours["colorization", "ours"] == [""] * 21
@@ -89,7 +93,7 @@ def test_several_seeds_are_averaged(make_preset_run):
         make_preset_run(f"s{seed}", "table1/alexnet-random", value, seed=seed)
         for seed, value in enumerate(values)
     ]
-    cell = next(c for c in paper_tables.CELLS if c.row == ("AlexNet", "M&M, graph, from random"))
+    cell = next(c for c in paper_cells.CELLS if c.row == ("AlexNet", "M&M, graph, from random"))
     figure = paper_tables.figure(cell, found(*folders))
     assert figure.values == pytest.approx([40, 42, 47])
     assert figure.text == f"43.0 ± {statistics.stdev([40, 42, 47]):.1f} (3 runs)"
@@ -113,23 +117,27 @@ def test_several_seeds_are_averaged(make_preset_run):
         ({"facts": (10582, 160)}, "num_eval_images 160 instead of 1449"),
     ],
 )
-def test_a_run_that_differs_is_in_no_cell_and_it_is_said_why(make_preset_run, changes, reason):
+def test_a_run_with_other_settings_fills_no_cell_and_the_differing_key_is_named(
+    make_preset_run, changes, reason
+):
     (run,) = found(make_preset_run("a", "table3/voc-vgg16-random", 0.5, **changes))
     assert not paper_tables.is_in_the_paper(run)
     assert reason in paper_tables.near_miss(run) and "vgg16-random" in paper_tables.near_miss(run)
 
 
-def test_settings_of_mm_do_not_count_without_it(make_preset_run):
-    naive = make_preset_run("a", "table3/voc-vgg16-random", 0.35, arm="naive", mm__margin=1.0)
+def test_settings_of_mm_are_ignored_for_runs_without_mm(make_preset_run):
+    naive = make_preset_run("a", "table3/voc-vgg16-random", 0.35, variant="naive", mm__margin=1.0)
     no_steps = make_preset_run("b", "table3/voc-vgg16-random", 0.36, mm__steps=0, mm__drops="")
-    cell = next(c for c in paper_tables.CELLS if c.row == ("VGG-16", "random"))
+    cell = next(c for c in paper_cells.CELLS if c.row == ("VGG-16", "random"))
     assert paper_tables.figure(cell, found(naive, no_steps)).values == pytest.approx([35, 36])
 
 
-def test_where_files_lie_and_logging_do_not_count(make_preset_run):
+def test_paths_and_logging_intervals_are_ignored(make_preset_run):
     (run,) = found(
         make_preset_run(
-            *("a", "table3/cityscapes-vgg16-random", 0.5),
+            "a",
+            "table3/cityscapes-vgg16-random",
+            0.5,
             facts=(2975, 500),
             data__data_dir="/elsewhere",
             mm__log_every=3,
@@ -140,7 +148,7 @@ def test_where_files_lie_and_logging_do_not_count(make_preset_run):
     assert paper_tables.departures(run, "table3/cityscapes-vgg16-random", presets.NAIVE) is None
 
 
-def test_settings_of_a_pretext_task_count_only_for_runs_that_were_given_it(make_preset_run):
+def test_settings_of_a_pretext_task_are_compared_only_for_runs_that_trained_it(make_preset_run):
     folder = make_preset_run("a", "table3/voc-alexnet-colorization", 0.4)
     (trained_here,) = found(folder)
     assert trained_here.recorded["colorization.fc6_size"] == 6
@@ -158,12 +166,12 @@ def test_settings_of_a_pretext_task_count_only_for_runs_that_were_given_it(make_
     }
 
 
-def test_a_quick_run_is_close_to_nothing(make_preset_run):
+def test_a_quick_run_is_close_to_no_cell(make_preset_run):
     (run,) = found(make_preset_run("a", "quick", 0.3))
     assert paper_tables.near_miss(run) == ""
 
 
-def test_plain_table(make_preset_run):
+def test_the_plain_table_has_settings_and_scores_of_each_run(make_preset_run):
     runs = found(make_preset_run("a", "quick", 0.3, data__dataset="camvid", data__holdout=60))
     head, _, row = [
         [part.strip() for part in line.strip("|").split("|")]
@@ -175,13 +183,13 @@ def test_plain_table(make_preset_run):
     assert (line["seconds"], line["M&M steps"], line["seed"]) == ("30", "150", "0")
 
 
-def test_markdown_columns_are_aligned():
+def test_markdown_columns_have_equal_width():
     text = paper_tables.markdown(["a", "long head"], [["1", "2"], ["wide cell", ""]])
     assert {len(line) for line in text.splitlines()} == {len("| wide cell | long head |")}
 
 
 def make_ensemble(folder, members, miou=0.66):
-    """What stage evaluate leaves of an ensemble: its members' records stand under their folders."""
+    """Write the files of an ensemble; its record has the settings of the members by folder."""
     recorded = {"ensemble": [str(member.folder) for member in members]}
     for member in members:
         recorded |= {f"{member.folder} {key}": value for key, value in member.recorded.items()}
@@ -196,11 +204,13 @@ def make_ensemble(folder, members, miou=0.66):
     return folder
 
 
-def test_the_papers_ensemble_is_known_by_its_members(make_preset_run, tmp_path):
+def test_the_papers_ensemble_is_recognized_by_its_members(make_preset_run, tmp_path):
     (imagenet,) = found(make_preset_run("i", "table2/vgg16-imagenet", 0.6))
     (tuned,) = found(make_preset_run("t", "table2/vgg16-colorization", 0.6))
     (other,) = found(make_preset_run("o", "table2/vgg16-colorization", 0.6, mm__steps=4000))
-    cell = next(c for c in paper_tables.CELLS if c.arm == presets.ENSEMBLE and c.column == "mIoU")
+    cell = next(
+        c for c in paper_cells.CELLS if c.variant == presets.ENSEMBLE and c.column == "mIoU"
+    )
     for name, members, values in (
         ("right", [tuned, imagenet], (66,)),
         ("wrong", [other, imagenet], ()),

@@ -1,4 +1,4 @@
-"""Figures: what is drawn stands for what was given. How they look was judged by eye."""
+"""Figures: the drawn values equal the given values."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-def test_bars_have_the_lengths_of_the_figures_and_their_mean():
+def test_bars_have_the_lengths_of_the_ious_and_their_mean():
     series = {"baseline": [50.0, 20.0, np.nan], "M&M": [60.0, 30.0, 12.0]}
     figure = plots.per_class_bars(NAMES, COLORS, series, title="a title")
     (axes,) = figure.axes

@@ -11,7 +11,7 @@ def test_runs_are_found_at_any_depth_and_once(make_preset_run, tmp_path):
     make_preset_run("study/naive/seed0", "quick", 0.2, mm__steps=0)
     make_preset_run("study/graph/seed0", "quick", 0.3)
     make_preset_run("pair", "quick", 0.4)
-    make_preset_run("pair", "quick", 0.3, arm="naive")
+    make_preset_run("pair", "quick", 0.3, variant="naive")
     runs = finished.find([tmp_path, tmp_path / "pair"])
     assert [(str(r.folder.relative_to(tmp_path)), r.variant, r.kind) for r in runs] == [
         ("pair", "", presets.TUNED),
@@ -88,7 +88,7 @@ def test_runs_of_other_seeds_are_not_compared(make_preset_run, tmp_path):
 
 def test_a_pair_in_one_folder(make_preset_run, tmp_path):
     make_preset_run("pair", "quick", 0.4)
-    make_preset_run("pair", "quick", 0.3, arm="naive")
+    make_preset_run("pair", "quick", 0.3, variant="naive")
     (comparison,) = finished.compare(finished.find([tmp_path / "pair"]))
     assert list(comparison.columns) == ["baseline", "M&M"]
     assert comparison.name == "pair"

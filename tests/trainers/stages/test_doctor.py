@@ -1,4 +1,4 @@
-"""The doctor: its page and figures, what it says, and how it ends."""
+"""Stage doctor: its page, its results, its messages and its exit status."""
 
 import io
 import json
@@ -13,14 +13,14 @@ from PIL import Image
 
 from pipelines import datasets
 from pipelines.datasets import audit
-from trainers import config, mm
+from trainers import config, experiment, mm
 from trainers.reporting import doctor_page
 from trainers.stages import doctor
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A sound folder; one class has a name that is no HTML."""
+    """A valid data set. The name of one class contains HTML characters."""
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
     for split, names in (("train", "abc"), ("val", "de")):
@@ -37,7 +37,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def run(root, tmp_path):
-    """Function() -> (text of the console, page, results); the error is returned as text, too."""
+    """Function() -> (text of the console with the error, page, results)."""
 
     def run(**changes):
         experiment = config.replace(config.Experiment(), "data.dataset", "folder")
@@ -55,16 +55,16 @@ def run(root, tmp_path):
     return run
 
 
-def test_a_sound_data_set(run, tmp_path):
+def test_a_valid_data_set_has_no_findings(run, tmp_path):
     text, page, results = run()
     assert "doctor: 0 errors and 0 warnings; page with pictures: " in text
-    assert "Nothing is wrong with this data set" in page
+    assert "No faults were found in this data set" in page
     assert results["findings"] == []
     assert results["splits"]["train"]["images_with"] == {"ground": 3, "<b>&thing": 3}
     assert results["splits"]["train"]["num_images"] == 3
 
 
-def test_the_page_stands_alone_and_keeps_names_apart_from_html(run):
+def test_the_page_needs_no_other_file_and_escapes_names(run):
     _, page, _ = run()
     assert "&lt;b&gt;&amp;thing" in page and "<b>&thing" not in page
     assert "<script" not in page and "http" not in page
@@ -73,7 +73,7 @@ def test_the_page_stands_alone_and_keeps_names_apart_from_html(run):
     assert page.count("<table>") == page.count("</table>") == 2
 
 
-def test_errors_and_warnings(run, root):
+def test_errors_and_warnings_are_counted_and_named(run, root):
     (root / "masks" / "train" / "b.png").unlink()
     Image.new("L", (48, 40), 255).save(root / "masks" / "val" / "d.png")
     text, page, results = run()
@@ -83,7 +83,7 @@ def test_errors_and_warnings(run, root):
     assert [f["severity"] for f in results["findings"]] == ["error", "warning", "warning"]
     assert results["findings"][0]["names"] == [str(root / "images" / "train" / "b.jpg")]
     for finding in results["findings"]:
-        assert finding["what"].replace("'", "&#x27;") in page
+        assert finding["problem"].replace("'", "&#x27;") in page
     assert page.count('class="finding error"') == 1
 
 
@@ -96,7 +96,7 @@ def test_settings_reach_the_audit(run, root):
     assert "doctor: 0 errors" in run(max_unreadable=1, void_value=0)[0]
 
 
-def test_many_names_are_counted():
+def test_long_lists_of_names_are_shortened():
     names = tuple(f"f{k}.png" for k in range(2000))
     finding = audit.Finding(True, audit.faults.Kind("mask <that>", "mend & go on"), names)
     page = doctor_page._finding(finding)
@@ -114,13 +114,13 @@ def test_an_overlay_is_half_image_half_mask():
     assert overlay[0, 0].tolist() == [150, 50, 50] and overlay[-1, -1].tolist() == [50, 50, 75]
 
 
-def test_no_data_set_is_told(tmp_path):
+def test_a_missing_data_set_is_a_config_error(tmp_path):
     experiment = config.replace(config.Experiment(), "data.dataset", "folder")
     with pytest.raises(config.ConfigError, match="needs --data_dir"):
         doctor.run(experiment, tmp_path, rich.console.Console(file=io.StringIO()))
 
 
-def test_the_command_ends_with_status_1_on_errors(root, tmp_path, parsed_flags, capsys):
+def test_the_command_exits_with_status_1_on_errors(root, tmp_path, parsed_flags, capsys):
     with flagsaver.flagsaver(
         stage=["doctor"], dataset="folder", data_dir=str(root), workdir=str(tmp_path / "work")
     ):
@@ -129,7 +129,7 @@ def test_the_command_ends_with_status_1_on_errors(root, tmp_path, parsed_flags, 
         (root / "masks" / "train" / "b.png").unlink()
         with pytest.raises(SystemExit) as caught:
             mm.main(["mm"])
-        # A text as status: Python prints it and ends with 1.
+        # Python prints a status that is a text, and exits with 1.
         assert caught.value.code.startswith("error: the doctor found 1 error and 0 warnings")
     with (
         flagsaver.flagsaver(stage=["doctor", "mm"], dataset="texture_scenes"),
@@ -142,5 +142,5 @@ def test_measuring_without_labels_is_refused_before_training():
     split = datasets.Split("test", ("a",), ("a.jpg",), ("a.png",), (False,), 10)
     dataset = types.SimpleNamespace(eval=split, spec=types.SimpleNamespace(name="voc_sbd"))
     with pytest.raises(config.ConfigError, match=r"'test' of voc_sbd has no labels.*=mm,export"):
-        mm._check_labels(dataset, ["mm", "evaluate", "export"])
-    mm._check_labels(dataset, ["mm", "export"])
+        experiment._check_labels(dataset, ["mm", "evaluate", "export"])
+    experiment._check_labels(dataset, ["mm", "export"])

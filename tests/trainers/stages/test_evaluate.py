@@ -1,4 +1,4 @@
-"""Stage evaluate: what it reports, and the scores of stored predictions against a plain script."""
+"""Stage evaluate: its results and logs, and its scores compared with a plain script."""
 
 import types
 
@@ -11,13 +11,14 @@ from tensorboard.backend.event_processing import event_accumulator
 from pipelines import datasets
 from pipelines.datasets.sources import voc_sbd
 from trainers import config
-from trainers.stages import evaluate, predict
+from trainers.runs import stage_scope
+from trainers.stages import evaluate, find, predict
 from trainers.training import networks
 
 
 @pytest.fixture
 def all_ground(monkeypatch):
-    """Stages predict class 0 everywhere."""
+    """Replace the predictor by one that predicts class 0 everywhere."""
 
     def class_ids(images):
         return types.SimpleNamespace(class_ids=tf.zeros(tf.shape(images)[:3], tf.int32))
@@ -26,9 +27,10 @@ def all_ground(monkeypatch):
     monkeypatch.setattr(networks, "predictor", lambda *_: fake)
 
 
-def test_results_and_logs(all_ground, make_runtime, tiny_dataset, tmp_path):
+def test_results_and_logs_have_all_scores(all_ground, make_runtime, tiny_dataset, tmp_path):
     run = make_runtime(tmp_path)
-    evaluate.run(config.replace(config.Experiment(), "evaluate.num_pictures", 2), run)
+    experiment = config.replace(config.Experiment(), "evaluate.num_pictures", 2)
+    stage_scope.run_stage(find("evaluate"), experiment, run)
     labels = np.stack(
         [example["label"].numpy() for example in datasets.examples(tiny_dataset.eval)]
     )
@@ -45,15 +47,16 @@ def test_results_and_logs(all_ground, make_runtime, tiny_dataset, tmp_path):
     assert set(tags) == pictures | {f"evaluate/{name}" for name in scores}
 
 
-def test_contours_can_be_left_out(all_ground, make_runtime, tmp_path):
+def test_boundary_scores_can_be_disabled(all_ground, make_runtime, tmp_path):
     run = make_runtime(tmp_path)
-    evaluate.run(config.replace(config.Experiment(), "evaluate.boundary", False), run)
+    experiment = config.replace(config.Experiment(), "evaluate.boundary", False)
+    stage_scope.run_stage(find("evaluate"), experiment, run)
     results = run.result("evaluate")
     assert "miou" in results and "boundary_iou" not in results and "thin_iou" not in results
 
 
-def test_stored_voc_predictions_score_as_in_a_plain_script(real_data, tmp_path, monkeypatch):
-    """Predictions made of the truth, moved by eleven pixels and with void filled in."""
+def test_scores_of_stored_voc_predictions_equal_a_plain_script(real_data, tmp_path, monkeypatch):
+    """The predictions are the truth, moved by eleven pixels and with void replaced by class 0."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "records"))
     kit = real_data / "VOCdevkit" / "VOC2012"
     split = datasets.load("voc_sbd", real_data, train_split="val", eval_split="val").eval

@@ -1,4 +1,4 @@
-"""Stage predict: files that the servers take, with Cityscapes' own scripts as a second oracle."""
+"""Stage predict: files in the form of the test servers, also scored by the Cityscapes scripts."""
 
 import dataclasses
 import types
@@ -10,8 +10,8 @@ from PIL import Image
 
 from pipelines.datasets.sources import cityscapes, voc_sbd
 from trainers import config
-from trainers.runs import files, records, runtime
-from trainers.stages import evaluate, predict
+from trainers.runs import files, records, runtime, stage_scope
+from trainers.stages import STAGES, evaluate, find, predict
 from trainers.training import networks
 
 
@@ -21,7 +21,7 @@ def _maps(num_classes, size=(12, 15), names=("a", "b")):
 
 
 class Recalled:
-    """A predictor that answers each image with the next of some maps."""
+    """A predictor that returns the next map for each image."""
 
     def __init__(self, maps):
         self.maps = iter(maps)
@@ -30,13 +30,13 @@ class Recalled:
         return types.SimpleNamespace(class_ids=tf.constant(next(self.maps)[None]))
 
 
-def test_the_stage_leaves_whole_folders_of_palette_files(make_runtime, tmp_path, monkeypatch):
+def test_the_stage_replaces_its_folder_of_palette_files(make_runtime, tmp_path, monkeypatch):
     run = make_runtime(tmp_path)
-    for seed in (0, 1):  # the second time over the first one's folder
+    for seed in (0, 1):  # the second run replaces the folder of the first one
         rng = np.random.default_rng(seed)
         maps = [rng.integers(0, 3, (30, 44)) for _ in range(3)]
         monkeypatch.setattr(networks, "predictor", lambda *_, maps=maps: Recalled(maps))
-        predict.run(config.Experiment(), run)
+        stage_scope.run_stage(find("predict"), config.Experiment(), run)
         files = sorted((tmp_path / "predict" / "results").iterdir())
         assert [file.name for file in files] == ["0.png", "1.png", "2.png"]
         for file, expected in zip(files, maps, strict=True):
@@ -49,15 +49,15 @@ def test_the_stage_leaves_whole_folders_of_palette_files(make_runtime, tmp_path,
     assert not list((tmp_path / "predict").glob("*.tmp"))
 
 
-def test_a_stage_that_fails_leaves_no_results(make_runtime, tmp_path, monkeypatch):
+def test_a_failed_stage_writes_no_results(make_runtime, tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "predictor", lambda *_: Recalled([np.zeros((30, 44), int)]))
     run = make_runtime(tmp_path)
     with pytest.raises(RuntimeError):
-        predict.run(config.Experiment(), run)
+        stage_scope.run_stage(find("predict"), config.Experiment(), run)
     assert not (tmp_path / "predict" / "results").exists() and run.result("predict") is None
 
 
-def test_voc_files_lie_where_its_server_expects_them(make_runtime, tmp_path, monkeypatch):
+def test_voc_files_have_the_folder_that_the_server_expects(make_runtime, tmp_path, monkeypatch):
     run = make_runtime(tmp_path)
     dataset = dataclasses.replace(run.dataset, spec=voc_sbd.SPEC)
     maps = list(_maps(21, (30, 44), "abc").values())
@@ -68,22 +68,22 @@ def test_voc_files_lie_where_its_server_expects_them(make_runtime, tmp_path, mon
     np.testing.assert_array_equal(Image.open(folder / "1.png"), maps[1])
 
 
-def test_voc_palette_is_that_of_its_own_masks(real_data, tmp_path):
+def test_the_palette_of_voc_equals_the_palette_of_its_masks(real_data, tmp_path):
     predict.write(tmp_path, _maps(21).items(), voc_sbd.SPEC)
     folder = real_data / "VOCdevkit" / "VOC2012" / "SegmentationClass"
     theirs = Image.open(next(iter(sorted(folder.iterdir()))))
     assert Image.open(tmp_path / "a.png").getpalette() == theirs.getpalette()
 
 
-def test_cityscapes_scripts_score_the_files_as_we_score_the_class_ids(tmp_path):
+def test_the_cityscapes_scripts_give_the_files_the_same_scores(tmp_path):
     labels = pytest.importorskip("cityscapesscripts.helpers.labels")
     script = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
     spec, classes = cityscapes.SPEC, [labels.trainId2label[k] for k in range(19)]
     assert spec.class_names == tuple(label.name for label in classes)
     assert spec.label_ids == tuple(label.id for label in classes)
     names = ("frankfurt_000000_000294", "lindau_000007_000019")
-    truths = _maps(34, (40, 60), names)  # label ids, those that are ignored among them
-    truths[names[0]][truths[names[0]] == 33] = 0  # a class that only the other image has
+    truths = _maps(34, (40, 60), names)  # label ids, including ignored ones
+    truths[names[0]][truths[names[0]] == 33] = 0  # a class that only the other image contains
     predictions = _maps(19, (40, 60), names[::-1])
     train_ids = np.array([labels.id2label[k].trainId for k in range(34)])
     train_ids = np.where(train_ids < 0, 255, train_ids)
@@ -93,7 +93,7 @@ def test_cityscapes_scripts_score_the_files_as_we_score_the_class_ids(tmp_path):
         predictions[name] = np.where(is_right, train_ids[truths[name]], predictions[name])
         ground_truth = Image.fromarray(truths[name].astype("uint8"))
         ground_truth.save(tmp_path / f"{name}_gtFine_labelIds.png")
-    # As ids may be: with the city's folder and the camera's suffix.
+    # Ids may contain the folder of the city and the suffix of the camera.
     stored = {f"{name.split('_')[0]}/{name}_leftImg8bit": ids for name, ids in predictions.items()}
     predict.write(tmp_path / "results", stored.items(), spec)
 
@@ -118,10 +118,10 @@ def test_other_images_can_be_predicted_later(make_runtime, tmp_path):
     run, experiment = make_runtime(tmp_path), config.Experiment()
     for stage in ("segment", "evaluate", "export"):
         run.folder(stage).mkdir(parents=True)
-        flat = records.record(experiment, stage, run.dataset)
+        flat = records.record(experiment, find(stage), run.dataset)
         files.write_json(run.folder(stage) / "config.json", flat)
     other = config.replace(experiment, "data.eval_split", "test")
-    records.check_workdir(run, other, ["predict"])
-    records.check_workdir(run, other, ["export"])
+    records.check_workdir(run, other, STAGES, ["predict"])
+    records.check_workdir(run, other, STAGES, ["export"])
     with pytest.raises(runtime.WorkdirError, match="data.eval_split: None there, test asked for"):
-        records.check_workdir(run, other, ["evaluate", "predict"])
+        records.check_workdir(run, other, STAGES, ["evaluate", "predict"])

@@ -1,4 +1,4 @@
-"""Stage proxy: what each task joins, which images it takes, what it leaves."""
+"""Stage proxy: the tasks, the images that they use, and the files of the stage."""
 
 import io
 import json
@@ -9,10 +9,11 @@ import rich.console
 import tensorflow as tf
 from PIL import Image
 
+from mm_keras import backbones
 from pipelines import datasets
 from trainers import config
-from trainers.runs import runtime
-from trainers.stages import proxy
+from trainers.runs import runtime, stage_scope
+from trainers.stages import find, proxy
 from trainers.training import proxy_tasks
 
 KEYS = {
@@ -62,21 +63,24 @@ def _runtime(workdir, files=()):
 
 
 def test_every_task_has_settings_and_an_entry():
-    assert set(proxy.TASKS) == set(config.PROXIES)
+    assert list(proxy_tasks.TASKS) == list(config.PROXIES)
+    for name, task in proxy_tasks.TASKS.items():
+        assert isinstance(getattr(config.Experiment(), name), config.ProxyTask)
+        assert task.pixels in backbones.PIXELS
 
 
 @pytest.mark.parametrize("init", config.PROXIES)
-def test_a_task_trains_measures_and_shows(init, images, tmp_path):
+def test_a_task_trains_and_writes_weights_scores_and_a_picture(init, images, tmp_path):
     run = _runtime(tmp_path)
-    proxy.run(_experiment(init, images), run)
+    stage_scope.run_stage(find("proxy"), _experiment(init, images), run)
     assert (run.folder("proxy") / "backbone.weights.h5").exists()
     assert set(run.result("proxy")["figures"]) == FIGURES[init]
     lines = (run.folder("proxy") / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
-    said = run.console.file.getvalue()
+    text = run.console.file.getvalue()
     used = 18 if init == "colorization" else 20
-    assert f"{used} of 20 unlabelled images are used" in said
-    assert ("Left out 2 gray images" in said) == (init == "colorization")
+    assert f"{used} of 20 unlabelled images are used" in text
+    assert ("Left out 2 gray images" in text) == (init == "colorization")
     assert any("held_out" in tag for tag in _tags(run.folder("proxy") / "logs"))
 
 
@@ -89,7 +93,7 @@ def _tags(folder):
     ]
 
 
-def test_the_data_sets_own_images_are_the_default(images, tmp_path):
+def test_the_training_images_are_the_default(images, tmp_path):
     files = sorted(str(file) for file in images.glob("*.png"))
     run = _runtime(tmp_path, files)
     train, held_out = proxy._files(_experiment("jigsaw", None), run, 0.1, needs_color=False)
@@ -99,13 +103,13 @@ def test_the_data_sets_own_images_are_the_default(images, tmp_path):
     )
 
 
-def test_a_folder_without_images_is_one_clear_error(tmp_path):
+def test_a_folder_without_images_is_a_config_error(tmp_path):
     with pytest.raises(config.ConfigError, match="No images in"):
         proxy._files(_experiment("jigsaw", tmp_path), _runtime(tmp_path), 0.1, False)
 
 
 @pytest.mark.parametrize(("num_files", "num_shown"), [(1, 1), (7, 7), (16, 16), (34, 32)])
-def test_held_out_images_are_measured_once(num_files, num_shown):
+def test_each_held_out_image_is_measured_at_most_once(num_files, num_shown):
     class Recorder:
         def batches(self, files, **steps):
             return files, steps

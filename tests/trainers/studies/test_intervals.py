@@ -1,6 +1,4 @@
-"""Student's t against printed tables, intervals against hand values, the bootstrap against plain
-loops.
-"""
+"""Confidence intervals, compared with printed tables, arithmetic by hand and plain loops."""
 
 import math
 
@@ -10,7 +8,7 @@ import pytest
 from mm_keras import metrics
 from trainers.studies import intervals
 
-# Two-sided 95 % and 99 % points of Student's t, as any printed table has them.
+# Two-sided 95 % and 99 % points of Student's t, from a printed table.
 TABLE = {
     1: (12.706, 63.657),
     2: (4.303, 9.925),
@@ -25,13 +23,13 @@ TABLE = {
 
 
 @pytest.mark.parametrize("degrees", TABLE)
-def test_quantiles_are_those_of_the_table(degrees):
+def test_quantiles_equal_the_printed_table(degrees):
     for probability, printed in zip((0.975, 0.995), TABLE[degrees], strict=True):
         assert intervals.t_quantile(probability, degrees) == pytest.approx(printed, abs=6e-4)
         assert intervals.t_quantile(1 - probability, degrees) == pytest.approx(-printed, abs=6e-4)
 
 
-def test_the_distribution_has_its_known_forms():
+def test_the_distribution_equals_its_closed_forms():
     for t in (-7.0, -1.0, 0.0, 0.3, 2.0):
         assert intervals.t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi)  # Cauchy
         assert intervals.t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)))
@@ -44,12 +42,12 @@ def test_the_distribution_has_its_known_forms():
 
 
 @pytest.mark.parametrize(("probability", "degrees"), [(0, 3), (1, 3), (1.2, 3), (0.5, 0)])
-def test_quantiles_that_do_not_exist(probability, degrees):
+def test_undefined_quantiles_are_refused(probability, degrees):
     with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
         intervals.t_quantile(probability, degrees)
 
 
-def test_interval_over_seeds_by_hand():
+def test_the_interval_over_seeds_equals_arithmetic_by_hand():
     """Differences 1, 2, 6: mean 3, variance (4 + 1 + 9) / 2 = 7, so 3 +- 4.303 sqrt(7 / 3)."""
     interval = intervals.over_seeds([1.0, 2.0, 6.0])
     half = 4.302653 * math.sqrt(7 / 3)
@@ -57,7 +55,7 @@ def test_interval_over_seeds_by_hand():
     assert (interval.low, interval.high) == pytest.approx((3 - half, 3 + half), abs=1e-5)
 
 
-def test_a_single_seed_has_no_interval():
+def test_a_single_seed_has_no_bounds():
     assert intervals.over_seeds([2.5]) == intervals.Interval(2.5, None, None)
     with pytest.raises(ValueError, match="at least one"):
         intervals.over_seeds([])
@@ -68,9 +66,9 @@ def random_confusions(seed, num_seeds=2, num_images=6, num_classes=3):
     return rng.integers(0, 20, (num_seeds, num_images, num_classes, num_classes))
 
 
-def test_bootstrap_is_that_of_plain_loops():
+def test_the_bootstrap_equals_plain_loops():
     first, second = random_confusions(1), random_confusions(2)
-    second[:, :, 2], second[:, :, :, 2] = 0, 0  # a class that this arm neither meets nor predicts
+    second[:, :, 2], second[:, :, :, 2] = 0, 0  # this arm has no pixel of the class
     result = intervals.over_images(first, second, num_resamples=40, seed=5)
 
     def difference(weights):
@@ -85,7 +83,7 @@ def test_bootstrap_is_that_of_plain_loops():
     assert (result.low, result.high) == pytest.approx((low, high))
 
 
-def test_bootstrap_of_equal_arms_is_zero_and_of_a_sure_gain_is_above_it():
+def test_the_bootstrap_is_zero_for_equal_arms_and_positive_for_a_clear_gain():
     confusions = random_confusions(3)
     same = intervals.over_images(confusions, confusions, num_resamples=50)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
@@ -94,8 +92,8 @@ def test_bootstrap_of_equal_arms_is_zero_and_of_a_sure_gain_is_above_it():
     assert 0 < gain.low < gain.mean < gain.high
 
 
-def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
-    """Images drawn from one distribution in both arms: the true difference is 0."""
+def test_the_bootstrap_interval_covers_the_truth_as_often_as_its_level():
+    """The images of both arms have one distribution, so the true difference is 0."""
     rng, inside = np.random.default_rng(7), 0
     for _ in range(200):
         first, second = (rng.integers(0, 50, (1, 40, 2, 2)) for _ in range(2))
@@ -104,6 +102,14 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     assert 0.88 < inside / 200 < 0.99
 
 
-def test_arms_of_different_images_are_refused():
+def test_arms_with_different_images_are_refused():
     with pytest.raises(ValueError, match=r"one shape. Received \(2, 6, 3, 3\) and \(2, 5, 3, 3\)"):
         intervals.over_images(random_confusions(1), random_confusions(1)[:, :5])
+
+
+def test_default_bootstrap_has_95_percent_10000_resamples_and_seed_0():
+    first, second = random_confusions(1), random_confusions(2)
+    expected = intervals.over_images(first, second, level=0.95, num_resamples=10000, seed=0)
+    assert intervals.over_images(first, second) == expected
+    other = intervals.over_images(first, second, num_resamples=10000, seed=1)
+    assert other.mean == expected.mean and other != expected

@@ -1,4 +1,4 @@
-"""Arms of a study: what they change, what they may spend, the commands of their runs."""
+"""The plan of a study: changes and budgets of its arms, commands of its runs."""
 
 import pathlib
 
@@ -19,9 +19,9 @@ def shared(**changes):
 COST = step_cost.StepCost(mm=2000, segment=5000)
 
 
-def test_longer_naive_training_spends_the_cost_of_mm():
-    """30 steps of 2,000 are 60,000, or 12 steps of 5,000 more than 40: drops at 20 and 30 move to
-    26 and 39.
+def test_naive_longer_spends_the_cost_of_mm_on_fine_tuning():
+    """30 steps of 2,000 cost 60,000, as much as 12 steps of 5,000. With 52 steps instead of 40, the
+    drops at 20 and 30 move to 26 and 39.
     """
     experiment = shared(mm__steps=30, segment__steps=40, segment__drops="20,30")
     changes = plan.naive_longer(experiment, COST)
@@ -31,7 +31,7 @@ def test_longer_naive_training_spends_the_cost_of_mm():
     assert plan.naive_longer(more, COST)["segment.steps"] == 53
 
 
-def test_arms_of_a_plan():
+def test_arms_have_their_own_changes_and_seeds():
     planned = plan.plan(
         ["naive", "naive_longer:1", "mine:2", "class_connected"],
         [0, 1, 5],
@@ -53,21 +53,26 @@ def test_arms_of_a_plan():
     ("names", "seeds", "changes", "message"),
     [
         (["naiv"], [0], [], "Unknown arm 'naiv'.*Did you mean naive"),
-        (["naive", "naive"], [0], [], "--arms takes one or more different ones"),
-        (["naive"], [0, 0], [], "--seeds takes one or more different ones"),
-        (["naive"], [], [], "--seeds takes one or more"),
+        (["naive", "naive"], [0], [], "one or more different arms. Received .'naive', 'naive'"),
+        (["naive"], [0, 0], [], "one or more different seeds. Received .0, 0"),
+        (["naive"], [], [], "one or more different seeds. Received"),
         (["naive:3"], [0, 1], [], r"N in 1..2. Received 'naive:3'"),
         (["naive:x"], [0, 1], [], "Received 'naive:x'"),
-        (["naive"], [0], ["class_connected:mm.margin=1"], "Unknown arm of --arm_set"),
-        (["naive"], [0], ["mm.margin=1"], "--arm_set takes ARM:KEY=VALUE"),
+        (
+            ["naive"],
+            [0],
+            ["class_connected:mm.margin=1"],
+            "Unknown arm with changes 'class_connected'; known: naive",
+        ),
+        (["naive"], [0], ["mm.margin=1"], "has the form ARM:KEY=VALUE. Received 'mm.margin=1'"),
     ],
 )
-def test_plans_that_cannot_be(names, seeds, changes, message):
+def test_impossible_plans_are_refused(names, seeds, changes, message):
     with pytest.raises(config.UserError, match=message):
         plan.plan(names, seeds, changes, shared(), COST)
 
 
-def test_a_study_of_no_mm_is_refused():
+def test_a_study_without_mm_steps_is_refused():
     with pytest.raises(plan.StudyError, match="mm.steps is 0"):
         plan.plan(["naive"], [0], [], shared(mm__steps=0), COST)
 
@@ -78,7 +83,7 @@ def study(names=("naive", "class_connected:1"), seeds=(3, 4), changes=(), **sett
         experiment = config.replace(experiment, key.replace("__", "."), value)
     resolved = config.resolve(experiment, 360)
     planned = plan.plan(list(names), list(seeds), list(changes), resolved, COST)
-    return plan.Study(pathlib.Path("s"), planned, experiment, 360, ["--dataset=camvid"])
+    return plan.Study(pathlib.Path("s"), planned, experiment, 360, "quick")
 
 
 def test_runs_come_seed_by_seed_in_folders_of_their_own():
@@ -91,37 +96,51 @@ def test_runs_come_seed_by_seed_in_folders_of_their_own():
     ]
 
 
-def test_configuration_and_command_of_a_run_say_the_same():
+def test_settings_of_a_run_have_the_changes_of_its_arm_in_pixels():
     made = study(["mine"], changes=["mine:mm.max_size=0.5"])
     experiment = made.experiment(made.arms[0], 4)
     assert experiment.seed == 4 and experiment.mm.max_size == 90  # half of 180
-    assert made.command(made.arms[0], 4) == [
-        *("-m", "trainers.mm", "--dataset=camvid", "--set=mm.max_size=0.5"),
-        *("--seed=4", "--stage=mm,segment,evaluate", "--workdir=s/mine/seed4"),
+    assert study().experiment(study().arms[0], 3).mm.steps == 0
+
+
+def test_an_arm_runs_the_stages_from_mm_to_evaluate():
+    assert (
+        study().stages()
+        == study(network__init="jigsaw").stages()
+        == [
+            "mm",
+            "segment",
+            "evaluate",
+        ]
+    )
+
+
+def test_a_command_names_settings_stages_and_folder():
+    assert plan.command(["mm", "segment"], pathlib.Path("s/naive/seed3")) == [
+        "-m",
+        "trainers.mm",
+        "--config=s/naive/seed3/study_settings.json",
+        "--stage=mm,segment",
+        "--workdir=s/naive/seed3",
     ]
-    naive = study().arms[0]
-    assert "--set=mm.drops=" in study().command(naive, 3)  # an empty tuple
-    assert study().experiment(naive, 3).mm.steps == 0
 
 
-def test_arms_of_one_seed_differ_in_their_changes_alone():
+def test_arms_of_one_seed_differ_only_in_their_changes():
     made = study(["naive", "random_triplets", "class_connected"])
     flat = [config.flatten(made.experiment(arm, 3)) for arm in made.arms]
     assert {key for key in flat[0] if flat[0][key] != flat[2][key]} == {"mm.steps", "mm.drops"}
     assert {key for key in flat[1] if flat[1][key] != flat[2][key]} == {"mm.matching"}
 
 
-def test_a_change_that_does_not_fit_is_named():
+def test_a_change_of_an_unknown_key_is_refused():
     made = study(["mine"], changes=["mine:mm.margn=1"])
     with pytest.raises(config.ConfigError, match="Did you mean mm.margin"):
         made.experiment(made.arms[0], 3)
 
 
-def test_the_proxy_task_is_shared_where_there_is_one():
+def test_the_arms_of_a_seed_share_stage_proxy():
     assert study().first_stages() == []
     made = study(network__init="jigsaw")
     assert made.first_stages() == ["proxy"]
-    assert made.first_command(4)[-3:] == [
-        *("--seed=4", "--stage=proxy", "--workdir=s/shared/seed4"),
-    ]
+    assert str(made.first_folder(4)) == "s/shared/seed4" and made.first_experiment(4).seed == 4
     assert study(network__init="jigsaw", network__init_weights="file").first_stages() == []

@@ -1,4 +1,4 @@
-"""The counted cost of a step against arithmetic by hand."""
+"""The counted cost of a step, compared with arithmetic by hand."""
 
 import keras
 import pytest
@@ -15,8 +15,8 @@ def experiment(**changes):
     return config.resolve(result, 160)
 
 
-def test_layers_by_hand():
-    """3 x 3 x 3 x 4 weights at 2 x 8 x 6 cells, 2 x 2 weights a channel at 2 x 7 x 5, and 4 x 5."""
+def test_multiply_adds_of_layers_equal_arithmetic_by_hand():
+    """3 x 3 x 3 x 4 weights at 2 x 8 x 6 cells, 2 x 2 per channel at 2 x 7 x 5, and 4 x 5."""
     layers = [
         keras.layers.Rescaling(1.0),
         keras.layers.Conv2D(4, 3, padding="same"),
@@ -29,14 +29,14 @@ def test_layers_by_hand():
     assert cost == convolution + depthwise + dense
 
 
-def test_mm_step_by_hand():
+def test_multiply_adds_of_an_mm_step_equal_arithmetic_by_hand():
     """6 patches through blocks of 4, 8 and 16 channels at strides 1, 2 and 4, 3 x 3 kernels."""
     settings = experiment(mm__num_images=2, mm__patches_per_image=3, mm__patch_size=16)
     by_hand = 6 * 9 * (3 * 4 * 16**2 + 4 * 8 * 8**2 + 8 * 16 * 4**2)
     assert step_cost.count(settings, 9).mm == by_hand
 
 
-def test_what_makes_a_step_of_fine_tuning_dearer():
+def test_images_and_points_raise_the_cost_of_fine_tuning():
     base = step_cost.count(experiment(), 9)
     twice = step_cost.count(experiment(segment__num_images=16), 9)  # quick has 8
     points = step_cost.count(experiment(segment__num_points=512), 9)  # 256
@@ -45,16 +45,16 @@ def test_what_makes_a_step_of_fine_tuning_dearer():
     assert points.segment - base.segment == 8 * 256 * (channels * 16 + 16 * 9)
 
 
-def test_steps_and_seeds_cost_nothing_more():
+def test_steps_and_seeds_do_not_change_the_cost_of_a_step():
     settings = experiment()
     other = experiment(mm__steps=7, segment__steps=9, segment__drops="3", seed=5)
     assert step_cost.count(settings, 9) is step_cost.count(other, 9)
 
 
 @pytest.mark.parametrize("backbone", ["alexnet", "vgg16"])
-def test_published_networks_are_counted(backbone):
-    """VGG-16's forward pass at 128 x 128 has 5.0e9 multiply-adds, 30.07 GFLOP with the backward
-    pass; AlexNet's is far cheaper.
+def test_published_networks_have_the_known_cost(backbone):
+    """The forward pass of VGG-16 at 128 x 128 has 5.0e9 multiply-adds, or 30.07 GFLOP with the
+    backward pass.
     """
     settings = experiment(
         network__backbone=backbone,

@@ -1,4 +1,4 @@
-"""Where first weights come from: file, proxy stage, ImageNet, random; and what is said of it."""
+"""The source of the first weights (file, proxy stage, ImageNet, random) and its log line."""
 
 import io
 import types
@@ -27,7 +27,7 @@ def _experiment(**network):
     return experiment
 
 
-def _said(run):
+def _log(run):
     return run.console.file.getvalue()
 
 
@@ -43,49 +43,49 @@ def _saved(path, value):
     return path
 
 
-def test_random_weights_are_those_of_the_seed(run):
+def test_random_weights_follow_the_seed(run):
     body = initial_weights.backbone(_experiment(), run)
-    assert "init: random weights, seed 0" in _said(run)
+    assert "init: random weights, seed 0" in _log(run)
     np.testing.assert_array_equal(_kernel(body), _kernel(networks.backbone(_experiment())))
     other = config.replace(_experiment(), "seed", 1)
     assert not np.array_equal(_kernel(body), _kernel(initial_weights.backbone(other, run)))
 
 
-@pytest.mark.parametrize("arm", ["", "naive"])
-def test_a_proxy_stage_is_read_by_both_arms(run, arm):
+@pytest.mark.parametrize("variant", ["", "naive"])
+def test_both_variants_use_the_weights_of_the_proxy_stage(run, variant):
     _saved(run.folder("proxy") / "backbone.weights.h5", 0.5)
-    run.arm = arm
+    run.variant = variant
     body = initial_weights.backbone(_experiment(init="colorization"), run)
-    assert "init: colorization, from the proxy stage" in _said(run)
+    assert "init: colorization, from the proxy stage" in _log(run)
     assert np.all(_kernel(body) == 0.5)
 
 
-def test_a_file_goes_before_the_proxy_stage(run, tmp_path):
+def test_a_file_is_preferred_to_the_proxy_stage(run, tmp_path):
     _saved(run.folder("proxy") / "backbone.weights.h5", 0.5)
     file = _saved(tmp_path / "mine.weights.h5", 0.25)
     experiment = _experiment(init="colorization", init_weights=str(file))
     assert config.proxy_task(experiment) is None
     assert np.all(_kernel(initial_weights.backbone(experiment, run)) == 0.25)
-    assert "colorization from mine.weights.h5" in _said(run)
+    assert "colorization from mine.weights.h5" in _log(run)
 
 
-def test_a_missing_proxy_stage_names_the_command(run):
+def test_the_error_of_a_missing_proxy_stage_names_the_stage(run):
     with pytest.raises(runtime.WorkdirError, match="--stage=proxy first"):
         initial_weights.backbone(_experiment(init="jigsaw"), run)
 
 
-def test_weights_of_another_width_are_refused_with_the_way_out(run, tmp_path):
+def test_the_error_for_weights_of_another_width_names_the_width(run, tmp_path):
     file = _saved(tmp_path / "mine.weights.h5", 0.25)
     experiment = _experiment(init="colorization", init_weights=str(file), width=0.5)
     with pytest.raises(config.ConfigError, match=r"conv1_1(?s:.*)width 0.5(?s:.*)network.width=1"):
         initial_weights.backbone(experiment, run)
 
 
-def test_imagenet_weights_of_a_wrapped_network(run, monkeypatch):
-    asked = []
+def test_imagenet_weights_of_a_wrapped_network_are_copied(run, monkeypatch):
+    requested = []
 
     def build(name, weights, **_):
-        asked.append(weights)
+        requested.append(weights)
         body = backbones.BACKBONES["testing"](pixels=backbones.PIXELS["bgr"])
         if weights:
             body.set_weights([np.full(w.shape, 0.5, w.dtype) for w in body.get_weights()])
@@ -94,11 +94,11 @@ def test_imagenet_weights_of_a_wrapped_network(run, monkeypatch):
     monkeypatch.setattr(networks, "backbones", types.SimpleNamespace(build=build))
     experiment = _experiment(backbone="applications/ResNet50", init="imagenet")
     body = initial_weights.backbone(experiment, run)
-    assert asked == [None, "imagenet"] and np.all(_kernel(body) == 0.5)
-    assert "Keras' own weights of applications/ResNet50" in _said(run)
+    assert requested == [None, "imagenet"] and np.all(_kernel(body) == 0.5)
+    assert "Keras' own weights of applications/ResNet50" in _log(run)
 
 
-def test_a_failed_download_is_told_without_traceback(run, monkeypatch):
+def test_a_failed_download_is_a_config_error(run, monkeypatch):
     def fail(*_):
         raise ValueError("ImageNet weights could not be downloaded")
 

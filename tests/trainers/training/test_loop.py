@@ -1,4 +1,4 @@
-"""The step loop: exact resume at any step, a stop at numbers that are none, `fit`'s equal."""
+"""The step loop: exact resume at any step, a stop at NaN, the same weights as `fit`."""
 
 import io
 import json
@@ -47,9 +47,13 @@ def _data(start_step, share=None, num_steps=7):
     return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
-def _run(folder, model=None, settings=SETTINGS, data=_data):
+def _loop(run, model, data=_data, **arguments):
+    return loop.Loop(run, loop.Schedule("mm", SETTINGS), model, data, **arguments)
+
+
+def _run(folder, model=None, data=_data):
     model = model or _model()
-    loop.Loop(_runtime(folder), "mm", model, settings, data).run()
+    _loop(_runtime(folder), model, data).run()
     return model
 
 
@@ -58,11 +62,11 @@ def _lines(folder):
 
 
 def _cut_at(step):
-    """Data that ends before `step`, which stops the loop as a crash would."""
+    """Return data that ends before `step`, which stops the loop like a crash."""
     return lambda start_step, share: _data(start_step, num_steps=step)
 
 
-def test_xla_compiles_the_whole_step(tmp_path):
+def test_a_step_compiled_with_xla_has_the_same_loss(tmp_path):
     compiled = _model()
     compiled.jit_compile = True
     _run(tmp_path / "a", compiled)
@@ -73,7 +77,7 @@ def test_xla_compiles_the_whole_step(tmp_path):
 
 @pytest.mark.parametrize("crash", [1, 4, 5, 6])
 def test_a_run_cut_at_any_step_continues_bit_for_bit(tmp_path, crash):
-    """Checkpoints at 3, 6, 7 and logs at 2, 4, 6, 7: cuts lie before, between and on both."""
+    """Checkpoints are at 3, 6, 7 and logs at 2, 4, 6, 7; cuts are before, between and on both."""
     unbroken = _run(tmp_path / "a")
     with pytest.raises(StopIteration):
         _run(tmp_path / "b", data=_cut_at(crash))
@@ -84,7 +88,7 @@ def test_a_run_cut_at_any_step_continues_bit_for_bit(tmp_path, crash):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-def test_a_half_written_line_does_not_survive(tmp_path):
+def test_a_half_written_line_of_the_metrics_is_removed(tmp_path):
     _run(tmp_path / "a")
     with pytest.raises(StopIteration):
         _run(tmp_path / "b", data=_cut_at(5))
@@ -94,15 +98,15 @@ def test_a_half_written_line_does_not_survive(tmp_path):
     assert _lines(tmp_path / "a") == _lines(tmp_path / "b")
 
 
-def test_gradients_that_are_no_numbers_stop_the_run_at_the_last_good_checkpoint(tmp_path):
+def test_gradients_that_are_not_finite_stop_the_run_at_the_last_good_checkpoint(tmp_path):
     model = _model()
 
     def poison(step, metrics):
         if step == 4:
             model.backbone.get_layer("conv1_1").bias.assign(np.full(4, np.nan))
 
-    with pytest.raises(loop.TrainingError, match=r"last good state is step 3 .*mm.learning_rate="):
-        loop.Loop(_runtime(tmp_path), "mm", model, SETTINGS, _data, on_log=poison).run()
+    with pytest.raises(loop.TrainingError, match=r"state is step 3 .*mm.learning_rate=0.001\."):
+        _loop(_runtime(tmp_path), model, on_log=poison).run()
     assert tf.train.latest_checkpoint(tmp_path / "mm" / "checkpoints").endswith("ckpt-3")
     assert np.isfinite(_run(tmp_path).backbone.get_layer("conv1_1").kernel.numpy()).all()
 
@@ -115,7 +119,7 @@ def test_fit_gives_the_weights_of_the_loop(tmp_path):
 
 
 def _float16_model(scale):
-    """As `networks.compile_model` leaves it under mixed_float16, with a loss scale of one's own."""
+    """Return a model as `networks.compile_model` compiles it under mixed_float16."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = _model()
@@ -128,31 +132,31 @@ def _float16_model(scale):
 
 
 def _looped(folder, model, **arguments):
-    """What a loop over all steps says."""
+    """Return the log of a loop over all steps."""
     run = _runtime(folder)
-    loop.Loop(run, "mm", model, SETTINGS, _data, **arguments).run()
+    _loop(run, model, **arguments).run()
     return " ".join(run.console.file.getvalue().split())
 
 
-def test_skipped_steps_are_counted_and_told(tmp_path):
-    said = _looped(tmp_path, _float16_model(scale=2.0**21))
+def test_skipped_steps_are_counted_and_logged(tmp_path):
+    text = _looped(tmp_path, _float16_model(scale=2.0**21))
     last = _lines(tmp_path)[-1]
     number = last["skipped_steps"]
     assert 1 <= number <= 6 and last["loss_scale"] == 2.0 ** (21 - number)
     assert last["non_finite"] == 0
     assert np.isfinite([line["gradient_norm"] for line in _lines(tmp_path)]).all()
-    assert f"mm: {number:g} of 7 steps were skipped since their gradients overflowed" in said
+    assert f"mm: {number:g} of 7 steps were skipped because their gradients overflowed" in text
 
 
-def test_nothing_is_told_where_no_step_was_skipped(tmp_path):
+def test_nothing_is_logged_if_no_step_was_skipped(tmp_path):
     assert "skipped" not in _looped(tmp_path / "a", _float16_model(scale=1.0))
     assert _lines(tmp_path / "a")[-1]["skipped_steps"] == 0
     assert "skipped" not in _looped(tmp_path / "b", _model())
     assert "skipped_steps" not in _lines(tmp_path / "b")[-1]
 
 
-def test_a_scale_below_one_stops_the_run(tmp_path):
-    """Every overflow halves it; below 1 no gradient will ever fit."""
+def test_a_loss_scale_below_one_stops_the_run(tmp_path):
+    """Every overflow halves the scale; below 1 float16 cannot hold the gradients."""
     model = _float16_model(scale=1.0)
 
     def overflow_often(step, metrics):
@@ -163,8 +167,19 @@ def test_a_scale_below_one_stops_the_run(tmp_path):
     assert tf.train.latest_checkpoint(tmp_path / "mm" / "checkpoints") is None
 
 
-def test_served_batches_may_be_any_iterable(tmp_path):
-    """A data service's feed is no dataset."""
+def test_data_may_be_any_iterable(tmp_path):
+    """The feed of a data service is not a tf.data.Dataset."""
     model = _run(tmp_path / "a", data=lambda start_step, share: list(_data(start_step)))
     for ours, theirs in zip(model.variables, _run(tmp_path / "b").variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_errors_name_the_section_of_the_settings(tmp_path):
+    model = _model()
+    schedule = loop.Schedule("mm", SETTINGS, section="colorization")
+
+    def poison(step, metrics):
+        model.backbone.get_layer("conv1_1").bias.assign(np.full(4, np.nan))
+
+    with pytest.raises(loop.TrainingError, match="Stage mm.*colorization.learning_rate=0.001"):
+        loop.Loop(_runtime(tmp_path), schedule, model, _data, on_log=poison).run()

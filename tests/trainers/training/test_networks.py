@@ -1,16 +1,16 @@
-"""From a configuration to networks: what is refused first, networks of one width, the segmenter
-that the backbone's spec names.
-"""
+"""Networks from settings: refused settings, networks of one width, the choice of segmenter."""
 
+import io
 import types
 
 import pytest
+import rich.console
 import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
-from trainers import config, mm
-from trainers.config import presets
+from trainers import config
+from trainers.config import presets, resolved
 from trainers.runs import stage_scope
 from trainers.training import networks
 
@@ -23,7 +23,7 @@ def _experiment(preset="paper", **network):
 
 
 @pytest.mark.parametrize("name", ["vgg16", "applications/ResNet50", "kerascv/ResNet50Backbone"])
-def test_known_networks_pass(name):
+def test_known_networks_are_accepted(name):
     networks.check(_experiment(backbone=name))
 
 
@@ -37,15 +37,15 @@ def test_known_networks_pass(name):
         ({"backbone": "applications/ResNet5"}, "Unknown network 'ResNet5'.*'ResNet50'"),
         ({"backbone": "applications/ResNet50", "width": 0.5}, "network.width must be 1"),
         ({"backbone": "applications/ResNet50", "pixels": "gray"}, "pixels must be 'own'"),
-        ({"pixels": "gray"}, "Unknown kind of pixels 'gray'.*'gray'"),
-        ({"width": 0.0}, "width must be positive"),
+        ({"pixels": "grey"}, "Unknown kind of pixels 'grey'.*gray"),
+        ({"width": 0.0}, "network.width must be float, more than 0. Received 0.0"),
         ({"init": "imagenet", "backbone": "testing"}, "no ImageNet weights for 'testing'"),
         ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*--init_weights"),
         ({"init": "imagenet", "width": 0.5}, "those of width 1. Received network.width=0.5"),
         ({"init": "jigsaw", "init_weights": "nowhere.h5"}, "nowhere.h5: there is no such file"),
     ],
 )
-def test_what_cannot_be_built_is_refused(network, message):
+def test_networks_that_cannot_be_built_are_refused(network, message):
     with pytest.raises(config.ConfigError, match=message):
         networks.check(_experiment(**network))
 
@@ -76,14 +76,14 @@ def built(monkeypatch):
     return calls
 
 
-def test_imagenet_weights_are_asked_for(built):
+def test_imagenet_weights_are_requested_only_where_they_are_needed(built):
     experiment = _experiment(backbone="applications/ResNet50", init="imagenet")
     networks.backbone(experiment, weights="imagenet")
     networks.backbone(experiment)  # its weights come from the stage before
     assert built == [("applications/ResNet50", "imagenet"), ("applications/ResNet50", None)]
 
 
-def test_a_failed_download_is_an_error_without_traceback(monkeypatch):
+def test_a_failed_download_is_a_config_error(monkeypatch):
     def build(*_, **__):
         raise ValueError("ImageNet weights could not be downloaded")
 
@@ -94,31 +94,29 @@ def test_a_failed_download_is_an_error_without_traceback(monkeypatch):
 
 @pytest.mark.parametrize("key", ["mm.patch_size", "segment.crop"])
 def test_images_too_small_for_a_network_are_refused(key):
-    """InceptionV3 takes no less than 75 pixels: 3 x 3 windows without padding."""
+    """InceptionV3 needs at least 75 pixels, because its 3 x 3 windows have no padding."""
     experiment = config.replace(_experiment(backbone="applications/InceptionV3"), key, 64)
     with pytest.raises(config.ConfigError, match=f"{key} must be at least 75 for applications"):
         networks.backbone(experiment)
 
 
 @pytest.mark.parametrize(
-    ("backbone", "asked_for", "width", "said"),
+    ("given", "width", "message"),
     [
-        ("applications/ResNet50", [], 1.0, ["applications/ResNet50 with random weights comes"]),
-        ("applications/ResNet50", ["network.width=0.25"], 0.25, []),
-        ("applications/ResNet50", ["mm.steps=2"], 1.0, ["network.width=0.25 is left out"]),
-        ("vgg16", [], 0.25, []),
+        ({"network.backbone": "applications/ResNet50"}, 1.0, "network.width=0.25 is left out"),
+        ({"network.backbone": "applications/ResNet50", "network.width": 0.25}, 0.25, ""),
+        ({"network.backbone": "applications/ResNet50", "mm.steps": 2}, 1.0, "comes in one width"),
+        ({"network.init": "imagenet"}, 1.0, "vgg16 with imagenet weights comes in one width"),
+        ({"network.backbone": "vgg16"}, 0.25, ""),
     ],
 )
-def test_a_presets_width_is_left_out_where_there_is_one_only(
-    backbone, asked_for, width, said, monkeypatch
-):
-    monkeypatch.setattr(mm, "FLAGS", {"set": types.SimpleNamespace(value=asked_for)})
-    lines = []
-    console = types.SimpleNamespace(print=lambda text, **_: lines.append(text))
-    experiment = mm.with_possible_width(_experiment("quick", backbone=backbone), console)
-    assert experiment.network.width == width
-    assert len(lines) == len(said)
-    assert all(text in line for text, line in zip(said, lines, strict=True))
+def test_the_width_of_a_preset_is_left_out_for_networks_of_one_width(given, width, message):
+    console = rich.console.Console(file=io.StringIO(), width=200)
+    settings = resolved.of_preset("quick", given).changed(given, "flag")
+    settings = networks.with_possible_width(settings, console)
+    assert settings.experiment.network.width == width
+    printed = console.file.getvalue()
+    assert message in printed and bool(message) == bool(printed)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ def test_every_kind_of_segmenter_can_be_built():
 
 
 @pytest.mark.parametrize("is_asked", [False, True])
-def test_xla_compiles_the_step_of_a_stage_that_asks_for_it(is_asked):
+def test_xla_compiles_the_step_only_where_jit_compile_is_set(is_asked):
     experiment = config.replace(config.Experiment(), "segment.jit_compile", is_asked)
     stage_scope.set_up(experiment)
     model = mm_keras.MixAndMatch(backbones.build("testing"))
@@ -158,9 +156,9 @@ def test_xla_compiles_the_step_of_a_stage_that_asks_for_it(is_asked):
     assert not model.jit_compile
 
 
-def test_xla_is_refused_under_replicas(monkeypatch):
+def test_xla_is_refused_with_several_replicas(monkeypatch):
     strategy = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
     model = mm_keras.MixAndMatch(backbones.build("testing"))
-    with pytest.raises(config.ConfigError, match="there are 2"):
+    with pytest.raises(config.ConfigError, match="single replica. Received 2 replicas"):
         networks.compile_model(model, config.Tune(jit_compile=True))

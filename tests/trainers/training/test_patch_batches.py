@@ -1,4 +1,4 @@
-"""Settings of the mix step that are refused before any stage runs."""
+"""Settings of the mix step are checked before any stage runs."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from trainers.training import patch_batches
         ({"min_size": 300}, "Stage mm: min_size must not exceed max_size, got 300 > 256"),
     ],
 )
-def test_wrong_sizes_are_told_before_a_stage_runs(changes, message):
+def test_wrong_patch_sizes_are_refused(changes, message):
     settings = config.Experiment().mm
     patch_batches.check(settings, None)
     with pytest.raises(config.ConfigError, match=message):

@@ -58,7 +58,7 @@ def test_ensemble_is_the_mean_of_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("class_counts", "message"), [([], "at least one"), ([3, 4], r"agree in num_classes.*\[3, 4\]")]
+    ("class_counts", "message"), [([], "at least one"), ([3, 4], r"equal num_classes.*\[3, 4\]")]
 )
 def test_refuses_models_that_cannot_be_averaged(class_counts, message):
     with pytest.raises(ValueError, match=message):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones, layers
-from mm_keras.models import fcn_segmenter
+from mm_keras.models.context import fcn_context
 
 
 def _model(num_classes=5, pixels="bgr", rate=0.01, **arguments):
@@ -33,7 +33,7 @@ def _trained(**arguments):
 
 
 def test_as_many_weights_as_published():
-    context = fcn_segmenter.context_network(backbones.build("alexnet").spec)
+    context = fcn_context(backbones.build("alexnet").spec)
     counts = {layer.name: layer.count_params() for layer in context.layers}
     assert counts["fc6"] == 37_752_832 and counts["fc7"] == 16_781_312
     score = keras.layers.Conv2D(21, 1)
@@ -157,7 +157,7 @@ def test_mixed_precision_step_and_inference(policy):
 
 def test_dropout_masks_differ_between_layers_and_steps_and_follow_the_seed():
     def masks(seed):
-        context = fcn_segmenter.context_network(_model().backbone.spec, seed=seed)
+        context = fcn_context(_model().backbone.spec, seed=seed)
         ones = np.ones((1, 2, 2, context.get_layer("fc6").filters), "float32")
         drops = [context.get_layer(f"drop_{name}") for name in ("fc6", "fc7", "fc6")]
         return [drop(ones, training=True).numpy() > 0 for drop in drops]
@@ -197,4 +197,4 @@ def test_refuses_nonsense():
     spec = backbones.build("testing").spec
     bare = backbones.BackboneSpec("bare", spec.pixels, spec.taps, spec.embedding)
     with pytest.raises(ValueError, match=r"'bare' has context_units \(\)"):
-        fcn_segmenter.context_network(bare)
+        fcn_context(bare)

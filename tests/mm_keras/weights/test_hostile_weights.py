@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 LAYERS = {"conv1_1": (4, 3, 3, 3), "conv2_1": (8, 4, 3, 3), "conv3_1": (16, 8, 3, 3)}
 
 _LOAD = """

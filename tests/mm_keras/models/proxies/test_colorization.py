@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
-from mm_keras.models.context import context_taps
+from mm_keras.models.context import hypercolumn_context_taps
 from mm_keras.models.proxies import colorization
 from pipelines.batches import colorization as pipeline
 
@@ -68,7 +68,7 @@ def randomised(model):
 def test_hypercolumn_has_as_many_channels_as_published():
     network = backbones.build("vgg16", "gray")
     taps = [(tap.name, tap.stride, tap.channels) for tap in network.spec.taps]
-    context = context_taps(network.spec, added=False)
+    context = hypercolumn_context_taps(network.spec, added=False)
     # 12,417 channels in 2016 with the gray input, one fewer in 2017.
     assert sum(tap[-1] for tap in (*taps, *context)) == 12417
     names = [name for name, *_ in build().hypercolumn.taps]
@@ -266,7 +266,7 @@ def test_painting_keeps_lightness_and_cuts_off():
 
 @pytest.mark.parametrize("size", [(33, 26), (8, 60), (1, 1)])
 def test_colorize_equals_decoding_pixel_by_pixel(size, monkeypatch):
-    monkeypatch.setattr(segmenter, "POINTS_PER_BAND", 100)
+    monkeypatch.setattr("mm_keras.models.dense.POINTS_PER_BAND", 100)
     model, pictures = randomised(build()), images(*size)
     points = np.stack(np.mgrid[: size[0], : size[1]], -1).reshape(1, -1, 2).repeat(2, 0)
     logits = model({"image": pictures, "points": points.astype("int32")})

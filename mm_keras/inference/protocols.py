@@ -34,8 +34,8 @@ class Network:
     Args:
         model: segmenter that maps these pixels to logits, with `num_classes`, `output_stride` and
             `backbone.spec`.
-        shorter_side: images whose shorter side is larger are reduced to it before this network. None
-            keeps their size.
+        shorter_side: images whose shorter side is larger are reduced to it before this network.
+            None keeps their size.
 
     Attributes:
         num_classes: number of classes of the model.

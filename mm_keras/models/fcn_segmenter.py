@@ -11,8 +11,8 @@ from mm_keras.models.segmenter import Segmenter
 class FcnSegmenter(Segmenter):
     """Score the cells of the embedding map by fc6 and fc7, and interpolate to the image's size.
 
-    The network is FCN-32s without deconvolution or skips (released Alexnet/*/finetune_seg.prototxt).
-    It returns dense logits at every pixel, in training as well. The corner cells of the score map
+    The network is FCN-32s without deconvolution or skips (released
+    Alexnet/*/finetune_seg.prototxt). It returns dense logits at every pixel, in training as well. The corner cells of the score map
     lie on the corner pixels, and the loss is computed over all pixels.
 
     Args:

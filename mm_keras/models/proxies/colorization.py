@@ -36,8 +36,8 @@ class Colorization(Trainable):
     mean in all three channels. One training step reads the given points and never builds a dense
     hypercolumn. The trained weights stay in `backbone`.
 
-    `fit` takes the batches of `pipelines.batches.colorization.batches`: {"image" uint8 [B, H, W, 3],
-    "points" int32 [B, P, 2], "hue" and "chroma" int32 [B, P] or float32 [B, P, num_bins],
+    `fit` takes the batches of `pipelines.batches.colorization.batches`: {"image" uint8 [B, H, W,
+    3], "points" int32 [B, P, 2], "hue" and "chroma" int32 [B, P] or float32 [B, P, num_bins],
     "chroma_value" and "lightness" float32 [B, P]}, on any Keras backend.
 
     The loss is the mean over all points. D is the cross-entropy for class ids, and the
@@ -319,16 +319,16 @@ def _weighted_targets(batch, num_bins):
 def decode(hue, chroma):
     """Return a color from distributions over hue and chroma.
 
-    Chroma is the middle of the bin that holds the median, hue the circular mean. Where the hues
-    disagree chroma fades: it is multiplied by min(1, m / 0.96), m being the length of the mean of
-    exp(2 pi i hue), 1 for a single hue (autocolorize/extraction.py).
+    Chroma is the middle of the bin of the median. Hue is the circular mean. Chroma is multiplied by
+    min(1, m / 0.96), where m is the length of the mean of exp(2 pi i hue): 1 for a single hue, less
+    if the hues disagree (autocolorize/extraction.py).
 
     Args:
-        hue, chroma: float [..., bins], probabilities.
+        hue: float [..., bins], probabilities.
+        chroma: float [..., bins], probabilities.
 
     Returns:
-        float32 [..., 2], chroma times (cos, sin) of 2 pi hue: a vector, so that colors can be
-        interpolated.
+        float32 [..., 2], chroma times (cos, sin) of 2 pi hue. Such vectors can be interpolated.
     """
     hue, chroma = ops.cast(hue, "float32"), ops.cast(chroma, "float32")
     num_bins = hue.shape[-1]

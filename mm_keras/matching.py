@@ -171,7 +171,7 @@ def _renumbered(labels):
 
 
 def _earlier_or_any_member(classes, bits):
-    """Draw from the earlier members of a node's class; for its first member, from the later ones."""
+    """Draw from the earlier members of a node's class, for its first member from the later."""
     is_first = classes.rank == 0
     num_candidates = ops.where(is_first, classes.size - 1, classes.rank)
     pick = bits % ops.maximum(num_candidates, 1)

@@ -59,7 +59,7 @@ class Network:
         return keras.ops.softmax(tf.cast(logits, tf.float32))
 
     def _check_size(self, pixels):
-        """Raise an error for images below the minimal size, at run time and in the SavedModel too."""
+        """Raise an error for too small images, at run time and in the SavedModel too."""
         spec = self.model.backbone.spec
         if spec.min_size > 1:
             tf.debugging.assert_greater_equal(
@@ -94,8 +94,9 @@ def pascal(network: Network, pixels):
     """Predict by the Pascal VOC test protocol of the paper.
 
     The image is resized to a longer side of 512 and centered on a square canvas. Afterwards, the
-    probabilities are brought back to the image. Sizes follow resources/test_pascal.py of the released code, in double precision and
-    truncated. Probabilities go back to the image by nearest neighbor without a half-pixel shift.
+    probabilities are mapped back to the image by nearest neighbor, without a half-pixel shift.
+    Sizes are computed in double precision and truncated, as in resources/test_pascal.py of the
+    released code.
     """
     canvas = on_canvas(pixels, network.pad_color)
     return from_canvas(network(canvas), tf.shape(pixels)[1:3])

@@ -12,8 +12,9 @@ class FcnSegmenter(Segmenter):
     """Score the cells of the embedding map by fc6 and fc7, and interpolate to the image's size.
 
     The network is FCN-32s without deconvolution or skips (released
-    Alexnet/*/finetune_seg.prototxt). It returns dense logits at every pixel, in training as well. The corner cells of the score map
-    lie on the corner pixels, and the loss is computed over all pixels.
+    Alexnet/*/finetune_seg.prototxt). It returns dense logits at every pixel, in training as
+    well. The corner cells of the score map lie on the corner pixels, and the loss is computed over
+    all pixels.
 
     Args:
         backbone: `mm_keras.backbones.Backbone` whose spec gives the channels of fc6 and fc7 as the

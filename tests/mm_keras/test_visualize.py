@@ -108,7 +108,7 @@ def test_triplet_gallery_puts_one_triplet_in_a_row(patches):
     labels = [0, 0, 1, 1, 2, 2, 2]
     anchor, positive, negative = [0, 1, 2], [1, 0, 3], [4, 5, 6]
     picture = visualize.triplet_gallery(
-        patches, labels, anchor, positive, negative, [True, False, True], NAMES, COLORS
+        patches, labels, (anchor, positive, negative, [True, False, True]), NAMES, COLORS
     )
     assert has_margin(picture)
     found = [find(picture, patch) for patch in patches]
@@ -130,7 +130,7 @@ def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
     def height(num_rows):
         return len(
             visualize.triplet_gallery(
-                patches, nodes % 3, nodes, nodes, nodes, valid, NAMES, COLORS, num_rows
+                patches, nodes % 3, (nodes, nodes, nodes, valid), NAMES, COLORS, num_rows
             )
         )
 
@@ -140,7 +140,7 @@ def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
 def test_triplets_are_spread_over_the_batch(patches):
     nodes = np.arange(7)
     picture = visualize.triplet_gallery(
-        patches, nodes % 3, nodes, nodes, nodes, nodes >= 0, NAMES, COLORS, num_rows=3
+        patches, nodes % 3, (nodes, nodes, nodes, nodes >= 0), NAMES, COLORS, num_rows=3
     )
     assert [i for i in nodes if find(picture, patches[i])] == [0, 3, 6]
 

@@ -155,7 +155,8 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
         normalization: "mean_and_std" gives each channel mean 0 and standard deviation `spread`
             (paper: "normalize the mean and the standard deviation of each patch independently").
             "mean" gives each channel mean 0 and keeps its deviation (the authors' first code).
-            "joint" gives the three channels together mean 0 and deviation `spread` (their later network).
+            "joint" gives the three channels together mean 0 and deviation `spread` (their later
+            network).
         spread: standard deviation in gray levels; 50 in the authors' later network
             (train_val_cfn_jps++.prototxt). It matches the range of mean-subtracted pixels, which
             backbones expect. A tile whose deviation is below one gray level is divided by one, so

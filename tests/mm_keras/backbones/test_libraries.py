@@ -84,7 +84,7 @@ def test_unknown_names(name, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"width": 0.5}, "network.width must be 1 for applications/ResNet50"),
+        ({"width": 0.5}, "width must be 1 for applications/ResNet50"),
         ({"pixels": "gray"}, "pixels must be 'own' or None.*Received 'gray'"),
         ({"weights": "coco"}, "weights must be None or 'imagenet'.*Received 'coco'"),
     ],

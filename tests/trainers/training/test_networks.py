@@ -35,7 +35,7 @@ def test_known_networks_pass(name):
             "Unknown backbone 'vgg'; known: alexnet, alexnet_one_column, testing, vgg16, appl",
         ),
         ({"backbone": "applications/ResNet5"}, "Unknown network 'ResNet5'.*'ResNet50'"),
-        ({"backbone": "applications/ResNet50", "width": 0.5}, "network.width must be 1"),
+        ({"backbone": "applications/ResNet50", "width": 0.5}, "width must be 1"),
         ({"backbone": "applications/ResNet50", "pixels": "gray"}, "pixels must be 'own'"),
         ({"pixels": "gray"}, "Unknown kind of pixels 'gray'.*'gray'"),
         ({"width": 0.0}, "width must be positive"),

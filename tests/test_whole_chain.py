@@ -119,7 +119,7 @@ def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
         (["--init=imagnet"], "Unknown network.init 'imagnet'.*Did you mean imagenet"),
         (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         (["--set", "mm.steps=many"], "mm.steps must be int. Received 'many'"),
-        (["--init=imagenet", "--backbone=alexnet"], "bvlc_alexnet.caffemodel.*--init_weights=FILE"),
+        (["--init=imagenet", "--backbone=alexnet"], "bvlc_alexnet.caffemodel.*init_weights"),
         (["--stage=proxy"], "--stage=proxy trains a pretext task: it needs --init=colorization"),
         (["--init=jigsaw", "--init_weights=a.h5"], "--init_weights=a.h5: there is no such file"),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),

@@ -57,6 +57,13 @@ def test_decoupled_weight_decay_is_rejected():
         optimizers.CoupledSGD(weight_decay=1e-4)
 
 
+def test_the_defaults_are_the_papers_settings():
+    optimizer = optimizers.CoupledSGD()
+    np.testing.assert_allclose(float(optimizer.learning_rate), 0.01)
+    assert (optimizer.decay, optimizer.momentum) == (5e-4, 0.9)
+    assert optimizer.bias_rate_multiplier == 2.0
+
+
 def test_the_optimizer_survives_serialization():
     optimizer = optimizers.CoupledSGD(0.5, decay=0.25, bias_rate_multiplier=3.0)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))

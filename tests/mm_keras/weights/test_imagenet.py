@@ -34,7 +34,7 @@ def test_features_are_those_of_keras_network(published, pixels, monkeypatch):
 
 
 def test_other_widths_and_networks_are_refused():
-    with pytest.raises(ValueError, match="width 1. Received network.width=0.5"):
+    with pytest.raises(ValueError, match="width 1. Received width=0.5"):
         imagenet.load(backbones.build("vgg16", width=0.5))
     with pytest.raises(ValueError, match="no ImageNet weights for 'testing'"):
         imagenet.load(backbones.build("testing"))

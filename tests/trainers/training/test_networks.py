@@ -41,7 +41,7 @@ def test_known_networks_pass(name):
         ({"width": 0.0}, "width must be positive"),
         ({"init": "imagenet", "backbone": "testing"}, "no ImageNet weights for 'testing'"),
         ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*--init_weights"),
-        ({"init": "imagenet", "width": 0.5}, "those of width 1. Received network.width=0.5"),
+        ({"init": "imagenet", "width": 0.5}, "width 1. Received width=0.5"),
         ({"init": "jigsaw", "init_weights": "nowhere.h5"}, "nowhere.h5: there is no such file"),
     ],
 )

@@ -141,7 +141,7 @@ def _keras_home() -> pathlib.Path:
 
 
 def pixels_of(preprocess) -> Pixels:
-    """What a `preprocess_input` function does, found by trying it: order, scale and mean.
+    """Return order, scale and mean of a `preprocess_input` function, measured by calls.
 
     It is affine in each channel (caffe, tf, torch and identity modes): black gives the means, one
     color per channel the scales and the order.

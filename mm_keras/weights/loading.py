@@ -330,7 +330,7 @@ class _Plan:
         more = f"\n  ... and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise WeightsError(
             f"{self.path} ({self.report.source}) does not fit {self.model.name}; allow by name "
-            "what may be left out:" + "".join(f"\n  {line}" for line in wrong[:SHOWN]) + more
+            "the layers to leave out:" + "".join(f"\n  {line}" for line in wrong[:SHOWN]) + more
         )
 
     def read(self) -> list:

@@ -89,7 +89,7 @@ def test_dense_equals_gather_then_dense(stride, size, monkeypatch):
     )
 
 
-def test_dense_inference_holds_no_hypercolumn_of_the_image():
+def test_dense_inference_never_builds_the_hypercolumn_of_the_image():
     """Counted for VGG-16 at 512 x 512, stride 2: 14,467 channels of it would take 3.8 GB."""
     spec = backbones.build("vgg16").spec
     taps = [(tap.name, tap.stride, tap.channels) for tap in spec.taps]
@@ -166,7 +166,7 @@ def test_training_finds_colors():
     assert np.mean(prediction == labels[:, ::2, ::2]) > 0.8
 
 
-def test_fit_and_evaluate():
+def test_fit_and_evaluate_report_the_metrics():
     model, images = _model(), _images(32, 32)
     labels = np.random.default_rng(0).integers(0, 5, (2, 32, 32)).astype("uint8")
     dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels})
@@ -176,7 +176,7 @@ def test_fit_and_evaluate():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_step_and_inference(policy):
+def test_mixed_precision_step_and_inference_are_finite(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         model = _model()
@@ -197,6 +197,6 @@ def test_weights_survive_saving(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{"num_classes": 0}, {"num_points": 0}, {"output_stride": 4}])
-def test_refuses_nonsense(arguments):
+def test_arguments_out_of_range_are_rejected(arguments):
     with pytest.raises(ValueError, match="must be.*Received"):
         _model(**arguments)

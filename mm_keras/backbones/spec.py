@@ -24,9 +24,9 @@ class Pixels:
 
 
 # Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
-# pad with black, the "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
-# uint8 as in resources/test_pascal.py, the "jigsaw" net takes BGR minus a rounded mean. "torch" is for
-# the ImageNet weights of torchvision: (x / 255 - mean) / deviation of RGB.
+# pad with black. "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
+# uint8 as in resources/test_pascal.py. The "jigsaw" net takes BGR minus a rounded mean. "torch" is
+# for torchvision's ImageNet weights, which take RGB as (x / 255 - mean) / deviation.
 _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXELS = {
     "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),

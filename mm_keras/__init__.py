@@ -1,7 +1,7 @@
 """Mix-and-match tuning for semantic segmentation with few labels, in Keras 3.
 
-The library itself needs only Keras and numpy, on any backend. Parts that need TensorFlow
-(`Predictor`, `inference`), h5py (`weights`) or Pillow (`visualize`) are imported on first use.
+The library needs only Keras and numpy, on any backend. Modules that need TensorFlow (`Predictor`,
+`inference`), h5py (`weights`) or Pillow (`visualize`) are imported on first use.
 """
 
 from mm_keras import backbones, layers, losses, matching, metrics, optimizers

@@ -1,8 +1,8 @@
-"""Match: labels of a batch of patches -> triplets of node indices.
+"""Match: labels of a batch of patches to triplets of node indices.
 
-Both functions take the labels only and know no embeddings, so any distance and any loss can follow.
-Everything is vectorised in `keras.ops`: O(N log N) time and O(N) memory, no N x N matrix, static
-shapes, no `searchsorted` (which is quadratic under XLA).
+Both functions take only the labels, no embeddings, so any distance and any loss can follow.
+Everything is vectorized in `keras.ops`: O(N log N) time and O(N) memory, no N x N matrix, static
+shapes, no `searchsorted` (quadratic under XLA).
 """
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ _RANDOM_BITS = 2**31 - 1
 class Triplets(NamedTuple):
     """One triplet for each node, as int32 vectors of length N, and `valid`, bool [N].
 
-    `anchor[i]` is i. `positive[i]` has the anchor's label and is the anchor itself where its class
-    has no other member. `negative[i]` has another label; where there is none it is the anchor
+    `anchor[i]` is i. `positive[i]` has the anchor's label; it is the anchor itself if its class has
+    no other member. `negative[i]` has another label. If there is no other label, it is the anchor
     itself and `valid[i]` is False.
     """
 
@@ -45,17 +45,19 @@ class _Classes(NamedTuple):
 
 
 def class_connected(labels, seed) -> Triplets:
-    """Triplets of the class-wise connected graph (M&M paper, Match; released GraphToTripletLayer).
+    """Return triplets of the class-wise connected graph.
+
+    Source: M&M paper, section Match; released GraphToTripletLayer.
 
     Nodes join the graph one by one in a uniform random order. A joining node draws its positive
     uniformly from the nodes of its class that joined before, and its negative uniformly from those
-    of other classes. What finds no candidate is completed against all nodes: the first of each
-    class draws from its whole class (itself if it is alone), the first nodes draw any node of
-    another class. Marginally each edge is uniform, as with independent triplets, but the positive
-    edges of each class form one connected component.
+    of other classes that joined before. Nodes without a candidate draw from all nodes: the first
+    node of each class draws its positive from the whole class (itself if it is alone), and the
+    first nodes draw any node of another class as their negative. Marginally each edge is uniform,
+    as with independent triplets, but the positive edges of each class form one connected component.
 
     Args:
-        labels: integer tensor [N], N >= 1. Every node counts: leave void patches out before.
+        labels: integer tensor [N], N >= 1. Every node is matched, so remove void patches before.
             (number of distinct labels) x (N + 1) must be below 2**31.
         seed: an int or a `keras.random.SeedGenerator`; an int gives the same triplets at each call.
 
@@ -63,7 +65,17 @@ def class_connected(labels, seed) -> Triplets:
         `Triplets` of length N. `valid` is False for all nodes when there is only one class.
 
     Raises:
-        ValueError: `labels` is not an integer vector.
+        ValueError: if `labels` is not an integer vector.
+
+    Example:
+
+    >>> import numpy as np
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> triplets = class_connected(labels, seed=0)
+    >>> ops.convert_to_numpy(triplets.positive).tolist()
+    [1, 0, 3, 2]
+    >>> bool(np.all(labels[ops.convert_to_numpy(triplets.negative)] != labels))
+    True
     """
     labels = _checked(labels)
     num_nodes = ops.shape(labels)[0]
@@ -77,7 +89,9 @@ def class_connected(labels, seed) -> Triplets:
 
 
 def random_triplets(labels, seed) -> Triplets:
-    """Random triplets without a graph, the ablation of the M&M paper (Table 1, "random triplets").
+    """Return random triplets without a graph.
+
+    They are the ablation of the M&M paper (Table 1, "random triplets").
 
     The nodes of each class are paired at random without overlap. Both members of a pair are anchors
     with the other as positive; the negative is uniform over all nodes of other classes.
@@ -91,7 +105,14 @@ def random_triplets(labels, seed) -> Triplets:
         positive, and for all nodes when there is only one class.
 
     Raises:
-        ValueError: `labels` is not an integer vector.
+        ValueError: if `labels` is not an integer vector.
+
+    Example: the third node of class 0 has no partner.
+
+    >>> import numpy as np
+    >>> triplets = random_triplets(np.array([0, 0, 0, 1, 1]), seed=0)
+    >>> int(ops.sum(ops.cast(triplets.valid, "int32")))
+    4
     """
     labels = _checked(labels)
     num_nodes = ops.shape(labels)[0]
@@ -131,7 +152,7 @@ def _inverse(permutation):
 
 
 def _group(labels, time) -> _Classes:
-    """Sorts nodes class by class and, within a class, by visiting time."""
+    """Sort nodes class by class and, within a class, by visiting time."""
     num_nodes = ops.shape(labels)[0]
     dense = _renumbered(labels)
     # One unique key per node, so that the order does not depend on the sort being stable.
@@ -142,7 +163,7 @@ def _group(labels, time) -> _Classes:
 
 
 def _renumbered(labels):
-    """Labels -> 0, 1, 2, ... in ascending order, so that small keys can be made of them."""
+    """Renumber labels as 0, 1, 2, ... in ascending order, so that keys stay small."""
     by_label = ops.argsort(labels)
     ascending = ops.take(labels, by_label)
     steps = ops.cast(ascending[1:] != ascending[:-1], "int32")
@@ -150,9 +171,7 @@ def _renumbered(labels):
 
 
 def _earlier_or_any_member(classes, bits):
-    """Uniform among the earlier members of a node's class; for its first member, among the later
-    ones.
-    """
+    """Draw from the earlier members of a node's class, for its first member from the later."""
     is_first = classes.rank == 0
     num_candidates = ops.where(is_first, classes.size - 1, classes.rank)
     pick = bits % ops.maximum(num_candidates, 1)
@@ -162,7 +181,7 @@ def _earlier_or_any_member(classes, bits):
 
 
 def _any_stranger(classes, bits):
-    """Uniform among all nodes of other classes; some node in range where there is none."""
+    """Draw from all nodes of other classes; any node in range if there is none."""
     num_nodes = ops.shape(bits)[0]
     pick = bits % ops.maximum(num_nodes - classes.size, 1)
     pick = ops.where(pick < classes.start, pick, pick + classes.size)
@@ -170,8 +189,7 @@ def _any_stranger(classes, bits):
 
 
 def _earlier_or_any_stranger(classes, order, time, bits):
-    """Uniform among the earlier nodes of other classes; among all nodes of other classes where none
-    is earlier.
+    """Draw from the earlier nodes of other classes, or from all of them if none is earlier.
 
     The j-th earlier stranger joined at time j + m, where m is the number of the node's class
     members that joined before that stranger: member k has (its time - k) strangers before it, and
@@ -186,9 +204,7 @@ def _earlier_or_any_stranger(classes, order, time, bits):
 
 
 def _count_at_most(values, start, length, bound):
-    """For each i, how many of the ascending `values[start[i] : start[i] + length[i]]` are <=
-    `bound[i]`.
-    """
+    """Count the values <= `bound[i]` in the ascending `values[start[i] : start[i] + length[i]]`."""
     num_values = values.shape[0]
     last = ops.shape(values)[0] - 1
     low, high = ops.zeros_like(length), length

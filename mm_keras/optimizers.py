@@ -1,4 +1,4 @@
-"""SGD as Caffe defines it, which the M&M paper's numbers rest on, and its step schedule."""
+"""SGD and step schedule as in Caffe, the basis of the M&M paper's results."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,32 @@ import keras
 class CoupledSGD(keras.optimizers.SGD):
     """SGD with momentum, coupled L2 decay and one pair of multipliers per kind of variable.
 
-    v <- momentum * v + rate * rate_multiplier * (gradient + decay * decay_multiplier * w);  w <- w
-    - v
+        v <- momentum * v + rate * rate_multiplier * (gradient + decay * decay_multiplier * w)
+        w <- w - v
 
-    The decay goes through the momentum. Keras' own `weight_decay` is the decoupled kind, which
-    gives other weights. The rate is inside v, so a drop of the rate does not rescale the momentum
-    already gathered. Multipliers (released solver_graph.prototxt and train_graph.prototxt): weights
-    1 and 1, biases 2 and 0, batch norm's scale and shift 1 and 0.
+    The decay passes through the momentum. Keras' own `weight_decay` is decoupled and gives other
+    weights. The rate is inside v, so a drop of the rate does not rescale the accumulated momentum.
+    The multipliers of rate and decay are 1 and 1 for weights, 2 and 0 for biases, and 1 and 0 for
+    scale and shift of batch norm (released solver_graph.prototxt and train_graph.prototxt).
 
     Args:
         learning_rate: float or schedule.
-        momentum: float, 0.9 in both stages.
-        decay: float, L2 decay, 5e-4 in both stages.
+        momentum: float, 0.9 in both stages of the paper.
+        decay: float, L2 decay, 5e-4 in both stages of the paper.
         bias_rate_multiplier: float, factor of the learning rate for biases.
-        **kwargs: as for `keras.optimizers.SGD`; `weight_decay` must stay unset.
+        **kwargs: as for `keras.optimizers.SGD`, without `weight_decay`.
+
+    Raises:
+        ValueError: if `weight_decay` is given.
+
+    Example: a bias has twice the rate and no decay.
+
+    >>> import numpy as np
+    >>> bias = keras.Variable(np.ones(1), name="bias")
+    >>> optimizer = CoupledSGD(learning_rate=0.1)
+    >>> optimizer.apply([keras.ops.ones(1)], [bias])
+    >>> print(keras.ops.convert_to_numpy(bias))
+    [0.8]
     """
 
     def __init__(
@@ -30,8 +42,8 @@ class CoupledSGD(keras.optimizers.SGD):
     ):
         if kwargs.get("weight_decay"):
             raise ValueError(
-                "CoupledSGD has its own coupled L2 decay: pass decay=..., not weight_decay="
-                f"{kwargs['weight_decay']}."
+                "CoupledSGD has its own coupled L2 decay. Received weight_decay="
+                f"{kwargs['weight_decay']}. Pass decay=... instead."
             )
         super().__init__(learning_rate=learning_rate, momentum=float(momentum), **kwargs)
         self.decay = decay
@@ -40,8 +52,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def build(self, variables):
         if not self.built:
-            # By name here, by index in update_step: TensorFlow hands a bare tf.Variable to the
-            # latter.
+            # By name here, by index in update_step: TensorFlow passes a bare tf.Variable there.
             self._multipliers = [self._multipliers_of(variable.name) for variable in variables]
         super().build(variables)
 
@@ -65,20 +76,30 @@ class CoupledSGD(keras.optimizers.SGD):
 
 
 def step_schedule(learning_rate: float, drops: Sequence[int], factor: float = 0.1):
-    """Learning rate that is multiplied by `factor` at each update index of `drops` (Caffe's
-    "multistep" policy).
+    """Return a learning rate that is multiplied by `factor` at each update index of `drops`.
+
+    Source: Caffe's "multistep" policy.
 
     Updates are counted from 0, so with `drops=[6000]` update number 6001 is the first at the lower
     rate.
 
     Args:
         learning_rate: rate of the first update.
-        drops: ascending update indices; none gives a constant rate.
+        drops: ascending update indices. Without drops the rate is constant.
         factor: 0.1 in both stages of the paper.
 
     Returns:
         A `keras.optimizers.schedules.LearningRateSchedule`, or `learning_rate` itself without
         drops.
+
+    Raises:
+        ValueError: if the drops are not ascending, or one is below 1.
+
+    Example:
+
+    >>> schedule = step_schedule(0.01, drops=[6000])
+    >>> [round(float(schedule(update)), 4) for update in (0, 5999, 6000)]
+    [0.01, 0.01, 0.001]
     """
     if list(drops) != sorted(set(drops)) or any(drop < 1 for drop in drops):
         raise ValueError(f"drops must be ascending update indices from 1 on. Received {drops}.")

@@ -1,8 +1,8 @@
-"""Pictures of what the method sees and says: patches, triplets, segmentations, confusions, colors,
-puzzles.
+"""Pictures of patches, triplets, segmentations, confusions, colors and puzzles.
 
-Arrays in, one uint8 RGB array [height, width, 3] out, ready for TensorBoard or a PNG file. Needs
-numpy and Pillow only. Class ids without a color (VOID, say) are drawn as a gray and black hatch.
+Each function takes arrays and returns one uint8 RGB array [height, width, 3], for TensorBoard or a
+PNG file. The module needs only numpy and Pillow. Class ids without a color (for example VOID) are
+drawn as a gray and black hatch.
 """
 
 import numpy as np
@@ -21,21 +21,26 @@ _GRAY = (128, 128, 128)
 _RIGHT, _WRONG = (0, 150, 0), (200, 0, 0)
 _BLUE = (8, 48, 107)
 _LONGEST_NAME = 160  # pixels of a class name beside a matrix
-_MOST_NUMBERED = 40  # classes whose confusions are written as numbers; beyond, cells are as small
+_MOST_NUMBERED = 40  # largest number of classes whose confusions are written as numbers
 
 
 def color_map(labels, colors) -> np.ndarray:
-    """Paints a label map.
+    """Paint a label map.
 
     Args:
         labels: integer [H, W], class ids.
         colors: integer [K, 3], RGB 0..255, one row per class id.
 
     Returns:
-        uint8 [H, W, 3]. What is not in 0 .. K - 1 (VOID = 255, say) is hatched in gray and black.
+        uint8 [H, W, 3]. Ids outside 0 .. K - 1 (for example VOID = 255) get a gray and black hatch.
 
     Raises:
-        ValueError: `labels` is no integer matrix, or `colors` is not [K, 3] in 0..255.
+        ValueError: if `labels` is no integer matrix, or `colors` is not [K, 3] in 0..255.
+
+    Example:
+
+    >>> color_map(np.array([[0, 1]]), [[255, 0, 0], [0, 0, 9]]).tolist()
+    [[[255, 0, 0], [0, 0, 9]]]
     """
     labels, colors = np.asarray(labels), _checked_colors(colors)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
@@ -49,10 +54,10 @@ def color_map(labels, colors) -> np.ndarray:
 
 
 def patch_gallery(patches, labels, class_names, colors, columns=10) -> np.ndarray:
-    """Patches row by row, each framed in its class's color with the class name under it.
+    """Draw patches row by row, framed in the color of their class with its name under them.
 
     Args:
-        patches: uint8 [N, S, S, 3], RGB, N >= 1. Shown pixel by pixel, small ones enlarged.
+        patches: uint8 [N, S, S, 3], RGB, N >= 1. Small patches are enlarged by a whole factor.
         labels: integer [N], class ids.
         class_names: K names.
         colors: integer [K, 3], RGB 0..255.
@@ -62,7 +67,7 @@ def patch_gallery(patches, labels, class_names, colors, columns=10) -> np.ndarra
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: the arguments do not fit each other, or there is no patch.
+        ValueError: if the arguments do not fit each other, or there is no patch.
     """
     patches, labels = _checked_patches(patches, labels)
     colors = _checked_colors(colors, class_names)
@@ -75,31 +80,31 @@ def patch_gallery(patches, labels, class_names, colors, columns=10) -> np.ndarra
 
 
 def triplet_gallery(
-    patches, labels, anchor, positive, negative, valid, class_names, colors, num_rows=8
+    patches, labels, triplets, class_names, colors, num_rows: int = 8
 ) -> np.ndarray:
-    """One triplet per row: anchor, positive, negative, each with its class.
+    """Draw one triplet per row: anchor, positive, negative, each with its class.
 
-    Shown are up to `num_rows` triplets spread evenly over the batch, valid ones before others. An
-    triplet that is not valid has a hatched place, "not used", instead of its negative.
+    Up to `num_rows` triplets are drawn, spread evenly over the batch, valid ones first. A triplet
+    that is not valid has a hatched tile, "not used", instead of its negative.
 
     Args:
         patches: uint8 [N, S, S, 3], RGB, N >= 1.
         labels: integer [N], class ids.
-        anchor, positive, negative: integer [N], indices of patches.
-        valid: bool [N].
+        triplets: `mm_keras.matching.Triplets`, or four arrays (anchor, positive, negative, valid):
+            integer [N] indices of patches, and bool [N].
         class_names: K names.
         colors: integer [K, 3], RGB 0..255.
-        num_rows: most triplets to show, at least 1.
+        num_rows: largest number of triplets to draw, at least 1.
 
     Returns:
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: the arguments do not fit each other, or there is no patch.
+        ValueError: if the arguments do not fit each other, or there is no patch.
     """
     patches, labels = _checked_patches(patches, labels)
     colors = _checked_colors(colors, class_names)
-    anchor, positive, negative, valid = map(np.asarray, (anchor, positive, negative, valid))
+    anchor, positive, negative, valid = map(np.asarray, triplets)
 
     def tile(node):
         name, color = _class_name(labels[node], class_names), _class_color(labels[node], colors)
@@ -116,24 +121,24 @@ def triplet_gallery(
 def segmentation_gallery(
     images, truths, predictions, colors, class_names, panel_size=320, captions=None
 ) -> np.ndarray:
-    """One image per row: image, truth, prediction, and below them the color of each class.
+    """Draw one image per row: image, truth, prediction. The color of each class stands below.
 
     Args:
         images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
         truths: integer [H, W] each, class ids, VOID = 255 hatched.
-        predictions: integer [H, W] each, class ids; or, to compare networks, {head of the column:
-            such a list}.
+        predictions: integer [H, W] each, class ids. To compare networks, {head of the column: such
+            a list}.
         colors: integer [K, 3], RGB 0..255.
         class_names: K names.
         panel_size: longer side in pixels to which each picture is scaled (images bilinear, class
             ids by nearest neighbor).
-        captions: a line of text under each row, None for none.
+        captions: a line of text under each row, or None.
 
     Returns:
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: the arguments do not fit each other, or there is no image.
+        ValueError: if the arguments do not fit each other, or there is no image.
     """
     colors = _checked_colors(colors, class_names)
     columns = predictions if isinstance(predictions, dict) else {"prediction": predictions}
@@ -153,8 +158,7 @@ def segmentation_gallery(
 
 
 def colorization_gallery(images, colorized, panel_size=320) -> np.ndarray:
-    """One image per row: original, its gray value, which is what the network saw, and the colors
-    that the network gave it.
+    """Draw one image per row: original, gray input of the network, predicted colors.
 
     Args:
         images: uint8 [H, W, 3] each, RGB, at least one; sizes may differ.
@@ -165,7 +169,7 @@ def colorization_gallery(images, colorized, panel_size=320) -> np.ndarray:
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: the arguments do not fit each other, or there is no image.
+        ValueError: if the arguments do not fit each other, or there is no image.
     """
     if not len(images) == len(colorized) >= 1:
         raise ValueError(
@@ -179,21 +183,20 @@ def colorization_gallery(images, colorized, panel_size=320) -> np.ndarray:
 
 
 def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
-    """One puzzle per row: its tiles as the network gets them, put together as it says, and the
-    solution.
+    """Draw one puzzle per row: shuffled tiles, predicted arrangement, solution.
 
     Args:
         tiles: uint8 [N, 9, T, T, 3], RGB, N >= 1; slot i of a puzzle is tiles[:, i].
         truths: integer [N, 9], the true permutations: slot i holds grid cell truths[:, i], cells
             counted row by row.
         predictions: integer [N, 9], the predicted permutations.
-        num_rows: most puzzles to show, at least 1.
+        num_rows: largest number of puzzles to draw, at least 1.
 
     Returns:
-        uint8 [height, width, 3]. Predictions that are right are framed in green, wrong ones in red.
+        uint8 [height, width, 3]. Correct predictions have a green frame, wrong ones a red frame.
 
     Raises:
-        ValueError: the arguments do not fit each other, or there is no puzzle.
+        ValueError: if the arguments do not fit each other, or there is no puzzle.
     """
     tiles, truths, predictions = map(np.asarray, (tiles, truths, predictions))
     _check_puzzles(tiles, truths, predictions)
@@ -209,18 +212,18 @@ def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
 
 
 def confusion_picture(matrix, class_names) -> np.ndarray:
-    """A confusion matrix as a table of shares: of the pixels of a class, where they went.
+    """Draw a confusion matrix as a table: the predicted classes of each true class, as shares.
 
     Args:
         matrix: integer [K, K], counts, rows truth, columns prediction.
         class_names: K names.
 
     Returns:
-        uint8 [height, width, 3]. A cell is white at 0 and dark blue at 1 and holds the whole
-        percents from 1 on (up to 40 classes); a class without truth has a hatched row.
+        uint8 [height, width, 3]. A cell is white at 0 and dark blue at 1. With up to 40 classes it
+        shows the share in whole percent, from 1 on. A class without truth has a hatched row.
 
     Raises:
-        ValueError: `matrix` is not [K, K] for K names, or there is none.
+        ValueError: if `matrix` is not [K, K] for K names, or K is 0.
     """
     matrix, num_names = np.asarray(matrix), len(class_names)
     if matrix.shape != (num_names, num_names) or not num_names:
@@ -284,14 +287,14 @@ def _class_color(label, colors):
 
 
 def _spread(valid, num_rows):
-    """Up to `num_rows` indices: spread over the valid ones, then, if these are too few, others."""
+    """Return up to `num_rows` indices: spread over the valid ones, then others if these are few."""
     good, other = np.flatnonzero(valid), np.flatnonzero(~valid.astype(bool))
     good = good[np.linspace(0, len(good) - 1, min(num_rows, len(good))).astype(int)]
     return [*good, *other[: num_rows - len(good)]]
 
 
 def _segmentation_row(image, maps, colors, panel_size):
-    """Pictures of the image and of its truth and predictions."""
+    """Return the pictures of the image, its truth and its predictions."""
     image = _checked_image(image)
     if {np.shape(labels) for labels in maps} != {image.shape[:2]}:
         shapes = [np.shape(labels) for labels in maps]
@@ -320,7 +323,7 @@ def _colorization_row(image, colorized, panel_size):
 
 
 def _scaled_picture(image, panel_size):
-    """The picture with its longer side scaled to `panel_size`, bilinear."""
+    """Scale the longer side of a picture to `panel_size`, bilinear."""
     factor = panel_size / max(image.shape[:2])
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
@@ -341,12 +344,12 @@ def _check_puzzles(tiles, truths, predictions):
 
 
 def _put_back(tiles, order):
-    """The tiles by grid cell; slot i holds that of cell order[i]."""
+    """Return the tiles by grid cell. Slot i holds the tile of cell order[i]."""
     return tiles[np.argsort(order)]
 
 
 def _grid(tiles):
-    """Nine tiles in three rows, with gaps."""
+    """Arrange nine tiles in three rows, with gaps."""
     return _below([_beside(tiles[i : i + 3]) for i in (0, 3, 6)])
 
 
@@ -358,13 +361,13 @@ def _framed(picture, is_right):
 
 
 def _hatch(height, width):
-    """uint8 [height, width, 3]: diagonal black lines on gray, to be told from any plain color."""
+    """Draw diagonal black lines on gray, uint8 [height, width, 3], unlike any plain color."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % 8
     return np.where(diagonal[..., None] < 2, _INK, _GRAY).astype(np.uint8)
 
 
 def _patch_tile(patch, name, color):
-    """A patch in a frame that widens below to a caption."""
+    """Draw a patch in a frame with a caption below."""
     factor = -(-MIN_TILE // min(patch.shape[:2]))
     patch = patch.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = patch.shape[:2]
@@ -381,7 +384,7 @@ def _empty_tile(like, caption):
 
 
 def _text_line(text, width, color=_PAPER, centered=True):
-    """uint8 [_LINE, width, 3]: `text` on `color`; what is too long ends in an ellipsis."""
+    """Draw `text` on `color`, uint8 [_LINE, width, 3]. Too long text ends in an ellipsis."""
     font = ImageFont.load_default(_FONT_SIZE)
     image = Image.new("RGB", (width, _LINE), tuple(color))
     text = _fitted(text, font, width - 6)
@@ -400,12 +403,12 @@ def _fitted(text, font, width):
 
 
 def _upright(name, length, width):
-    """A name that reads upwards, [length, width, 3]."""
+    """Draw a name that reads upwards, [length, width, 3]."""
     return np.rot90(_in_middle(_text_line(name, length, centered=False), width))
 
 
 def _in_middle(line, height):
-    """A line of text in the middle of a strip of `height` pixels."""
+    """Draw a line of text in the middle of a strip of `height` pixels."""
     above = (height - len(line)) // 2
     page = _plain(height, line.shape[1])
     page[above : above + len(line)] = line
@@ -413,7 +416,7 @@ def _in_middle(line, height):
 
 
 def _share_tile(count, total, side):
-    """A cell of `side` pixels in the color of the share count / total, with its whole percents."""
+    """Draw a cell of `side` pixels in the color of count / total, with its whole percent."""
     tile = _plain(side, side)
     if not total:
         tile[1:, 1:] = _hatch(side - 1, side - 1)
@@ -428,7 +431,7 @@ def _share_tile(count, total, side):
 
 
 def _legend(class_names, colors, width):
-    """Swatches with names, as many per line as fit into `width`; void's hatch comes last."""
+    """Draw swatches with names, as many per line as fit into `width`, the hatch of void last."""
     names = [*class_names, "void"]
     swatches = [_plain(_LINE, _LINE, color) for color in colors] + [_hatch(_LINE, _LINE)]
     font = ImageFont.load_default(_FONT_SIZE)
@@ -442,9 +445,7 @@ def _legend(class_names, colors, width):
 
 
 def _table(heads, rows, captions=None):
-    """Rows of pictures under one head per column, columns aligned and pictures centered in them; a
-    caption stands under its row.
-    """
+    """Draw rows of centered pictures in aligned columns, with heads, and captions under rows."""
     widths = [max(picture.shape[1] for picture in column) for column in zip(*rows, strict=True)]
     lines = [[_text_line(head, width) for head, width in zip(heads, widths, strict=True)], *rows]
     lines = [
@@ -470,12 +471,12 @@ def _centered(picture, width):
 
 
 def _beside(pictures):
-    """Pictures from left to right with gaps, tops aligned."""
+    """Arrange pictures from left to right with gaps, tops aligned."""
     return _below([picture.swapaxes(0, 1) for picture in pictures]).swapaxes(0, 1)
 
 
 def _below(pictures):
-    """Pictures from top to bottom with gaps, left edges aligned."""
+    """Arrange pictures from top to bottom with gaps, left edges aligned."""
     height = sum(len(picture) for picture in pictures) + _GAP * (len(pictures) - 1)
     page = _plain(height, max(picture.shape[1] for picture in pictures))
     top = 0

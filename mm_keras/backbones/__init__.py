@@ -1,10 +1,9 @@
-"""Backbones: networks from raw RGB pixels to named feature maps, and the registry that builds them
-by name.
+"""Backbones: networks from raw RGB pixels to named feature maps, and their registry.
 
-A backbone is a `keras.Model` whose outputs are a dict {tap name: feature map} and which carries a
-`BackboneSpec`. The stages know nothing else of it. To add one, write a function with the signature
-of `vgg16.vgg16` and enter it in `BACKBONES`. Networks of other libraries need no entry:
-`applications/ResNet50`, `kerascv/NAME` and `kerashub/NAME` are wrapped (`libraries`, `wrapped`).
+A backbone is a `keras.Model` with a `BackboneSpec`. Its outputs are a dict {tap name: feature map}.
+The stages use nothing else of it. To add one, write a function with the signature of `vgg16.vgg16`
+and enter it in `BACKBONES`. Networks of other libraries need no entry: `applications/ResNet50`,
+`kerascv/NAME` and `kerashub/NAME` are wrapped (`libraries`, `wrapped`).
 """
 
 from mm_keras.backbones import alexnet, libraries, testing, vgg16, wrapped
@@ -28,28 +27,36 @@ BACKBONES = {
     "testing": testing.testing,
     "vgg16": vgg16.vgg16,
 }
-"""Name -> function(pixels: Pixels, width: float) -> Backbone."""
+"""{name: function(pixels: Pixels, width: float) -> Backbone}."""
 
 DEFAULT_PIXELS = "bgr"
-"""Of the entries of `BACKBONES`. Wrapped networks have their own, "own"."""
+"""Default pixels of the entries of `BACKBONES`. Wrapped networks use "own"."""
 
 
 def build(
     name: str, pixels: str | None = None, width: float = 1.0, weights: str | None = None
 ) -> Backbone:
-    """Builds a backbone.
+    """Build a backbone.
 
     Args:
         name: a key of `BACKBONES`, or PREFIX/NAME of another library, see `libraries`.
-        pixels: what its weights expect, a key of `PIXELS`: "bgr" for random weights, "gray" for
-            colorization, "jigsaw" for jigsaw, "torch" for torchvision's. None is the network's
-            default: "bgr", and "own" for a wrapped one, the preprocessing it is published with.
+        pixels: the pixels that the weights expect, a key of `PIXELS`: "bgr" for random weights,
+            "gray" for colorization, "jigsaw" for jigsaw, "torch" for torchvision. None is the
+            network's default: "bgr", or "own" for a wrapped network, its published preprocessing.
         width: factor on all channel counts, > 0. 1 is the published network.
-        weights: None for fresh random ones; "imagenet" for those that Keras publishes
-            (applications/NAME), downloaded to Keras' folder when they are first asked for.
+        weights: None for random weights, or "imagenet" for the weights that Keras publishes
+            (applications/NAME). Keras downloads them to its folder on first use.
 
     Raises:
-        ValueError: as `check`; a download that failed, naming the file and where to put it.
+        ValueError: see `check`. Also if a download fails; the message names the file and its place.
+
+    Example:
+
+    >>> backbone = build("testing", pixels="gray")
+    >>> [tap.name for tap in backbone.spec.taps]
+    ['input', 'conv1_1', 'conv2_1', 'conv3_1']
+    >>> backbone.compute_output_shape((1, 64, 64, 3))["pool3"]
+    (1, 8, 8, 16)
     """
     check(name, pixels, width, weights)
     if libraries.is_wrapped(name):
@@ -58,11 +65,17 @@ def build(
 
 
 def check(name: str, pixels: str | None = None, width: float = 1.0, weights: str | None = None):
-    """Refuses what `build` cannot build, without building anything. Arguments as for `build`.
+    """Raise an error for arguments that `build` rejects, without building anything.
+
+    Args:
+        name: as for `build`.
+        pixels: as for `build`.
+        width: as for `build`.
+        weights: as for `build`.
 
     Raises:
-        ValueError: unknown name, pixels or weights (with what is known), a library that is not
-            installed, a width that is not positive, or not 1 for a wrapped network.
+        ValueError: if name, pixels or weights are unknown (the message lists the known ones), a
+            library is not installed, or the width is not positive, or not 1 for a wrapped network.
     """
     if not width > 0:
         raise ValueError(f"width must be positive: it multiplies channel counts. Received {width}.")
@@ -77,22 +90,22 @@ def check(name: str, pixels: str | None = None, width: float = 1.0, weights: str
         hint = libraries.closest(pixels, PIXELS)
         raise ValueError(f"Unknown kind of pixels {pixels!r}; known: {known}.{hint}")
     if weights is not None:
-        raise ValueError(f"{name} is built with random weights: weights={weights!r} has none.")
+        raise ValueError(
+            f"{name} is built with random weights. Received weights={weights!r}. Use None."
+        )
 
 
 def has_width(name: str) -> bool:
-    """Whether `width` may be other than 1: not for networks of other libraries."""
+    """Return whether `width` may differ from 1. Networks of other libraries have one width."""
     return not libraries.is_wrapped(name)
 
 
 def _check_wrapped(name, pixels, width):
     if width != 1:
-        raise ValueError(
-            f"network.width must be 1 for {name}, which comes in one width. Received {width}."
-        )
+        raise ValueError(f"width must be 1 for {name}, which has one width. Received {width}.")
     if pixels not in (None, "own"):
         raise ValueError(
-            f"pixels must be 'own' or None for {name}, which prepares pixels as it was published. "
+            f"pixels must be 'own' or None for {name}, which uses its published preprocessing. "
             f"Received {pixels!r}."
         )
 

@@ -1,5 +1,6 @@
-"""AlexNet with batch normalization, as in the released Alexnet/*/train_graph.prototxt, and the
-one-column AlexNet of torchvision.
+"""AlexNet with batch normalization, and the one-column AlexNet of torchvision.
+
+Source: released Alexnet/*/train_graph.prototxt.
 """
 
 from collections.abc import Callable
@@ -12,11 +13,14 @@ from mm_keras.backbones.spec import PIXELS, Backbone, BackboneSpec, Pixels, Tap,
 
 
 class Layout(NamedTuple):
-    """What tells one AlexNet from another.
+    """The differences between the variants of AlexNet.
 
-    channels, groups, biases: of conv1 to conv5; biases are initial values.
-    first_padding: zeros around the input of conv1.
-    narrow: function(features, k) that pools the output of block k, 1, 2 or 5.
+    Attributes:
+        channels: channels of conv1 to conv5.
+        groups: groups of conv1 to conv5.
+        biases: initial biases of conv1 to conv5.
+        first_padding: zeros around the input of conv1.
+        narrow: function(features, k) that pools the output of block k, 1, 2 or 5.
     """
 
     channels: tuple[int, ...]
@@ -27,35 +31,37 @@ class Layout(NamedTuple):
 
 
 def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
-    """Five convolutions, each followed by batch norm and ReLU, blocks 1, 2 and 5 by 3 x 3 max
-    pooling.
+    """Build AlexNet: five convolutions with batch norm and ReLU, and 3 x 3 max pooling.
 
-    conv2, conv4 and conv5 have two groups. `PIXELS["jigsaw"]` gives the variant of
-    Alexnet/jigsaw_pascal, which pads its pooling, normalizes responses after it and starts three
-    biases at 1; all other pixels that of Alexnet/colorize_pascal and Alexnet/random_pascal.
+    Pooling follows blocks 1, 2 and 5. conv2, conv4 and conv5 have two groups. `PIXELS["jigsaw"]`
+    selects the variant of Alexnet/jigsaw_pascal. It pads its pooling, normalizes responses after
+    it and starts three biases at 1. All other pixels select the variant of Alexnet/colorize_pascal
+    and Alexnet/random_pascal.
 
     Taps: the network's input and the five convolutions after their ReLU, strides 1, 4, 8 and 16.
     Embedding: pool5, stride 32.
 
     Args:
-        pixels: what the weights expect; sets the input's channels and the variant.
-        width: factor on the channel counts, made even for the groups' sake, on those of the
-            segmenter's fc6 and fc7 (4096), and on 1024 hypercolumn units.
+        pixels: the pixels that the weights expect. They determine the input's channels and the
+            variant.
+        width: factor on the channel counts (rounded to even numbers for the groups), on the
+            channels of the segmenter's fc6 and fc7 (4096), and on 1024 hypercolumn units.
     """
     return _backbone("alexnet", JIGSAW if pixels == PIXELS["jigsaw"] else COLORIZE, pixels, width)
 
 
 def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
-    """The AlexNet of "One weird trick for parallelizing convolutional neural networks" (Krizhevsky,
-    2014) as torchvision ships it: other channels, no groups, no response normalization, pooling
-    that rounds down.
+    """Build torchvision's AlexNet, of one column.
 
-    The original has no batch norm. Here each convolution is followed by the batch norm of the other
-    variants, which without statistics leaves values as they are: with torchvision's weights and
-    `PIXELS["torch"]` inference gives torchvision's features, and tuning normalizes by the batch, as
-    M&M does everywhere. Images must have at least 63 pixels a side, as in torchvision.
+    Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014. It
+    has other channels, no groups, no response normalization, and pooling that rounds down.
 
-    Taps, embedding and arguments as for `alexnet`.
+    The original has no batch norm. Here the batch norm of the other variants follows each
+    convolution. Without statistics it does not change values, so with torchvision's weights and
+    `PIXELS["torch"]` inference gives torchvision's features. Tuning normalizes by the batch, as M&M
+    does everywhere. Images must have at least 63 pixels a side, as in torchvision.
+
+    See `alexnet` for taps, embedding and arguments.
     """
     return _backbone("alexnet_one_column", ONE_COLUMN, pixels, width)
 
@@ -87,9 +93,9 @@ def _backbone(name, layout, pixels, width):
 
 
 def _block(features, k, layout, width):
-    """Convolution, batch norm and ReLU; names follow the released prototxt files."""
+    """Add convolution, batch norm and ReLU. Names follow the released prototxt files."""
     if k == 1:
-        # Caffe pads all sides alike; Keras' "same" pads as little as it can, mostly behind.
+        # Caffe pads all sides equally. Keras' "same" pads as little as possible, mostly at the end.
         features = keras.layers.ZeroPadding2D(layout.first_padding, name="pad_conv1")(features)
     features = layers.GroupedConv2D(
         2 * scaled(layout.channels[k - 1] // 2, width),
@@ -122,8 +128,8 @@ def _pool(features, k):
     return keras.layers.MaxPooling2D(3, 2, name=f"pool{k}")(features)
 
 
-# Biases: Caffe's reference network starts conv2, conv4 and conv5 at 1; the released colorize and
-# random variants at 0.1.
+# Biases of conv2, conv4 and conv5 start at 1 in Caffe's reference network, and at 0.1 in the
+# released colorize and random variants.
 COLORIZE = Layout(
     (96, 256, 384, 384, 256), (1, 2, 1, 2, 2), (0.0, 0.1, 0.0, 0.1, 0.1), 5, _normalize_then_pool
 )

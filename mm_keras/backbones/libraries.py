@@ -1,14 +1,14 @@
 """Networks of other libraries, by name: `applications/NAME`, `kerascv/NAME` and `kerashub/NAME`.
 
-* applications: every function of keras.applications but NASNet's, whose padding is fixed to one
+* applications: every function of keras.applications except NASNet, whose padding is fixed to one
   size of image.
-* kerascv: the class names of KerasCV's sized backbones. Those classes fetch their settings from a
-  hub. The ResNet, DenseNet and VGG-16 ones need none here: their settings stand below, and they are
-  built from the generic classes, offline.
+* kerascv: the class names of KerasCV's sized backbones. These classes fetch their settings from a
+  hub. ResNet, DenseNet and VGG-16 need no hub: their settings stand below, and they are built from
+  the generic classes, offline.
 * kerashub (extra `hub`): the preset names of KerasHub's image backbones; ResNet, DenseNet and VGG
   are built offline in the same way.
 
-Another library is imported when one of its networks is asked for.
+Another library is imported when one of its networks is built.
 """
 
 import difflib
@@ -31,20 +31,20 @@ SYMMETRIC = Pixels("rgb", 1 / 127.5, 1.0, (127, 127, 127))
 
 
 def is_wrapped(name: str) -> bool:
-    """Whether a backbone's name is one of another library: PREFIX/NAME."""
+    """Return whether a backbone's name belongs to another library: PREFIX/NAME."""
     return "/" in name
 
 
 def check(name: str, weights: str | None = None):
-    """Refuses a network that cannot be had; imports no other library for the names it knows.
+    """Raise an error for a network that cannot be built. Known names import no other library.
 
     Args:
         name: "applications/ResNet50" and the like.
         weights: as for `network`.
 
     Raises:
-        ValueError: unknown library or network (with the closest known ones), a library that is not
-            installed, weights that the library does not have.
+        ValueError: if the library or network is unknown (the message lists the closest known ones),
+            the library is not installed, or it does not have the weights.
     """
     prefix, _, own_name = name.partition("/")
     if prefix not in LIBRARIES:
@@ -60,17 +60,17 @@ def check(name: str, weights: str | None = None):
 
 
 def network(name: str, weights: str | None = None) -> tuple[keras.Model, Pixels]:
-    """A functional model from prepared images of any size to its last feature map.
+    """Build a functional model from prepared images of any size to its last feature map.
 
     Args:
         name: see `check`.
-        weights: None for random ones, "imagenet" for those that Keras publishes.
+        weights: None for random weights, "imagenet" for the weights that Keras publishes.
 
     Returns:
         The model, without classifier and global pooling, and the pixels that it expects.
 
     Raises:
-        ValueError: as `check`; a download that failed, naming file and place.
+        ValueError: see `check`. Also if a download fails; the message names file and place.
     """
     check(name, weights)
     prefix, _, own_name = name.partition("/")
@@ -78,9 +78,7 @@ def network(name: str, weights: str | None = None) -> tuple[keras.Model, Pixels]
 
 
 def closest(name: str, known) -> str:
-    """A hint for an unknown name, the known ones most like it, to be put behind a message; may be
-    empty.
-    """
+    """Return a hint with the most similar known names, to append to a message; may be empty."""
     lower = {item.rpartition("/")[2].lower(): item for item in known}
     close = difflib.get_close_matches(name.rpartition("/")[2].lower(), lower, n=2)
     return f" Did you mean {' or '.join(repr(lower[item]) for item in close)}?" if close else ""
@@ -124,12 +122,12 @@ class Applications:
 
 
 def _download_failure(name, message):
-    """What to fetch and where to put it, if a failed download is what `message` tells of."""
-    found = re.search(r"URL fetch failure on (\S+): (.*)", message)  # keras.utils.get_file's words
+    """Return the file to fetch and its place if `message` reports a failed download, else None."""
+    found = re.search(r"URL fetch failure on (\S+): (.*)", message)  # text of keras.utils.get_file
     if found is None:
         return None
     url, reason = found.groups()
-    # The local name is the source's, NASNet excepted.
+    # The local name equals the source's, except for NASNet.
     path = _keras_home() / "models" / url.rpartition("/")[2]
     return (
         f"ImageNet weights for {name} could not be downloaded ({reason}). Fetch {url} on another "
@@ -138,12 +136,12 @@ def _download_failure(name, message):
 
 
 def _keras_home() -> pathlib.Path:
-    """Where `keras.utils.get_file` keeps files: its documented default and KERAS_HOME."""
+    """Return the folder of `keras.utils.get_file`: KERAS_HOME or its documented default."""
     return pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
 
 
 def pixels_of(preprocess) -> Pixels:
-    """What a `preprocess_input` function does, found by trying it: order, scale and mean.
+    """Return order, scale and mean of a `preprocess_input` function, measured by calls.
 
     It is affine in each channel (caffe, tf, torch and identity modes): black gives the means, one
     color per channel the scales and the order.
@@ -152,12 +150,12 @@ def pixels_of(preprocess) -> Pixels:
         preprocess: function from float RGB 0..255 [B, H, W, 3] to the pixels that weights expect.
 
     Returns:
-        `Pixels`. pad_color is the color that becomes zero, cut to whole numbers: the mean, and
-        (127, 127, 127) for -1..1; also the latter where nothing is done, since such networks scale
-        by themselves.
+        `Pixels`. pad_color is the color that becomes zero, truncated to whole numbers: the mean, or
+        (127, 127, 127) for -1..1. It is also the latter if the function changes nothing, since such
+        networks scale pixels themselves.
 
     Raises:
-        ValueError: the function mixes channels or is not affine in them.
+        ValueError: if the function mixes channels or is not affine in them.
     """
     probes = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3), [[10.0, 200.0, 77.0]]])
     black, *primaries, color = np.array(preprocess(probes[:, None, None].copy()))[:, 0, 0]
@@ -177,15 +175,15 @@ def _floats(values):
 
 
 class Package:
-    """KerasCV or KerasHub: networks whose settings are known here, and those that a hub has.
+    """KerasCV or KerasHub: networks with settings in this module, and networks of a hub.
 
     Args:
-        title: for messages.
-        module: to import.
+        title: name of the library for messages.
+        module: module to import.
         install: command that installs it.
-        pixels: what the networks expect, with their own rescaling in place.
-        settings: {name: (generic class, its arguments)}: these build offline.
-        hub_names: function(module) -> all names that the hub has.
+        pixels: the pixels that the networks expect, including their own rescaling.
+        settings: {name: (generic class, its arguments)} of the networks that build offline.
+        hub_names: function(module) -> all names of the hub.
         from_hub: function(module, name) -> model without weights.
     """
 
@@ -208,7 +206,7 @@ class Package:
                 )
 
     def build(self, name, weights):
-        del weights  # `check` lets none through
+        del weights  # `check` rejects them
         module = self._imported()
         if name not in self.settings:
             return self._from_hub(module, name), self.pixels
@@ -226,7 +224,7 @@ class Package:
     def _from_hub(self, module, name):
         try:
             return self.from_hub(module, name)
-        except Exception as error:  # requests', kagglehub's and Keras' own, a plain Exception
+        except Exception as error:  # requests, kagglehub and Keras have no common narrower class
             raise ValueError(
                 f"{self.title} fetches the settings of {name} from a hub, which failed "
                 f"({type(error).__name__}: {error}). These need no network: "
@@ -235,7 +233,7 @@ class Package:
 
 
 # He et al. 2016, table 1; Huang et al. 2017, table 1; Simonyan and Zisserman 2015, table 1. A test
-# holds the resulting numbers of weights against those that the two libraries publish.
+# compares the numbers of weights with the numbers that the two libraries publish.
 RESNET_BLOCKS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
 RESNET_BLOCKS |= {152: [3, 8, 36, 3]}
 DENSENET_BLOCKS = {121: [6, 12, 24, 16], 169: [6, 12, 32, 32], 201: [6, 12, 48, 32]}
@@ -267,7 +265,7 @@ def _kerascv_settings():
 
 def _kerashub_settings():
     settings = {}
-    # KerasHub has no preset of ResNet-34, nor of the second version but these.
+    # KerasHub has no preset of ResNet-34, and of the second version only these.
     for family, depths in (("resnet", (18, 50, 101, 152)), ("resnet_v2", (50, 101))):
         for depth in depths:
             arguments = {
@@ -335,4 +333,4 @@ LIBRARIES = {
         lambda module, name: module.models.Backbone.from_preset(name, load_weights=False),
     ),
 }
-"""Prefix of a name -> where its networks come from."""
+"""{prefix of a name: the library of its networks}."""

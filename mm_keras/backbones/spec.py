@@ -1,6 +1,4 @@
-"""The record that describes a backbone, so that nothing else has to know one network from
-another.
-"""
+"""The record that describes a backbone. Other code does not distinguish networks."""
 
 import dataclasses
 
@@ -9,11 +7,14 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """What pixels a network's weights expect (`mm_keras.layers.InputAdapter`).
+    """The pixels that a network's weights expect.
 
-    color, scale, mean: see InputAdapter.
-    pad_color: uint8 RGB of what lies outside an image: the mean color where a mean is subtracted,
-        else black; mid-gray for networks that scale pixels by themselves.
+    Attributes:
+        color: see `mm_keras.layers.InputAdapter`.
+        scale: see `mm_keras.layers.InputAdapter`.
+        mean: see `mm_keras.layers.InputAdapter`.
+        pad_color: uint8 RGB of the area outside an image. It is the mean color if a mean is
+            subtracted, mid-gray for networks that scale pixels themselves, else black.
     """
 
     color: str
@@ -23,9 +24,9 @@ class Pixels:
 
 
 # Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
-# pad with black, the "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
-# uint8 as in resources/test_pascal.py, the "jigsaw" net takes BGR minus a rounded mean. "torch" is
-# how torchvision's ImageNet weights see RGB: (x / 255 - mean) / deviation.
+# pad with black. "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
+# uint8 as in resources/test_pascal.py. The "jigsaw" net takes BGR minus a rounded mean. "torch" is
+# for torchvision's ImageNet weights, which take RGB as (x / 255 - mean) / deviation.
 _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXELS = {
     "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),
@@ -42,7 +43,7 @@ PIXELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A named feature map: `stride` image pixels per cell, `channels` deep."""
+    """A named feature map with `stride` image pixels per cell and a number of channels."""
 
     name: str
     stride: int
@@ -51,21 +52,22 @@ class Tap:
 
 @dataclasses.dataclass(frozen=True)
 class BackboneSpec:
-    """All that the stages need to know of a backbone.
+    """The properties of a backbone that the stages use.
 
-    name: the key in the registry.
-    pixels: what its weights expect.
-    taps: feature maps for the hypercolumn, fine to coarse. Cell k of a tap lies on image pixel k *
-        stride.
-    embedding: the output that M&M embeds (VGG-16: pool5), and on which a segmenter builds its own
-        layers.
-    width: factor on the published channel counts.
-    hypercolumn_units: width of the hidden layer over the hypercolumn.
-    context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2, or of its fc6 and
-        fc7; empty where a network has none.
-    segmenter: the kind that the paper puts on it: "hypercolumn" (`mm_keras.HypercolumnSegmenter`)
-        or "fcn" (`mm_keras.FcnSegmenter`).
-    min_size: smallest side of an image in pixels that the network takes.
+    Attributes:
+        name: the key in the registry.
+        pixels: the pixels that its weights expect.
+        taps: feature maps for the hypercolumn, fine to coarse. Cell k of a tap lies on image pixel
+            k * stride.
+        embedding: the output that M&M embeds (VGG-16: pool5) and that a segmenter's own layers
+            take.
+        width: factor on the published channel counts.
+        hypercolumn_units: width of the hidden layer over the hypercolumn.
+        context_units: channels of the segmenter's fc6, fc7, conv_add1 and conv_add2, or of its fc6
+            and fc7. Empty if the segmenter has no such layers.
+        segmenter: the segmenter that the paper uses with it: "hypercolumn"
+            (`mm_keras.HypercolumnSegmenter`) or "fcn" (`mm_keras.FcnSegmenter`).
+        min_size: smallest side of an image in pixels that the network takes.
     """
 
     name: str
@@ -84,35 +86,34 @@ class BackboneSpec:
 
 
 class Backbone(keras.Model):
-    """A functional model from RGB pixels 0..255 [B, H, W, 3] to {name: feature map}, described by
-    `spec`.
+    """A functional model from RGB pixels 0..255 [B, H, W, 3] to {name: feature map}.
 
     Args:
         inputs: keras tensor of the pixels.
         outputs: {name: keras tensor} with the taps and the embedding of the spec.
-        spec: `BackboneSpec`.
+        spec: the description of the backbone.
 
     Raises:
-        ValueError: an output that the spec names is missing, or has other channels than it says.
+        ValueError: if an output that the spec names is missing, or has other channels.
     """
 
     def __init__(self, inputs, outputs, spec: BackboneSpec, **kwargs):
         _check_outputs(outputs, spec)
-        # Keras keeps slashes for paths.
+        # Keras reserves slashes for paths.
         name = spec.name.replace("/", "_")
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
 
     def call(self, inputs, training=None, mask=None):
-        """All outputs of pixels [B, H, W, 3].
+        """Return all outputs for pixels [B, H, W, 3].
 
         Raises:
-            ValueError: H or W is known and below `spec.min_size`.
+            ValueError: if H or W is known and below `spec.min_size`.
         """
         sides = [side for side in inputs.shape[1:3] if side is not None]
         if sides and min(sides) < self.spec.min_size:
             raise ValueError(
-                f"{self.spec.name} takes images of at least {self.spec.min_size} pixels a side. "
+                f"{self.spec.name} takes images of at least {self.spec.min_size} pixels per side. "
                 f"Received {tuple(inputs.shape)}."
             )
         return super().call(inputs, training=training, mask=mask)
@@ -127,10 +128,10 @@ def _check_outputs(outputs, spec: BackboneSpec):
         if outputs[tap.name].shape[-1] != tap.channels:
             raise ValueError(
                 f"Output {tap.name!r} of backbone {spec.name!r} has "
-                f"{outputs[tap.name].shape[-1]} channels; its spec says {tap.channels}."
+                f"{outputs[tap.name].shape[-1]} channels; its spec expects {tap.channels}."
             )
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, rounded, at least 1."""
+    """Return `channels` times `width`, rounded, at least 1."""
     return max(1, round(channels * width))

@@ -1,14 +1,13 @@
-"""A backbone of a few hundred weights for tests: the code path of VGG-16 at a fraction of its
-cost.
-"""
+"""A backbone of a few hundred weights for tests, with the code path of VGG-16."""
 
 from mm_keras.backbones import vgg16
 from mm_keras.backbones.spec import Backbone, Pixels, scaled
 
 
 def testing(pixels: Pixels, width: float = 1.0) -> Backbone:
-    """Three blocks of one convolution, strides 1, 2 and 4; embedding pool3, stride 8. Arguments as
-    for `vgg16`.
+    """Build three blocks of one convolution, strides 1, 2 and 4, with embedding pool3, stride 8.
+
+    See `vgg16.vgg16` for the arguments.
     """
     return vgg16.convolutional_backbone(
         "testing",

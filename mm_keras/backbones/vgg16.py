@@ -9,16 +9,17 @@ BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 def vgg16(pixels: Pixels, width: float = 1.0) -> Backbone:
-    """13 convolutions in five blocks, each followed by batch norm and ReLU, each block by 2 x 2 max
-    pooling.
+    """Build VGG-16: 13 convolutions in five blocks, with batch norm, ReLU and max pooling.
+
+    Batch norm and ReLU follow each convolution; 2 x 2 max pooling follows each block.
 
     Taps: the network's input and all 13 convolutions after their ReLU, strides 1 to 16. Embedding:
     pool5, stride 32.
 
     Args:
-        pixels: what the weights expect; sets the input's channels.
-        width: factor on the channel counts, on those of the segmenter's fc6, fc7 and added blocks
-            (4096, 4096, 1024, 1024) and on its 1024 hypercolumn units.
+        pixels: the pixels that the weights expect. They determine the input's channels.
+        width: factor on the channel counts, on the channels of the segmenter's fc6, fc7 and added
+            blocks (4096, 4096, 1024, 1024), and on its 1024 hypercolumn units.
     """
     return convolutional_backbone(
         "vgg16",
@@ -33,12 +34,11 @@ def vgg16(pixels: Pixels, width: float = 1.0) -> Backbone:
 def convolutional_backbone(
     name: str, pixels: Pixels, blocks: tuple[tuple[int, ...], ...], **spec_fields
 ) -> Backbone:
-    """A backbone in the manner of VGG: block k holds convolutions convk_1, convk_2, ... and ends in
-    poolk.
+    """Build a backbone like VGG: block k has convolutions convk_1, convk_2, ... and ends in poolk.
 
     Args:
-        name: of the backbone.
-        pixels: what the weights expect.
+        name: name of the backbone.
+        pixels: the pixels that the weights expect.
         blocks: for each block the channels of its convolutions.
         **spec_fields: further fields of the `BackboneSpec`.
     """
@@ -61,12 +61,12 @@ def convolutional_backbone(
 
 
 def _convolution(features, channels, name):
-    # Names follow the released prototxt files, which weight tables and feature taps refer to.
+    # Names follow the released prototxt files. Weight tables and feature taps use them.
     features = keras.layers.Conv2D(
         channels, 3, padding="same", kernel_initializer=layers.xavier(), name=name
     )(features)
     # Caffe's "BN" layer: eps 1e-5, running = 0.9 running + 0.1 batch. The running variance starts
-    # at 1, not at Caffe's 0, so that a network can be used before it was trained; 0.9**100 of the
-    # start is left after 100 steps.
+    # at 1, not at Caffe's 0, so that a network works before training. After 100 steps, 0.9**100 of
+    # the start remains.
     features = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batch_{name}")(features)
     return keras.layers.ReLU(name=f"relu_{name}")(features)

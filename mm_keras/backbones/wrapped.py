@@ -1,4 +1,4 @@
-"""Any functional network of images as a backbone: its feature maps are found by their strides."""
+"""Functional image networks as backbones: their feature maps are found by stride."""
 
 import bisect
 import math
@@ -12,53 +12,53 @@ from mm_keras.backbones.spec import Backbone, BackboneSpec, Pixels, Tap
 STRIDES = (2, 4, 8, 16, 32)
 
 # Side of the square on which strides are measured. Networks that do not pad lose a few cells at
-# each border; on so large a square their maps still lie closest to the right power of two.
+# each border. On a square of this size, the nearest power of two is still correct.
 PROBE_SIZE = 512
 
 
 def build(name: str, weights: str | None = None) -> Backbone:
-    """A network of another library as a backbone.
+    """Build a backbone from a network of another library.
 
-    Its batch norm forgets as fast as VGG-16's here, momentum 0.9: at the 0.999 of MobileNets 60 %
-    of a random network's meaningless start would be left after 500 steps.
+    The momentum of its batch norm is at most 0.9, as for VGG-16 here. With the 0.999 of MobileNets,
+    60 % of a random network's meaningless start would remain after 500 steps.
 
     Args:
         name: "applications/ResNet50" and the like, see `mm_keras.backbones.libraries`.
-        weights: None, or "imagenet" for those that Keras publishes (applications only).
+        weights: None, or "imagenet" for the weights that Keras publishes (applications only).
 
     Raises:
-        ValueError: as `libraries.network` and `wrap`.
+        ValueError: see `libraries.network` and `wrap`.
     """
     network, pixels = libraries.network(name, weights)
-    _forget_faster(network)
+    _limit_momentum(network)
     return wrap(name, network, pixels)
 
 
-def _forget_faster(network):
+def _limit_momentum(network):
     for layer in layers.inner_layers(network):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, 0.9)
 
 
 def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
-    """A functional network as a backbone with the taps stride2, stride4, ... stride32.
+    """Make a backbone of a functional network, with the taps stride2, stride4, ... stride32.
 
-    A tap is the last map of its stride in the network's order of layers, the one that the next
-    halving starts from; strides that the network skips have none. The coarsest tap is the
-    embedding. Maps to which a border was added (zero padding) are no taps, and a nested model
-    counts as one layer. The network itself is the backbone's layer "network".
+    A tap is the last map of its stride in the network's order of layers, the input of the next
+    halving. Strides that the network skips have no tap. The coarsest tap is the embedding. Maps
+    with an added border (zero padding) are no taps, and a nested model counts as one layer. The
+    network itself is the backbone's layer "network".
 
-    Sizes are the network's own: a side that is no multiple of the stride is rounded up or down.
-    The hypercolumn reads cell k at pixel k * stride, where VGG-16's cells lie. Those of other
-    networks lie beside it, by up to about one stride, depending on how the network pads.
+    The network rounds a side that is no multiple of the stride up or down. The hypercolumn reads
+    cell k at pixel k * stride, as for VGG-16. The cells of other networks lie up to about one
+    stride beside it, depending on the network's padding.
 
     Args:
-        name: of the backbone.
-        network: functional, from prepared images [B, H, W, 3] of any size.
-        pixels: what it expects.
+        name: name of the backbone.
+        network: functional model from prepared images [B, H, W, 3] of any size.
+        pixels: the pixels that the network expects.
 
     Raises:
-        ValueError: the network does not take images of any size, or has no feature map.
+        ValueError: if the network does not take images of any size, or has no feature map.
     """
     maps = {f"stride{stride}": output for stride, output in _last_maps(name, network).items()}
     features = keras.Model(network.inputs[0], maps, name="network")
@@ -77,7 +77,7 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
 
 
 def _last_maps(name, network):
-    """{stride: keras tensor}, the last map of each stride of `STRIDES` that the network has."""
+    """Return {stride: keras tensor}, the last map of each stride of `STRIDES` in the network."""
     outputs = [
         layer.output
         for layer in network.layers
@@ -94,7 +94,7 @@ def _last_maps(name, network):
 
 
 def _shapes(name, network, outputs):
-    """Shapes of the maps on the probing square; an odd size shows networks that fix their size."""
+    """Return the shapes of the maps on the probing square. An odd size reveals a fixed size."""
     probe = keras.Model(network.inputs[0], outputs)
     try:
         probe.compute_output_shape((1, PROBE_SIZE - 1, PROBE_SIZE - 1, 3))
@@ -104,15 +104,16 @@ def _shapes(name, network, outputs):
 
 
 def _stride(num_cells):
-    """The power of two that is closest to PROBE_SIZE / num_cells; None for a map with a border
-    around it, which has more cells than the stride gives.
+    """Return the power of two closest to PROBE_SIZE / num_cells.
+
+    It is None for a map with a border, which has more cells than the stride gives.
     """
     exponent = round(math.log2(PROBE_SIZE / num_cells))
     return 2**exponent if num_cells <= PROBE_SIZE / 2**exponent else None
 
 
 def _min_size(features):
-    """The smallest side of an image on which every map has a cell."""
+    """Return the smallest side of an image on which every map has a cell."""
 
     def fits(side):
         try:

@@ -1,7 +1,7 @@
-"""Inference: uint8 images of any size -> class ids and probabilities at their own size.
+"""Inference: uint8 images of any size to class ids and probabilities at their own size.
 
-Evaluation measures a `Predictor` and export saves the very same one, so that geometry and
-preprocessing exist once.
+Evaluation measures a `Predictor` and export saves the same one, so geometry and preprocessing exist
+once.
 """
 
 import itertools
@@ -11,36 +11,50 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mm_keras.inference import protocols
-
-IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
-ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
+from mm_keras.inference import export, protocols
 
 
 class Prediction(NamedTuple):
-    """class_ids: int32 [B, H, W]; probability: float32 [B, H, W] of that class."""
+    """Most probable class of each pixel.
+
+    Attributes:
+        class_ids: int32 [B, H, W].
+        probability: float32 [B, H, W], the probability of that class.
+    """
 
     class_ids: tf.Tensor
     probability: tf.Tensor
 
 
 class Predictor:
-    """Class probabilities of whole images, averaged over one or more segmenters and, if asked for,
-    over several views of the image. All averages are taken at the image's own pixels.
+    """Predict class probabilities of whole images.
+
+    Probabilities are averaged over the segmenters and over the views of the image (mirrored,
+    scaled). All averages are computed at the image's own pixels.
 
     Args:
-        models: one segmenter or several of equal `num_classes`; each maps RGB pixels [B, H, W, 3]
-            to logits every `output_stride` pixels. Pixels that they expect, pad colors and strides
-            may differ.
-        protocol: "native", "pascal" or "cityscapes", see `mm_keras.protocols`.
-        shorter_side: images whose shorter side is larger are shrunk to it before the network
-            ("native" only); one value, or one for each model.
-        flip: also look at the image mirrored left to right.
-        scales: sizes at which to look at the image, as factors on its own (not "pascal", which
-            fixes the size).
+        models: one segmenter, or several of equal `num_classes`. Each maps RGB pixels [B, H, W, 3]
+            to logits every `output_stride` pixels. Expected pixels, pad colors and strides may
+            differ.
+        protocol: "native", "pascal" or "cityscapes", see `mm_keras.inference.protocols`.
+        shorter_side: images whose shorter side is larger are reduced to it before the network
+            ("native" only). One value, or one for each model.
+        flip: whether to add the image mirrored left to right as a view.
+        scales: sizes of the views, as factors on the image's size. Protocol "pascal" fixes the
+            size and takes no other scale than 1.
 
     Raises:
-        ValueError: no models, models of different classes, or what `protocols.check` refuses.
+        ValueError: if there are no models, their classes differ, or `protocols.check` raises.
+
+    Example:
+
+    >>> from mm_keras import FcnSegmenter, backbones
+    >>> model = FcnSegmenter(backbones.build("testing"), num_classes=3)
+    >>> predictor = Predictor(model, flip=True)
+    >>> prediction = predictor.predict(tf.zeros([1, 40, 50, 3], tf.uint8))
+    >>> prediction.class_ids.shape
+    TensorShape([1, 40, 50])
+    >>> predictor.export("/tmp/model")  # doctest: +SKIP
     """
 
     def __init__(
@@ -61,51 +75,37 @@ class Predictor:
         self._protocol = protocols.PROTOCOLS[protocol]
         self._mirrorings = (False, True) if flip else (False,)
         self._scales = tuple(scales)
-        self._probabilities = tf.function(self._average, input_signature=[IMAGES])
+        self._probabilities = tf.function(self._average, input_signature=[export.IMAGES])
 
     def probabilities(self, images) -> tf.Tensor:
-        """Class probabilities of uint8 [B, H, W, 3]; float32 [B, H, W, num_classes]."""
+        """Return class probabilities float32 [B, H, W, num_classes] of uint8 [B, H, W, 3]."""
         return self._probabilities(tf.convert_to_tensor(images, tf.uint8))
 
     def predict(self, images) -> Prediction:
-        """The most probable class of each pixel of uint8 [B, H, W, 3] images."""
+        """Return the most probable class of each pixel of uint8 [B, H, W, 3] images."""
         return _most_probable(self.probabilities(images))
 
     def export(self, path: str | os.PathLike):
-        """Writes a SavedModel that runs with TensorFlow alone.
+        """Write a SavedModel that runs with TensorFlow alone.
 
-        `serving_default` takes images, uint8 [B, H, W, 3]; `serve_encoded` takes encoded, string
-        [B], the JPEG or PNG bytes of images of one size. Both give class_ids, int32 [B, H, W], and
-        probability, float32 [B, H, W]. `serve_probabilities` takes images and gives probabilities,
-        float32 [B, H, W, num_classes].
+        See `mm_keras.inference.export.signatures` for its signatures.
+
+        Args:
+            path: the folder of the SavedModel.
         """
-        module = tf.Module()
-        module.network_variables = [
-            variable.value for model in self.models for variable in model.variables
-        ]
-        tf.saved_model.save(
-            module,
-            os.fspath(path),
-            signatures={
-                "serving_default": tf.function(self._serve, input_signature=[IMAGES]),
-                "serve_encoded": tf.function(self._serve_encoded, input_signature=[ENCODED]),
-                "serve_probabilities": tf.function(
-                    self._serve_probabilities, input_signature=[IMAGES]
-                ),
-            },
-        )
+        export.save(self, path)
 
     def _average(self, images):
         views = list(itertools.product(self._networks, self._scales, self._mirrorings))
         total = tf.constant(0.0)
         for view in views:
-            # One view after the other, so that memory stays that of one.
+            # One view after the other, so that memory does not grow with their number.
             with tf.control_dependencies([total]):
                 total += self._view(images, *view)
         return total / len(views)
 
     def _view(self, images, network, scale, is_mirrored):
-        """What one network says of one view, at the image's own pixels."""
+        """Return the probabilities of one network for one view, at the image's own pixels."""
         size = tf.shape(images)[1:3]
         pixels = protocols.resized(images, network.input_size(size, scale), antialias=True)
         if is_mirrored:
@@ -114,22 +114,6 @@ class Predictor:
         if is_mirrored:
             probabilities = tf.reverse(probabilities, axis=[2])
         return protocols.resized(probabilities, size)
-
-    def _serve(self, images):
-        return _most_probable(self._probabilities(images))._asdict()
-
-    def _serve_encoded(self, encoded):
-        return self._serve(tf.map_fn(_decode, encoded, fn_output_signature=IMAGES_OF_ONE_SIZE))
-
-    def _serve_probabilities(self, images):
-        return {"probabilities": self._probabilities(images)}
-
-
-IMAGES_OF_ONE_SIZE = tf.TensorSpec([None, None, 3], tf.uint8)
-
-
-def _decode(encoded):
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def _most_probable(probabilities) -> Prediction:
@@ -154,4 +138,4 @@ def _check_models(models):
         raise ValueError("A Predictor needs at least one model.")
     counts = [model.num_classes for model in models]
     if len(set(counts)) > 1:
-        raise ValueError(f"Models must agree in num_classes to be averaged. Received {counts}.")
+        raise ValueError(f"Models of a Predictor must have equal num_classes. Received {counts}.")

@@ -1,8 +1,8 @@
-"""Test protocols: what a network is shown of a whole image, and how its answers become class
-probabilities of the image's own pixels.
+"""Test protocols: from a whole image to the network's input, and from its output to the image.
 
-A protocol is a function of a `Network` and pixels, float32 [B, H, W, 3] RGB 0..255 of any size, to
-probabilities, float32 [B, H, W, num_classes]. It runs in graph mode with sizes unknown until then.
+A protocol is a function of a `Network` and pixels, float32 [B, H, W, 3] RGB 0..255 of any size. It
+returns class probabilities at the image's own pixels, float32 [B, H, W, num_classes]. It runs in
+graph mode; sizes are known only at run time.
 """
 
 import math
@@ -18,35 +18,36 @@ PASCAL_SIZE = 512
 
 WINDOW_SIZE = 512
 WINDOW_STEP = 256
-"""Side of the windows of the Cityscapes test protocol and the pixels from one to the next, half of
+"""Side of the windows of the Cityscapes test protocol, and the pixels from one to the next, half of
 it (released resources/crop_images.py).
 """
-
 
 PIXELS = tf.TensorSpec([None, None, None, 3], tf.float32, name="pixels")
 
 
 class Network:
-    """A segmenter as protocols see it: called with pixels [B, h, w, 3], RGB 0..255, it gives class
-    probabilities float32 [B, ceil(h / stride), ceil(w / stride), num_classes].
+    """A segmenter in the form that protocols use.
+
+    Call it with pixels [B, h, w, 3], RGB 0..255. It returns class probabilities float32 [B, ceil(h
+    / stride), ceil(w / stride), num_classes].
 
     Args:
-        model: segmenter that maps such pixels to logits, with `num_classes`, `output_stride` and
+        model: segmenter that maps these pixels to logits, with `num_classes`, `output_stride` and
             `backbone.spec`.
-        shorter_side: images whose shorter side is larger are shrunk to it before this network sees
-            them; None never.
+        shorter_side: images whose shorter side is larger are reduced to it before this network.
+            None keeps their size.
 
     Attributes:
-        num_classes: of the model.
+        num_classes: number of classes of the model.
         stride: pixels per cell of the result.
-        pad_color: RGB 0..255 of what lies outside an image.
+        pad_color: RGB 0..255 of the area outside an image.
     """
 
     def __init__(self, model, shorter_side: int | None = None):
         self.model, self.shorter_side = model, shorter_side
         self.num_classes, self.stride = model.num_classes, model.output_stride
         self.pad_color = model.backbone.spec.pad_color
-        # Traced once, however many views are looked at.
+        # Traced once for any number of views.
         self._probabilities = tf.function(self._trace, input_signature=[PIXELS])
 
     def __call__(self, pixels):
@@ -58,18 +59,19 @@ class Network:
         return keras.ops.softmax(tf.cast(logits, tf.float32))
 
     def _check_size(self, pixels):
-        """Fails at run time too, also in the SavedModel, where sizes are not known before."""
+        """Raise an error for too small images, at run time and in the SavedModel too."""
         spec = self.model.backbone.spec
         if spec.min_size > 1:
             tf.debugging.assert_greater_equal(
                 tf.reduce_min(tf.shape(pixels)[1:3]),
                 spec.min_size,
-                f"{spec.name} takes images of at least {spec.min_size} pixels a side.",
+                f"{spec.name} takes images of at least {spec.min_size} pixels per side.",
             )
 
     def input_size(self, size, scale: float = 1.0):
-        """(height, width) int32 [2] at which images of `size` are shown: shrunk to `shorter_side`,
-        then times `scale`.
+        """Return the (height, width) int32 [2] of the network's input for images of `size`.
+
+        The size is reduced to `shorter_side`, then multiplied by `scale`.
         """
         if self.shorter_side is not None:
             lengths = tf.cast(size, tf.float64)
@@ -80,35 +82,40 @@ class Network:
 
 
 def native(network: Network, pixels):
-    """The image as it is. Between the cells of the network's output, cell k on pixel k * stride,
-    probabilities are interpolated.
+    """Predict the image at its own size.
+
+    Probabilities are interpolated between the cells of the network's output. Cell k lies on pixel k
+    * stride.
     """
     return layers.upsample(network(pixels), network.stride, tf.shape(pixels)[1:3])
 
 
 def pascal(network: Network, pixels):
-    """The Pascal VOC test protocol of the paper: longer side 512, centered on a square canvas, and
-    all of it undone.
+    """Predict by the Pascal VOC test protocol of the paper.
 
-    Sizes follow resources/test_pascal.py of the released code, in double precision and truncated;
-    probabilities go back to the image by nearest neighbor without a half-pixel shift.
+    The image is resized to a longer side of 512 and centered on a square canvas. Afterwards, the
+    probabilities are mapped back to the image by nearest neighbor, without a half-pixel shift.
+    Sizes are computed in double precision and truncated, as in resources/test_pascal.py of the
+    released code.
     """
     canvas = on_canvas(pixels, network.pad_color)
     return from_canvas(network(canvas), tf.shape(pixels)[1:3])
 
 
 def cityscapes(network: Network, pixels):
-    """The Cityscapes test protocol of the paper: the mean of the probabilities in overlapping
-    windows of 512 pixels, one every 256 pixels (resources/test_cityscapes.py of the released code).
+    """Predict by the Cityscapes test protocol of the paper.
 
-    Windows reach past the image's lower and right border where it is not covered exactly, and see
-    the pad color there. Within a window, probabilities are interpolated to its pixels with a
-    half-pixel shift, whatever the network's stride. The released code sums over windows and leaves
-    it at that; all classes of a pixel are in equally many windows, 1, 2 or 4, so the mean has the
-    same argmax.
+    The result is the mean of the probabilities in overlapping windows of 512 pixels, one every 256
+    pixels (resources/test_cityscapes.py of the released code).
 
-    Windows pass the network one after the other, so memory is that of one window and of a few maps
-    of probabilities of the image's size.
+    If windows do not cover the image exactly, they reach past its lower and right border. That area
+    has the pad color. Within a window, probabilities are interpolated to its pixels with a
+    half-pixel shift, for any stride of the network. The released code sums over windows without
+    dividing. All classes of a pixel are in the same number of windows, 1, 2 or 4, so the mean has
+    the same argmax.
+
+    The network computes one window after the other. Memory is needed for one window and for a few
+    maps of probabilities of the image's size.
     """
     size = tf.shape(pixels)[1:3]
     num_windows = window_grid(size)
@@ -136,33 +143,40 @@ PROTOCOLS = {"native": native, "pascal": pascal, "cityscapes": cityscapes}
 
 
 def check(protocol: str, shorter_side: int | None, scales: Sequence[float]):
-    """Refuses what a protocol cannot do.
+    """Raise an error for arguments that a protocol does not support.
+
+    Args:
+        protocol: a key of `PROTOCOLS`.
+        shorter_side: see `Network`.
+        scales: see `mm_keras.Predictor`.
 
     Raises:
-        ValueError: an unknown protocol; a `shorter_side` below 1 or of a protocol that fixes its
-            own size; no scales, or some that are not positive or that the protocol would undo.
+        ValueError: if the protocol is unknown, or `shorter_side` is below 1 or given for a protocol
+            that fixes its own size, or there are no scales, or a scale is not positive or the
+            protocol would undo it.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"Unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
     if shorter_side is not None and shorter_side < 1:
         raise ValueError(f"shorter_side must be at least 1 pixel. Received {shorter_side}.")
     if shorter_side is not None and protocol != "native":
         raise ValueError(
-            f"Protocol {protocol!r} fixes its own size; shorter_side={shorter_side} needs 'native'."
-            " Leave shorter_side out (none), when training as well."
+            f"Protocol {protocol!r} fixes its own size. Received shorter_side={shorter_side}. Use "
+            "protocol 'native', or leave shorter_side out (none), in training as well."
         )
     if not scales or not all(0 < scale < math.inf for scale in scales):
         raise ValueError(f"scales must be one or more positive numbers. Received {list(scales)}.")
     if protocol == "pascal" and any(scale != 1 for scale in scales):
         raise ValueError(
-            "Protocol 'pascal' brings images of every size to 512 pixels, so "
-            f"scales={list(scales)} needs 'native' or 'cityscapes'."
+            "Protocol 'pascal' resizes all images to 512 pixels. Received "
+            f"scales={list(scales)}. Use protocol 'native' or 'cityscapes' for several scales."
         )
 
 
 def resized(pixels, size, antialias: bool = False):
-    """float32 [B, h, w, C] -> [B, *size, C], bilinear with a half-pixel shift; of that size
-    already, exactly as it was.
+    """Resize float32 [B, h, w, C] to [B, *size, C], bilinear with a half-pixel shift.
+
+    Pixels that already have the size are returned unchanged.
     """
     return tf.cond(
         tf.reduce_all(tf.shape(pixels)[1:3] == size),
@@ -172,7 +186,7 @@ def resized(pixels, size, antialias: bool = False):
 
 
 def on_canvas(pixels, pad_color):
-    """Float pixels [B, H, W, 3] -> [B, 512, 512, 3], RGB 0..255, rounded to what uint8 holds."""
+    """Center float pixels [B, H, W, 3] on a canvas [B, 512, 512, 3], rounded to whole numbers."""
     offset, size = centered(tf.shape(pixels)[1:3], PASCAL_SIZE)
     return _padded(
         tf.round(tf.image.resize(pixels, size)), offset, [PASCAL_SIZE, PASCAL_SIZE], pad_color
@@ -180,9 +194,7 @@ def on_canvas(pixels, pad_color):
 
 
 def from_canvas(cells, size):
-    """float32 [B, m, m, C], cells of the canvas -> [B, *size, C] at the pixels of the image that
-    lies on it.
-    """
+    """Map float32 [B, m, m, C], cells of the canvas, to the pixels of its image, [B, *size, C]."""
     offset, num_cells = centered(size, tf.shape(cells)[1])
     rows, columns = (
         offset[axis] + tf.range(size[axis]) * num_cells[axis] // size[axis] for axis in (0, 1)
@@ -191,7 +203,9 @@ def from_canvas(cells, size):
 
 
 def centered(size, canvas):
-    """Where an image lies whose longer side fills a square canvas (released resize_uniform.py).
+    """Return the place of an image whose longer side fills a square canvas.
+
+    Source: released resize_uniform.py.
 
     Args:
         size: int32 [2], height and width of the image.
@@ -205,39 +219,40 @@ def centered(size, canvas):
     is_tall = ratio > 1
     height = tf.where(is_tall, side, side * ratio)
     width = tf.where(is_tall, side / ratio, side)
-    # Extreme ratios truncate to nothing in the released code; one row or column is the least that
-    # can be seen.
+    # Extreme ratios truncate to 0 in the released code. Here one row or column is the minimum.
     placed = tf.maximum(1, tf.cast(tf.stack([height, width]), tf.int32))
     return (canvas - placed) // 2, placed
 
 
 def window_grid(size):
-    """Rows and columns of windows for an image of `size`, int32 [2]: ceil((length - 512) / 256) + 1
-    on each axis (released crop_images.py), and one for a length below 512.
+    """Return the rows and columns of windows for an image of `size`, int32 [2].
+
+    ceil((length - 512) / 256) + 1 on each axis (released crop_images.py), and 1 for a length below
+    512.
     """
     beyond_first = tf.maximum(0, size - WINDOW_SIZE)
     return -(-beyond_first // WINDOW_STEP) + 1
 
 
 def _num_windows_at(length, num_windows):
-    """float32 [length]: in how many windows each pixel of an axis lies.
+    """Return the number of windows that contain each pixel of an axis, float32 [length].
 
-    Since the step is half a window, windows b - 1 and b cover the pixels of block b of one step, as
-    far as these two exist.
+    Since the step is half a window, windows b - 1 and b cover the pixels of block b of one step, if
+    they exist.
     """
     block = tf.range(length) // WINDOW_STEP
     return tf.cast(block >= 1, tf.float32) + tf.cast(block < num_windows, tf.float32)
 
 
 def _padded(pixels, offset, size, color):
-    """Places pixels at `offset` on a canvas of `size` in the given color."""
-    # Zeros around pixels from which the color was subtracted become the color.
+    """Place pixels at `offset` on a canvas of `size` in the given color."""
+    # The color is subtracted first, so that the zeros become the color.
     color = tf.constant(color, tf.float32)
     return _placed(pixels - color, offset, size) + color
 
 
 def _placed(values, offset, size):
-    """[B, h, w, C] -> [B, *size, C]: the values at `offset`, zeros around them."""
+    """Pad [B, h, w, C] with zeros to [B, *size, C], the values at `offset`."""
     return tf.image.pad_to_bounding_box(values, offset[0], offset[1], size[0], size[1])
 
 

@@ -1,27 +1,29 @@
-"""Layers that Caffe defines otherwise than Keras: its pooling, grouped convolution, response and
-batch normalization, and its "xavier" filler.
+"""Layers that Caffe and Keras define differently.
+
+They are pooling, grouped convolution, response and batch normalization, and the "xavier" filler.
 """
 
 import keras
 from keras import ops
 
 
-def xavier():
-    """Caffe's "xavier" filler, uniform in +-sqrt(3 / fan_in) (caffe/include/caffe/filler.hpp).
+def xavier() -> keras.initializers.Initializer:
+    """Return Caffe's "xavier" filler, uniform in +-sqrt(3 / fan_in).
 
-    A new object at each call: a Keras initializer that is used twice gives the same values twice.
+    Source: caffe/include/caffe/filler.hpp. Each call returns a new object, because a Keras
+    initializer that is used twice gives the same values twice.
     """
     return keras.initializers.VarianceScaling(scale=1.0, mode="fan_in", distribution="uniform")
 
 
 @keras.saving.register_keras_serializable("mm_keras")
 class CeilMaxPooling(keras.layers.Layer):
-    """Max pooling whose last window may hang over the border, as in Caffe, which rounds sizes up.
+    """Max pooling that rounds sizes up as in Caffe: the last window may reach over the border.
 
-    One axis of length L has ceil((L + 2 padding - pool_size) / strides) + 1 windows, the first of
-    which starts `padding` cells before the map. With padding, a last window that would start at or
+    One axis of length L has ceil((L + 2 padding - pool_size) / strides) + 1 windows. The first
+    window starts `padding` cells before the map. With padding, a last window that would start at or
     beyond L + padding is dropped (caffe/src/caffe/layers/pooling_layer.cpp). Cells outside of the
-    map are ignored. Maps too small for a single window, which Caffe refuses, give one cell.
+    map are ignored. Maps too small for a single window give one cell; Caffe rejects them.
 
     Args:
         pool_size: side of the square window.
@@ -31,7 +33,12 @@ class CeilMaxPooling(keras.layers.Layer):
     Call with float [B, H, W, C].
 
     Raises:
-        ValueError: strides or padding that would leave a window without a cell of the map.
+        ValueError: if strides or padding would leave a window without a cell of the map.
+
+    Example:
+
+    >>> tuple(CeilMaxPooling()(ops.ones((1, 5, 4, 3))).shape)
+    (1, 3, 2, 3)
     """
 
     def __init__(self, pool_size=2, strides=2, padding=0, **kwargs):
@@ -44,16 +51,16 @@ class CeilMaxPooling(keras.layers.Layer):
 
     def call(self, features):
         if (self.pool_size, self.strides, self.padding) == (2, 2, 0):
-            # "same" means the very same here, and needs no padded copy.
+            # "same" gives the same result here and needs no padded copy.
             return ops.max_pool(features, pool_size=2, strides=2, padding="same")
         borders = [(self.padding, self._windows(n)[1]) for n in ops.shape(features)[1:3]]
         padded = ops.pad(features, [(0, 0), *borders, (0, 0)], constant_values=-float("inf"))
         return ops.max_pool(padded, self.pool_size, self.strides, padding="valid")
 
     def _windows(self, length):
-        """Number of windows along an axis, and of cells that the last one reaches beyond it.
+        """Return the windows along an axis, and the cells of the last window beyond it.
 
-        `length` is an integer or an integer tensor; so are the results.
+        `length` is an integer or an integer tensor, and so are the results.
         """
         low, high = (min, max) if isinstance(length, int) else (ops.minimum, ops.maximum)
         rounded_up = -(-(length + 2 * self.padding - self.pool_size) // self.strides) + 1
@@ -78,21 +85,24 @@ class CeilMaxPooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class LocalResponseNormalization(keras.layers.Layer):
-    """x / (bias + alpha / size * sum of squares over `size` neighboring channels) ** beta.
+    """Normalize across channels as in Caffe.
 
-    Caffe's rule across channels, which divides alpha by the window (caffe/src/caffe/layers/
-    lrn_layer.cpp); channels that do not exist count as zeros. Computed in float32, since squares
-    leave the range of float16.
+        x / (bias + alpha / size * sum of squares over `size` neighboring channels) ** beta
+
+    Caffe divides alpha by the size of the window (caffe/src/caffe/layers/lrn_layer.cpp). Channels
+    that do not exist count as zeros. The layer computes in float32, since squares leave the range
+    of float16.
 
     Args:
-        size: channels of the window, odd.
-        alpha, beta, bias: Caffe's alpha, beta and k; the defaults are those of the released
-            Alexnet/*/train_graph.prototxt.
+        size: number of channels of the window, odd.
+        alpha: Caffe's alpha. All defaults follow the released Alexnet/*/train_graph.prototxt.
+        beta: Caffe's beta.
+        bias: Caffe's k.
 
     Call with float [..., C].
 
     Raises:
-        ValueError: an even or non-positive `size`.
+        ValueError: if `size` is even or not positive.
     """
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, bias=1.0, **kwargs):
@@ -103,14 +113,14 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, features):
         values = ops.cast(features, "float32")
-        # One product with a banded matrix, and exp of log, take an eighth of the time of shifted
-        # copies and a power on a CPU, gradients included.
+        # On a CPU, one product with a banded matrix and exp of log take an eighth of the time of
+        # shifted copies and a power, gradients included.
         energy = ops.matmul(ops.square(values), self._window(values.shape[-1]))
         scale = self.bias + self.alpha / self.size * energy
         return ops.cast(values * ops.exp(-self.beta * ops.log(scale)), self.compute_dtype)
 
     def _window(self, num_channels):
-        """float32 [C, C], 1 where two channels lie in one window."""
+        """Return float32 [C, C], 1 where two channels lie in one window."""
         channels = ops.arange(num_channels)
         distance = ops.abs(channels[:, None] - channels)
         return ops.cast(distance <= self.size // 2, "float32")
@@ -130,11 +140,11 @@ class LocalResponseNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class GroupedConv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` whose groups are convolved one by one, then concatenated.
+    """Convolve the groups of a `keras.layers.Conv2D` one by one, then concatenate.
 
-    The result and the weights (kernel [kh, kw, in / groups, out], bias [out]) are those of Conv2D.
-    TensorFlow has no gradient of a grouped convolution on the CPU without oneDNN, and Keras goes
-    around that by XLA, which compiles anew for every size of image.
+    Results and weights (kernel [kh, kw, in / groups, out], bias [out]) equal Conv2D. TensorFlow has
+    no gradient of a grouped convolution on the CPU without oneDNN. There Keras uses XLA, which
+    compiles again for every size of image.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -149,7 +159,7 @@ class GroupedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class AccumulatedBatchNormalization(keras.layers.Layer):
-    """Batch normalization without scale and shift that keeps decaying sums: Caffe's "BatchNorm".
+    """Caffe's "BatchNorm": no scale and shift, statistics as decaying sums.
 
     Training normalizes with the mean and the biased variance of the batch, and updates
 
@@ -158,29 +168,29 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
         accumulated_variance <- fraction * accumulated_variance + m / (m - 1) * batch variance
 
     where m is the number of values per channel. Inference divides both sums by the factor
-    (caffe/src/caffe/layers/batch_norm_layer.cpp). Thus, unlike with moving averages, the start
-    value has no weight, even after one step.
+    (caffe/src/caffe/layers/batch_norm_layer.cpp). Unlike in moving averages, the start value has no
+    weight, even after one step.
 
-    All three start at 0. While the factor is 0 there are no statistics, and inference leaves values
-    as they are (mean 0, variance 1), where Caffe would divide them by sqrt(epsilon): an untrained
-    network stays usable, and so do weights of a network without normalization.
+    All three start at 0. While the factor is 0, inference uses mean 0 and variance 1; Caffe would
+    divide by sqrt(epsilon). So an untrained network, or one with weights of a network without
+    normalization, stays usable.
 
     Args:
         fraction: Caffe's moving_average_fraction.
         epsilon: added to the variance.
 
-    Call with float [..., C]; `training` picks the statistics. They are float32, and so is the
-    arithmetic, whatever the precision of the features. A layer that is not trainable uses the
-    accumulated ones, as Keras' own batch normalization does.
+    Call with float [..., C]; `training` selects the statistics. Statistics and arithmetic are
+    float32, for features of any precision. A layer that is not trainable uses the accumulated
+    statistics, as Keras' own batch normalization does.
 
-    Weights: accumulated_mean [C], accumulated_variance [C], factor [1], as in Caffe's blobs; none
-    is trained.
+    Weights, not trainable: accumulated_mean [C], accumulated_variance [C], factor [1], as in
+    Caffe's blobs.
     """
 
     def __init__(self, fraction=0.999, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
         self.fraction, self.epsilon = fraction, epsilon
-        self.num_replicas = 1  # that share their batch, see `mm_keras.layers.synchronize`
+        self.num_replicas = 1  # number that share their batch, see `mm_keras.layers.synchronize`
 
     def build(self, input_shape):
         self.accumulated_mean, self.accumulated_variance, self.factor = (
@@ -219,7 +229,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
             total.assign(self.fraction * total + value)
 
     def _statistics(self):
-        """Mean and variance for inference, float32 [C] each."""
+        """Return mean and variance for inference, float32 [C] each."""
         factor = ops.convert_to_tensor(self.factor)
         is_empty = factor == 0
         divisor = ops.where(is_empty, 1.0, factor)

@@ -5,18 +5,16 @@ from keras import ops
 
 
 def cell_weights(positions, stride, length):
-    """Lower cell, upper cell and weight of the upper one for image positions on one axis of a
-    feature map.
+    """Return lower cell, upper cell and the upper cell's weight for positions on one axis.
 
-    Cell k of a map of stride S sits exactly on image pixel k * S, without a half-pixel shift;
-    positions past the last cell are clamped to length - 1.0001 (released
-    sparse_hypercolumn_extractor_layer.cpp). A map of one cell has no upper neighbor and is read as
-    it is.
+    Cell k of a map of stride S lies exactly on image pixel k * S, without a half-pixel shift.
+    Positions past the last cell are clamped to length - 1.0001 (released
+    sparse_hypercolumn_extractor_layer.cpp). In a map of one cell, that cell is both neighbors.
 
     Args:
         positions: number tensor [...], in image pixels.
         stride: image pixels per cell.
-        length: cells of the map on this axis.
+        length: number of cells of the map on this axis.
 
     Returns:
         int32 [...], int32 [...], float32 [...] in 0..1.
@@ -29,7 +27,7 @@ def cell_weights(positions, stride, length):
 
 
 def gather_points(features, points, stride):
-    """Bilinear samples of a feature map at image points.
+    """Return bilinear samples of a feature map at image points.
 
     Args:
         features: float tensor [B, h, w, C] of stride `stride`.
@@ -53,8 +51,13 @@ def gather_points(features, points, stride):
 
 
 def interpolate(features, positions, stride, axis):
-    """Bilinear samples along one axis of [B, h, w, C]: axis 1 (rows) or 2 (columns), `positions`
-    [n] in pixels.
+    """Return bilinear samples along one axis of a feature map.
+
+    Args:
+        features: float tensor [B, h, w, C] of stride `stride`.
+        positions: number tensor [n], in image pixels.
+        stride: image pixels per cell.
+        axis: 1 (rows) or 2 (columns).
     """
     lower, upper, weight = cell_weights(positions, stride, ops.shape(features)[axis])
     weight = ops.cast(weight, features.dtype)
@@ -65,12 +68,14 @@ def interpolate(features, positions, stride, axis):
 
 
 def interpolation_matrix(positions, stride, length):
-    """The weights of `interpolate` as a matrix, float32 [n, length]; a row mixes one or two cells.
+    """Return the weights of `interpolate` as a matrix, float32 [n, length].
+
+    A row mixes one or two cells.
 
     Args:
         positions: number tensor [n], in image pixels.
         stride: image pixels per cell.
-        length: cells of the map on this axis.
+        length: number of cells of the map on this axis.
     """
     lower, upper, weight = cell_weights(positions, stride, length)
     cells = ops.arange(length, dtype="int32")
@@ -79,19 +84,17 @@ def interpolation_matrix(positions, stride, length):
 
 
 def upsample(features, stride, size):
-    """Interpolates maps of stride `stride`, [B, h, w, C], at every pixel of an image of `size`
-    (height, width).
-    """
+    """Interpolate maps [B, h, w, C] of a stride at every pixel of an image of (height, width)."""
     rows = interpolate(features, ops.arange(size[0]), stride, axis=1)
     return interpolate(rows, ops.arange(size[1]), stride, axis=2)
 
 
 def resize_aligned(features, size):
-    """Bilinear interpolation with aligned corners: the corner cells lie on the corner pixels.
+    """Resize maps bilinearly with aligned corners: corner cells lie on corner pixels.
 
-    Output row y reads the map at y * (h - 1) / (height - 1), a single row at 0; columns likewise
-    (caffe/src/caffe/util/interp.cpp of the released code). Two small matrix products, so that its
-    gradient is two products as well.
+    Output row y reads the map at y * (h - 1) / (height - 1), a single row at 0. Columns follow the
+    same rule (caffe/src/caffe/util/interp.cpp of the released code). The function uses two small
+    matrix products, so its gradient is two products as well.
 
     Args:
         features: float tensor [B, h, w, C].
@@ -99,6 +102,12 @@ def resize_aligned(features, size):
 
     Returns:
         [B, height, width, C] in the dtype of `features`.
+
+    Example:
+
+    >>> row = ops.reshape(ops.convert_to_tensor([0.0, 4.0]), (1, 1, 2, 1))
+    >>> print(ops.convert_to_numpy(resize_aligned(row, (1, 5)))[0, 0, :, 0])
+    [0. 1. 2. 3. 4.]
     """
     _, height, width, channels = ops.shape(features)
     rows, columns = (
@@ -110,7 +119,7 @@ def resize_aligned(features, size):
 
 
 def _aligned_weights(num_cells, num_pixels):
-    """Weight of each cell at each pixel of one axis, float32 [num_pixels, num_cells]."""
+    """Return the weight of each cell at each pixel of one axis, float32 [pixels, cells]."""
     last_cell, last_pixel = (ops.cast(number - 1, "float32") for number in (num_cells, num_pixels))
     pixels, cells = (ops.arange(n, dtype="float32") for n in (num_pixels, num_cells))
     places = pixels * last_cell / ops.maximum(last_pixel, 1.0)
@@ -119,19 +128,26 @@ def _aligned_weights(num_cells, num_pixels):
 
 @keras.saving.register_keras_serializable("mm_keras")
 class Hypercolumn(keras.layers.Layer):
-    """One linear map over the hypercolumn of a pixel, kept as one kernel per tap.
+    """Apply one linear map to the hypercolumn of a pixel, stored as one kernel per tap.
 
     The hypercolumn of a pixel is the concatenation of all taps, sampled bilinearly at that pixel
-    (14,467 channels for VGG-16). Sampling and a linear map commute, so nothing ever has to be
-    concatenated: at sparse points each tap is gathered, then multiplied by its own kernel; densely,
-    coarse taps are multiplied at their own resolution and then interpolated, taps of one stride
-    together.
+    (14,467 channels for VGG-16). Sampling and a linear map commute, so nothing is concatenated. At
+    sparse points, each tap is gathered, then multiplied by its own kernel. In dense maps, coarse
+    taps are multiplied at their own resolution and then interpolated, taps of one stride together.
 
     Args:
         taps: sequence of (name, stride, channels); stride in image pixels per cell.
         units: length of the result, 1024 in the released ip_column layer.
-        stddev: of the Gaussian initializer of the kernels, 1e-4 in the released ip_column layer;
-            the bias starts at 0.
+        stddev: standard deviation of the Gaussian initializer of the kernels, 1e-4 in the released
+            ip_column layer. The bias starts at 0.
+
+    Example:
+
+    >>> layer = Hypercolumn([("fine", 1, 3), ("coarse", 8, 5)], units=16)
+    >>> maps = {"fine": ops.ones((1, 32, 32, 3)), "coarse": ops.ones((1, 4, 4, 5))}
+    >>> layer.build()
+    >>> tuple(layer(maps, ops.zeros((1, 7, 2), "int32")).shape)
+    (1, 7, 16)
     """
 
     def __init__(self, taps, units, stddev=1e-4, **kwargs):
@@ -156,7 +172,7 @@ class Hypercolumn(keras.layers.Layer):
         self.built = True
 
     def call(self, maps, points):
-        """Linear responses at sparse points.
+        """Return linear responses at sparse points.
 
         Args:
             maps: {tap name: float [B, h, w, C]}.
@@ -172,7 +188,7 @@ class Hypercolumn(keras.layers.Layer):
         return sum(responses) + self.bias
 
     def prepare(self, maps, size, output_stride):
-        """Does once what all rows of a dense map share.
+        """Compute the values that all rows of a dense map share.
 
         Args:
             maps: {tap name: float [B, h, w, C]}.
@@ -181,10 +197,10 @@ class Hypercolumn(keras.layers.Layer):
 
         Returns:
             (fine, coarse, columns, num_rows). fine: [B, h', w', sum of C], the taps that are at
-            least as dense as the output, read at the output's cells; None where there is no such
-            tap. coarse: {stride: [B, h, w, units]}, the projected sum of the taps of each larger
-            stride. columns: [w', sum of w], for each output column its weights of the columns of
-            all coarse maps, side by side.
+            least as dense as the output, sampled at the output's cells; None without such a tap.
+            coarse: {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
+            columns: [w', sum of w], the weights of the columns of all coarse maps, side by side,
+            for each output column.
         """
         fine, coarse = [], {}
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
@@ -207,15 +223,15 @@ class Hypercolumn(keras.layers.Layer):
         )
 
     def rows(self, prepared, rows, output_stride):
-        """Linear responses of some output rows.
+        """Return linear responses of some output rows.
 
-        The rows of all coarse maps are interpolated first, then the columns of all of them in one
-        matrix product: a dense one, but products run so much faster than passes over
-        [R, w', units] that it costs a fraction of them up to widths of thousands of pixels.
+        The rows of all coarse maps are interpolated first, then all their columns in one dense
+        matrix product. Up to widths of thousands of pixels, it costs a fraction of separate passes
+        over [R, w', units].
 
         Args:
-            prepared: what `prepare` returned.
-            rows: int32 [R], indices of output rows; past the last row the result is the last row's.
+            prepared: the result of `prepare`.
+            rows: int32 [R], indices of output rows. Past the last row, the last row is repeated.
             output_stride: image pixels per output cell.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Batch normalization in one operation where the backend has one."""
+"""Batch normalization by a fused kernel where the backend has one."""
 
 import keras
 from keras import ops
@@ -6,16 +6,16 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("mm_keras")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer, run by TensorFlow's fused kernels in float32 training.
+    """Keras' layer, computed by TensorFlow's fused kernels in float32 training.
 
-    Keras composes mean, variance and normalization of single operations, whose passes over the maps
-    and those of their gradients take a quarter of a VGG-16 step on a CPU. The fused kernels need a
-    third of that. Variables, statistics and results are Keras' own, and so is the way of computing
-    them wherever the kernels are not made for it: other backends and precisions, inference, masks,
-    synchronized statistics, renormalization. The name is Keras' too, as files of weights are laid
-    out by the names of classes.
+    Keras composes mean, variance and normalization of single operations. Their passes over the
+    maps, gradients included, take a quarter of a VGG-16 step on a CPU. The fused kernels need a
+    third of that. Variables, statistics and results equal Keras' layer. Keras' own code runs where
+    the kernels do not apply: on other backends and precisions, in inference, with masks,
+    synchronized statistics or renormalization. The class has Keras' name, because the layout of
+    weight files follows class names.
 
-    Arguments as for `keras.layers.BatchNormalization`.
+    Args: as for `keras.layers.BatchNormalization`.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -33,7 +33,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel's variance is the unbiased one, Keras' and Caffe's the biased one.
+        # The kernel returns the unbiased variance. Keras and Caffe use the biased one.
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
         self._update(self.moving_mean, mean)
         self._update(self.moving_variance, variance * (count - 1) / count)

@@ -1,4 +1,4 @@
-"""What turns RGB pixels into the input of a network."""
+"""The layer that converts RGB pixels to the input of a network."""
 
 import keras
 from keras import ops
@@ -6,19 +6,26 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("mm_keras")
 class InputAdapter(keras.layers.Layer):
-    """Turns RGB pixels 0..255 into what a network's weights expect. The one place that scales
-    pixels.
+    """Convert RGB pixels 0..255 to the pixels that a network's weights expect.
+
+    No other code scales pixels.
 
     Args:
         color: "gray" (one channel, the mean of the three), "bgr" or "rgb".
-        scale: factor on the pixels, applied first; one number, or three in the channel order of
+        scale: factor on the pixels, applied first. One number, or three in the channel order of
             `color`.
-        mean: subtracted after scaling; one number, or three likewise.
+        mean: mean that is subtracted after scaling. One number, or three in the same order.
 
     Call with uint8 or float [B, H, W, 3]; returns [B, H, W, 1 or 3] in the layer's compute dtype.
 
     Raises:
-        ValueError: unknown `color`, or a `scale` or `mean` of neither one nor three numbers.
+        ValueError: if `color` is unknown, or `scale` or `mean` has neither one nor three numbers.
+
+    Example:
+
+    >>> adapter = InputAdapter(color="bgr", mean=(104.0, 117.0, 123.0))
+    >>> print(ops.convert_to_numpy(adapter(ops.convert_to_tensor([[[[123, 117, 105]]]])))[0, 0, 0])
+    [1. 0. 0.]
     """
 
     # The released networks compute gray with this truncated third
@@ -59,7 +66,7 @@ class InputAdapter(keras.layers.Layer):
 
 
 def _three(**argument):
-    """The values of an argument for the three channels."""
+    """Return the values of an argument for the three channels."""
     ((name, value),) = argument.items()
     values = tuple(value) if isinstance(value, (list, tuple)) else (float(value),) * 3
     if len(values) != 3:

@@ -6,21 +6,21 @@ from mm_keras.layers.caffe import AccumulatedBatchNormalization
 
 
 def inner_layers(network: keras.Model) -> list[keras.layers.Layer]:
-    """All layers of a network, those inside of nested models and of composite layers included."""
-    # No public way enters composite layers.
+    """Return all layers of a network, including layers of nested models and composite layers."""
+    # Keras has no public method that enters composite layers.
     return network._flatten_layers(include_self=False)
 
 
 def synchronize(network: keras.Model, num_replicas: int):
-    """Makes the batch norm of a network, nested ones included, normalize by the joint batch of all
-    replicas (SyncBN), and keep its statistics.
+    """Make all batch norm layers use the joint batch of all replicas (SyncBN).
 
-    For `tf.distribute` on TensorFlow, before the network is trained; with one replica nothing is
-    changed. Statistics are sums over replicas of values and squares: E[x^2] - E[x]^2.
+    Call it before training under `tf.distribute` on TensorFlow. With one replica it changes
+    nothing. Statistics are computed from sums over replicas of values and squares: E[x^2] -
+    E[x]^2.
 
     Args:
-        network: its layers are changed in place.
-        num_replicas: of the strategy that it is trained under.
+        network: the function changes its layers, including nested ones, in place.
+        num_replicas: number of replicas of the strategy.
     """
     if num_replicas == 1:
         return

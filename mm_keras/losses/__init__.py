@@ -1,4 +1,4 @@
-"""Losses, each on tensors alone: they know no model."""
+"""Losses on tensors. They do not depend on any model."""
 
 from mm_keras.losses.pixels import VOID, pixel_cross_entropy
 from mm_keras.losses.triplet import (

@@ -5,12 +5,13 @@ from keras import ops
 from mm_keras.losses.reduction import mean_where
 
 VOID = 255
-"""Label of pixels that belong to no class: never sampled, never trained on, never counted."""
+"""Label of pixels without a class. They are never sampled, trained on or counted."""
 
 
-def pixel_cross_entropy(labels, logits, void=VOID):
-    """Mean softmax cross-entropy over the labelled pixels (released SoftmaxWithLoss, normalized by
-    valid pixels).
+def pixel_cross_entropy(labels, logits, void: int = VOID):
+    """Return the mean softmax cross-entropy over the labelled pixels.
+
+    Source: released SoftmaxWithLoss, normalized by valid pixels.
 
     Args:
         labels: integer tensor [...], class ids or `void`.
@@ -19,6 +20,13 @@ def pixel_cross_entropy(labels, logits, void=VOID):
 
     Returns:
         float32 scalar; 0, not NaN, when every pixel is void.
+
+    Example:
+
+    >>> import numpy as np
+    >>> logits = np.zeros((3, 4), "float32")  # uniform over 4 classes: log(4)
+    >>> print(round(float(pixel_cross_entropy(np.array([0, 1, 255]), logits)), 4))
+    1.3863
     """
     labels = ops.cast(labels, "int32")
     logits = ops.cast(logits, "float32")

@@ -1,6 +1,6 @@
 """Distances of embeddings (Eq. 2) and the triplet loss (Eq. 1) of the M&M paper.
 
-Everything is float32 whatever the precision of the features: squared distances of unit vectors
+Everything is computed in float32, for features of any precision: squared distances of unit vectors
 differ in digits that float16 does not have.
 """
 
@@ -12,14 +12,22 @@ SCALES = ("paper", "release")
 
 
 def embed(features):
-    """Flattens feature maps and scales each to unit length (released NormalizeLayer: over all of C,
-    H and W).
+    """Flatten feature maps and scale each to unit length.
+
+    Source: released NormalizeLayer, over all of C, H and W. For a zero vector, the release passes
+    the gradient of the embedding on unchanged. Here its gradient is zero.
 
     Args:
         features: float tensor [N, ...] of any precision.
 
     Returns:
         float32 [N, D]. A zero vector stays zero, with zero gradient.
+
+    Example:
+
+    >>> print(ops.convert_to_numpy(embed(ops.convert_to_tensor([[3.0, 4.0], [0.0, 0.0]]))))
+    [[0.6 0.8]
+     [0.  0. ]]
     """
     flat = ops.cast(ops.reshape(features, (ops.shape(features)[0], -1)), "float32")
     squared_norm = ops.sum(ops.square(flat), axis=-1, keepdims=True)
@@ -30,36 +38,44 @@ def embed(features):
 
 
 def squared_distance(x, y):
-    """Sum of squared differences over the last axis: Eq. 2 of the M&M paper for unit vectors, then
-    in 0..4.
+    """Return the sum of squared differences over the last axis.
+
+    For unit vectors it is Eq. 2 of the M&M paper, in 0..4.
     """
     return ops.sum(ops.square(x - y), axis=-1)
 
 
 def perceptual_distance(x, y):
-    """Distance of two patches in feature space (M&M paper, Eq. 2).
+    """Return the distances of pairs of patches in feature space (M&M paper, Eq. 2).
 
     Args:
-        x, y: raw features of equal shape [N, ...]; normalized here.
+        x: raw features [N, ...]. The function normalizes them.
+        y: raw features of the same shape.
 
     Returns:
         float32 [N], squared Euclidean distance of the unit vectors, in 0..4 (0..2 for features
         after a ReLU).
+
+    Example: orthogonal features.
+
+    >>> x, y = ops.convert_to_tensor([[2.0, 0.0]]), ops.convert_to_tensor([[0.0, 5.0]])
+    >>> print(ops.convert_to_numpy(perceptual_distance(x, y)))
+    [2.]
     """
     return squared_distance(embed(x), embed(y))
 
 
 def edge_distances(embeddings, triplets):
-    """Distances of the attractive and of the repulsive edges of each triplet.
+    """Return the distances of the attractive and of the repulsive edges of each triplet.
 
     Args:
         embeddings: float tensor [N, D] of unit vectors.
         triplets: `mm_keras.matching.Triplets`.
 
     Returns:
-        Two float32 vectors [N]. A triplet that is not valid has the zero vector as its negative, as
-        the released code has: its repulsive distance is the squared norm of the anchor, without any
-        gradient for unit vectors.
+        Two float32 vectors [N]. As in the released code, a triplet that is not valid has the zero
+        vector as its negative. Its repulsive distance is the squared norm of the anchor, without
+        any gradient for unit vectors.
     """
     embeddings = ops.cast(embeddings, "float32")
     anchor = ops.take(embeddings, triplets.anchor, axis=0)
@@ -69,30 +85,42 @@ def edge_distances(embeddings, triplets):
     return squared_distance(anchor, positive), squared_distance(anchor, negative)
 
 
-def triplet_margin(embeddings, triplets, margin=2.1, scale="paper"):
-    """Triplet loss max(0, margin + d(anchor, positive) - d(anchor, negative)) (M&M paper, Eq. 1).
+def triplet_margin(embeddings, triplets, margin: float = 2.1, scale: str = "paper"):
+    """Return the triplet loss (M&M paper, Eq. 1).
+
+    The hinge of a triplet is max(0, margin + d(anchor, positive) - d(anchor, negative)).
 
     Args:
         embeddings: float tensor [N, D] of unit vectors.
         triplets: `mm_keras.matching.Triplets` of length N.
         margin: 2.1 in the paper's implementation details. Distances of features after a ReLU stay
-            in 0..2, so with 2.1 no triplet is ever switched off.
+            in 0..2, so with 2.1 the hinge of no triplet is zero.
         scale: "paper" is the mean over the valid triplets, 0 if there is none. "release" is the sum
-            over all triplets divided by 2N, as the released TripletLossLayer has it, so gradients
-            are half as large.
+            over all triplets divided by 2N (released TripletLossLayer), so gradients are half as
+            large.
 
     Returns:
         float32 scalar.
 
     Raises:
-        ValueError: unknown `scale`.
+        ValueError: if `scale` is unknown.
+
+    Example: one anchor, an equal positive and an orthogonal negative give 2.1 + 0 - 2.
+
+    >>> import numpy as np
+    >>> from mm_keras.matching import Triplets
+    >>> embeddings = np.array([[1, 0], [1, 0], [0, 1]], "float32")
+    >>> triplets = Triplets(np.array([0]), np.array([1]), np.array([2]), np.array([True]))
+    >>> print(round(float(triplet_margin(embeddings, triplets)), 4))
+    0.1
     """
     return triplet_loss(*edge_distances(embeddings, triplets), triplets.valid, margin, scale)
 
 
 def triplet_loss(positive_distance, negative_distance, valid, margin=2.1, scale="paper"):
-    """Eq. 1 from the distances of the edges, float [N] each; arguments and result as in
-    `triplet_margin`.
+    """Return the triplet loss from the distances of the edges, float [N] each.
+
+    See `triplet_margin` for arguments and result.
     """
     if scale not in SCALES:
         raise ValueError(f"Unknown scale {scale!r} of the triplet loss; expected one of {SCALES}.")

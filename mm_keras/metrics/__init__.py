@@ -1,4 +1,4 @@
-"""Scores of segmentations, and the health of embeddings."""
+"""Scores of segmentations, and statistics of embeddings."""
 
 from mm_keras.metrics.confusion import (
     ConfusionMatrix,

@@ -1,7 +1,7 @@
 """Segmentation scores from an exact confusion matrix.
 
-The confusion matrix lives on the host, since evaluation streams images there: numpy int64 in, numpy
-out.
+The confusion matrix is kept on the host, since evaluation streams images there. Functions take and
+return numpy arrays.
 """
 
 import numpy as np
@@ -9,20 +9,28 @@ from keras import ops
 
 
 class ConfusionMatrix:
-    """Counts pixels by (true class, predicted class), image by image, exactly.
+    """Count pixels by (true class, predicted class), exactly.
 
-    A plain class and not a `keras.metrics.Metric`: a metric's float32 counts stop growing at 2**24,
-    and Cityscapes' 500 validation images alone hold 1.05e9 pixels; int64 variables do not exist on
-    every backend.
+    It is no `keras.metrics.Metric`: float32 counts of a metric stop growing at 2**24, but the 500
+    validation images of Cityscapes have 1.05e9 pixels. Not every backend has int64 variables.
 
-    Pixels whose truth lies outside 0 .. num_classes - 1 (VOID = 255, say) are not counted, whatever
-    is predicted there (released code, test_pascal.py: `gt < n`).
+    Pixels whose truth lies outside 0 .. num_classes - 1 (for example VOID = 255) are not counted,
+    with any prediction (released code, test_pascal.py: `gt < n`).
 
     Args:
         num_classes: number of classes K, at least 1, void not counted.
 
     Raises:
-        ValueError: `num_classes` is below 1.
+        ValueError: if `num_classes` is below 1.
+
+    Example:
+
+    >>> confusion = ConfusionMatrix(num_classes=2)
+    >>> confusion.update_state(np.array([0, 0, 1, 255]), np.array([0, 1, 1, 0]))
+    >>> confusion.result().tolist()
+    [[1, 1], [0, 1]]
+    >>> mean_iou(confusion.result())  # 1/2 and 1/2
+    0.5
     """
 
     def __init__(self, num_classes: int):
@@ -32,21 +40,21 @@ class ConfusionMatrix:
         self.reset_state()
 
     def reset_state(self):
-        """Forgets all that was counted."""
+        """Set all counts to zero."""
         self._matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
 
     def update_state(self, y_true, y_pred):
-        """Adds the pixels of one image or of a batch.
+        """Add the pixels of one image or of a batch.
 
         Args:
             y_true: integer array or tensor of any shape, true class ids.
             y_pred: integer array or tensor of the same shape, predicted class ids.
 
         Raises:
-            ValueError: the shapes differ, the values are not integers, or a pixel with a true class
-                is predicted as none of the K classes. The last would be a miss, but a K x K matrix
-                has no honest place for it: any column would charge some class with a false
-                positive, and no column would raise the score. Nothing of the call is counted then.
+            ValueError: if the shapes differ, the values are not integers, or the prediction is none
+                of the K classes at a pixel with a true class. A K x K matrix has no correct cell
+                for such a pixel: any column would add a false positive to some class, and leaving
+                it out would raise the score. Then nothing of the call is counted.
         """
         y_true, y_pred, is_labelled = checked_maps(y_true, y_pred, self.num_classes)
         truth = y_true[is_labelled].astype(np.int64)
@@ -55,12 +63,12 @@ class ConfusionMatrix:
         self._matrix += counts.reshape(self._matrix.shape)
 
     def result(self) -> np.ndarray:
-        """The counts so far, int64 [K, K], rows truth, columns prediction; a copy."""
+        """Return a copy of the counts, int64 [K, K], rows truth, columns prediction."""
         return self._matrix.copy()
 
 
 def checked_maps(y_true, y_pred, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True and predicted class ids as arrays, and where the truth is one of the classes, bool.
+    """Return true and predicted class ids as arrays, and a bool mask of the pixels with a class.
 
     Raises:
         ValueError: see `ConfusionMatrix.update_state`.
@@ -93,7 +101,7 @@ def _class_ids(values, name):
 
 
 def per_class_iou(matrix) -> np.ndarray:
-    """Intersection over union of each class (released code, test_pascal.py).
+    """Return the intersection over union of each class (released code, test_pascal.py).
 
     diagonal / (row + column - diagonal)
 
@@ -105,7 +113,7 @@ def per_class_iou(matrix) -> np.ndarray:
         predicted but never true has 0.
 
     Raises:
-        ValueError: `matrix` is not square.
+        ValueError: if `matrix` is not square.
     """
     matrix = _square(matrix)
     hits = np.diagonal(matrix)
@@ -113,7 +121,7 @@ def per_class_iou(matrix) -> np.ndarray:
 
 
 def mean_iou(matrix) -> float:
-    """Mean of `per_class_iou` over all classes but the NaN ones; NaN if all are NaN.
+    """Return the mean of `per_class_iou` over all classes that are not NaN; NaN if all are NaN.
 
     The background counts as a class (M&M paper and released code).
     """
@@ -121,19 +129,19 @@ def mean_iou(matrix) -> float:
 
 
 def pixel_accuracy(matrix) -> float:
-    """Share of the counted pixels that are right, 0..1; NaN if none was counted."""
+    """Return the share of correct pixels among the counted, 0..1; NaN if none was counted."""
     matrix = _square(matrix)
     return float(ratio(np.trace(matrix), matrix.sum()))
 
 
 def mean_accuracy(matrix) -> float:
-    """Mean recall (share of a class's pixels that are right) of the classes that have truth."""
+    """Return the mean recall (share of correct pixels) of the classes that have truth."""
     matrix = _square(matrix)
     return mean_of_numbers(ratio(np.diagonal(matrix), matrix.sum(axis=1)))
 
 
 def summary(matrix, class_names) -> dict:
-    """All scores of a confusion matrix in plain Python types, ready for JSON: NaN becomes None.
+    """Return all scores of a confusion matrix in plain Python types for JSON. NaN becomes None.
 
     Args:
         matrix: integer [K, K], rows truth, columns prediction.
@@ -144,7 +152,7 @@ def summary(matrix, class_names) -> dict:
         "per_class_iou": {name: float or None}, "confusion_matrix": K lists of K ints}.
 
     Raises:
-        ValueError: `matrix` is not square, or the names are not K different ones.
+        ValueError: if `matrix` is not square, or the names are not K different ones.
     """
     matrix, class_names = _square(matrix), list(class_names)
     if len(class_names) != len(matrix) or len(set(class_names)) != len(class_names):
@@ -169,21 +177,21 @@ def _square(matrix):
 
 
 def ratio(part, whole) -> np.ndarray:
-    """part / whole as float64, NaN where `whole` is 0."""
+    """Return part / whole as float64, NaN where `whole` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def mean_of_numbers(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN if all is."""
+    """Return the mean of the values that are not NaN; NaN if all are NaN."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 
 
 def number_or_none(value: float) -> float | None:
-    """What JSON can hold of a figure: NaN becomes None."""
+    """Return the value, or None for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(value)
 
 
 def by_name(class_names, values) -> dict[str, float | None]:
-    """One figure a class under the class's name, NaN as None."""
+    """Return {class name: value}, with None for NaN."""
     return dict(zip(class_names, map(number_or_none, values), strict=True))

@@ -1,11 +1,11 @@
-"""Scores of what mIoU hardly sees: the contours of regions, and thin regions.
+"""Scores of contours and of thin regions, which mIoU hardly measures.
 
-Both need to know, for each pixel, whether a square around it lies within one region of a label map.
-Whether it does follows from the least and the greatest class id in the square, for all classes at
-once and in a number of passes that grows with the logarithm of its side.
+Both check for each pixel whether a square around it lies within one region of a label map. It does
+if the smallest and the largest class id in the square are equal. This check covers all classes at
+once, and the number of passes grows with the logarithm of the side.
 
-Pixels without a class, and all that lies outside an image, belong to no region. numpy on the host,
-as `metrics.ConfusionMatrix`.
+Pixels without a class, and the area outside an image, belong to no region. The scores use numpy on
+the host, as `metrics.ConfusionMatrix` does.
 """
 
 import numpy as np
@@ -13,32 +13,34 @@ import numpy as np
 from mm_keras.metrics import confusion as metrics
 
 SHARE_OF_DIAGONAL = 0.02
-"""Width of the band along contours as a share of the image's diagonal (Cheng et al., CVPR 2021);
-regions narrower than it count as thin.
+"""Width of the band along contours as a share of the image's diagonal (Cheng et al., CVPR 2021).
+
+Narrower regions are thin.
 """
 
-_NOWHERE = 255  # the id of pixels of no region; classes lie below it
+_NOWHERE = 255  # the id of pixels of no region; class ids are smaller
 
 
 class BoundaryIoU:
-    """Intersection over union of the bands along the contours of each class (Cheng et al.,
-    "Boundary IoU", CVPR 2021).
+    """Compute the intersection over union of the bands along the contours of each class.
+
+    Source: Cheng et al., "Boundary IoU", CVPR 2021.
 
     A pixel of class c is in the band of c if a pixel that is not of class c, or the outside of the
     image, lies within d rows and d columns of it (their released code: d erosions by 3 x 3 pixels),
     d = 2 % of the image's diagonal, rounded, at least 1. The IoU of a class is over the union of
     the true and the predicted band; intersections and unions are summed over all images.
 
-    The paper has no void. Here pixels whose truth is void are cut out of both maps before the
-    bands are taken: they are not counted, and a prediction that is right wherever there is a truth
-    scores 1.
+    The paper has no void. Here pixels whose truth is void are removed from both maps before the
+    bands are computed. They are not counted, and a prediction that is correct at all labelled
+    pixels scores 1.
 
     Args:
         num_classes: number of classes, 1 to 255, void not counted.
         share: d as a share of the diagonal.
 
     Raises:
-        ValueError: `num_classes` or `share` out of range.
+        ValueError: if `num_classes` or `share` is out of range.
     """
 
     def __init__(self, num_classes: int, share: float = SHARE_OF_DIAGONAL):
@@ -47,14 +49,15 @@ class BoundaryIoU:
         self._intersection, self._union = np.zeros((2, num_classes), np.int64)
 
     def update_state(self, y_true, y_pred):
-        """Adds one image.
+        """Add one image.
 
         Args:
             y_true: integer [H, W], true class ids.
             y_pred: integer [H, W], predicted class ids.
 
         Raises:
-            ValueError: see `metrics.ConfusionMatrix.update_state`, or the maps have another rank.
+            ValueError: see `metrics.ConfusionMatrix.update_state`; also if the maps have another
+                rank.
         """
         truth, prediction = _regions(y_true, y_pred, self.num_classes)
         distance = _pixels(self.share, truth.shape, least=1)
@@ -67,12 +70,13 @@ class BoundaryIoU:
         self._union += self._counts(bands[0]) + self._counts(bands[1]) - common
 
     def result(self) -> np.ndarray:
-        """float64 [K] in 0..1; NaN for a class with neither truth nor prediction."""
+        """Return float64 [K] in 0..1; NaN for a class with neither truth nor prediction."""
         return metrics.ratio(self._intersection, self._union)
 
     def summary(self, class_names) -> dict:
-        """{"boundary_iou": mean over the classes, "per_class_boundary_iou": {name: figure}}, None
-        for what is undefined.
+        """Return {"boundary_iou": mean over the classes, "per_class_boundary_iou": {name: value}}.
+
+        Undefined values are None.
         """
         per_class = self.result()
         return {
@@ -85,24 +89,25 @@ class BoundaryIoU:
 
 
 class ThinRegions:
-    """How well thin regions are found: objects, parts of them and gaps between them.
+    """Measure thin regions: objects, their parts and gaps between them.
 
-    The definition is ours; the M&M paper names thin objects as a failure (Figure 7) but measures
-    none. A pixel of class c is thin if no square of w x w pixels that covers it lies within class
-    c: it is what a morphological opening of the class by that square takes away. w = 2 % of the
-    image's diagonal, rounded, at least 2. The corners of a round region are thin as well.
+    The definition is ours. The M&M paper names thin objects as a failure (Figure 7) but does not
+    measure them. A pixel of class c is thin if no square of w x w pixels that covers it lies within
+    class c. These are the pixels that a morphological opening of the class by that square removes.
+    w is 2 % of the image's diagonal, rounded, at least 2. The corners of a round region are thin
+    too.
 
-    Scores are those of the confusion matrix of the thin pixels of the truth alone, averaged over
-    the classes that have any. So class c is charged for missing its own thin pixels and for
-    spreading over those of other classes (filling the gap between two legs, say), but not for what
-    it takes from wide regions.
+    The scores use the confusion matrix of the thin pixels of the truth, averaged over the classes
+    that have any. The score of class c falls if its own thin pixels are missed, and if c is
+    predicted at thin pixels of other classes (for example in the gap between two legs). Predictions
+    in wide regions do not count.
 
     Args:
         num_classes: number of classes, 1 to 255, void not counted.
         share: w as a share of the diagonal.
 
     Raises:
-        ValueError: `num_classes` or `share` out of range.
+        ValueError: if `num_classes` or `share` is out of range.
     """
 
     def __init__(self, num_classes: int, share: float = SHARE_OF_DIAGONAL):
@@ -112,7 +117,7 @@ class ThinRegions:
         self._num_labelled = 0
 
     def update_state(self, y_true, y_pred):
-        """Adds one image; arguments and errors as for `BoundaryIoU.update_state`."""
+        """Add one image. See `BoundaryIoU.update_state` for arguments and errors."""
         truth, prediction = _regions(y_true, y_pred, self._confusion.num_classes)
         width = _pixels(self.share, truth.shape, least=2)
         is_thin = (truth != _NOWHERE) & ~_is_covered(truth, width)
@@ -120,12 +125,14 @@ class ThinRegions:
         self._num_labelled += int((truth != _NOWHERE).sum())
 
     def result(self) -> np.ndarray:
-        """Counts of the thin pixels, int64 [K, K], rows truth, columns prediction."""
+        """Return the counts of the thin pixels, int64 [K, K], rows truth, columns prediction."""
         return self._confusion.result()
 
     def summary(self, class_names) -> dict:
-        """{"thin_iou", "thin_recall": means over the classes with thin pixels, "thin_share": of the
-        labelled pixels, "per_class_thin_iou": {name: figure}}, None for what is undefined.
+        """Return "thin_iou", "thin_recall", "thin_share" and "per_class_thin_iou" in a dict.
+
+        The first two are means over the classes with thin pixels. "thin_share" is a share of the
+        labelled pixels. The last is {name: value}. Undefined values are None.
         """
         matrix = self.result()
         has_truth = matrix.sum(axis=1) > 0
@@ -149,7 +156,7 @@ def _check(num_classes, share):
 
 
 def _regions(y_true, y_pred, num_classes):
-    """Both maps as uint8 [H, W], with _NOWHERE where the truth is no class."""
+    """Return both maps as uint8 [H, W], with _NOWHERE where the truth is no class."""
     truth, prediction, is_labelled = metrics.checked_maps(y_true, y_pred, num_classes)
     if truth.ndim != 2:
         raise ValueError(
@@ -163,27 +170,27 @@ def _pixels(share, size, least):
 
 
 def _is_uniform_around(regions, distance):
-    """bool [H, W]: all pixels within `distance` rows and columns are of the pixel's own region."""
+    """Return bool [H, W]: the square of radius `distance` lies within the pixel's region."""
     padded = np.pad(regions, distance, constant_values=_NOWHERE)
     return _is_uniform(padded, 2 * distance + 1)
 
 
 def _is_covered(regions, width):
-    """bool [H, W]: some square of `width` pixels that holds the pixel lies within its region."""
+    """Return bool [H, W]: some square of side `width` around the pixel lies within its region."""
     padded = np.pad(regions, width - 1, constant_values=_NOWHERE)
     return _extreme(np.maximum, _is_uniform(padded, width), width)
 
 
 def _is_uniform(regions, width):
-    """bool [H - width + 1, W - width + 1]: the square that begins at a pixel holds one value."""
+    """Return bool [H - width + 1, W - width + 1]: the square from a pixel on has one value."""
     return _extreme(np.minimum, regions, width) == _extreme(np.maximum, regions, width)
 
 
 def _extreme(function, values, width):
-    """np.minimum or np.maximum over all squares of `width` pixels, [H - width + 1, W - width + 1].
+    """Apply np.minimum or np.maximum to all squares of `width`: [H - width + 1, W - width + 1].
 
-    Along each axis, windows of 2, 4, 8, ... pixels come from two of half the size, and the last one
-    from two that overlap.
+    Along each axis, a window of 2, 4, 8, ... pixels combines two of half the size. The last window
+    combines two that overlap.
     """
     for axis in (0, 1):
         values = np.moveaxis(values, axis, 0)

@@ -1,6 +1,6 @@
-"""The health of a batch of embeddings: whether they have collapsed.
+"""Statistics that show whether a batch of embeddings has collapsed.
 
-The figures are `keras.ops` on float32, so a compiled training step can compute them.
+They use `keras.ops` in float32, so a compiled training step can compute them.
 """
 
 from keras import ops
@@ -10,19 +10,24 @@ _ENTRIES_PER_BAND = 2**20
 
 
 def effective_rank(embeddings):
-    """In how many directions a batch of embeddings spreads, a soft count.
+    """Return the effective number of directions of a batch of embeddings.
 
-    The participation ratio of the eigenvalues of the N x N Gram matrix, not centered: the square of
-    their sum over the sum of their squares. k equal eigenvalues give k. Near 1 the network sends
-    everything to one point or line. Both sums are plain sums over the Gram matrix, so no
-    decomposition is needed, the matrix is never whole in memory where N is known, and the cost
-    beside a training step is small.
+    It is the participation ratio of the eigenvalues of the N x N Gram matrix, not centered: the
+    square of their sum over the sum of their squares. k equal eigenvalues give k. Near 1, the
+    network maps all inputs to one point or line. Both sums are plain sums over the Gram matrix, so
+    no decomposition is needed. If N is known, the whole matrix is never in memory. The cost is
+    small compared with a training step.
 
     Args:
         embeddings: float tensor [N, D], N >= 1.
 
     Returns:
         float32 scalar in 1 .. min(N, D); 1 if all embeddings are zero, NaN if one is not finite.
+
+    Example:
+
+    >>> print(float(effective_rank(ops.convert_to_tensor([[1.0, 0.0], [0.0, 1.0]]))))
+    2.0
     """
     embeddings = ops.cast(embeddings, "float32")
     largest = ops.max(ops.abs(embeddings))
@@ -35,7 +40,7 @@ def effective_rank(embeddings):
 
 
 def _squared_norm_of_gram(rows):
-    """Sum of the squared entries of rows x rows^T, band by band."""
+    """Sum the squared entries of rows x rows^T, band by band."""
     num_rows = rows.shape[0]
     band = num_rows and max(1, _ENTRIES_PER_BAND // num_rows)
     columns = ops.transpose(rows)
@@ -48,21 +53,21 @@ def _squared_norm_of_gram(rows):
 
 
 def collapsed_share(embeddings, threshold=1e-3):
-    """Share of embedding dimensions that hardly differ between the patches of a batch.
+    """Return the share of embedding dimensions that hardly differ between patches of a batch.
 
     A dimension is collapsed when its standard deviation over the batch is at most `threshold` times
-    the root mean square of all entries, which is 1 / sqrt(D) for unit vectors, so that the figure
-    means the same for every D. At 1e-3 a dimension adds under a millionth of an average one to the
-    squared distances of Eq. 2, while rounding (1e-7) stays far below and a unit that fires for a
-    single patch of 400 (1 / 20 of its value) far above.
+    the root mean square of all entries, which is 1 / sqrt(D) for unit vectors. So the threshold has
+    the same meaning for every D. At 1e-3, a dimension contributes less than a millionth of an
+    average dimension to the squared distances of Eq. 2. Rounding (1e-7) stays far below the
+    threshold. A unit that is active for one patch of 400 (1 / 20 of its value) stays far above.
 
     Args:
         embeddings: float tensor [N, D], N >= 1.
         threshold: relative standard deviation, positive.
 
     Returns:
-        float32 scalar in 0..1; 1 for a single embedding, which cannot spread, and for all-zero
-        ones. NaN if an entry is not finite.
+        float32 scalar in 0..1; 1 for a single embedding and for all-zero embeddings.
+        NaN if an entry is not finite.
     """
     embeddings = ops.cast(embeddings, "float32")
     deviation = ops.std(embeddings, axis=0)

@@ -1,20 +1,24 @@
 """Dense maps of a hypercolumn network, computed in bands of rows."""
 
+from collections.abc import Callable
+
 from keras import ops
 
-# Points of a dense map that are computed at a time: 8 MiB of 1024 float32 units, which fits a cache
+from mm_keras.layers import Hypercolumn
+
+# Points of a dense map that are computed at a time: 8 MiB of 1024 float32 units. That fits a cache
 # and keeps matrix products efficient, while ten bands in flight (TensorFlow's default for loops)
 # stay below 100 MiB.
 POINTS_PER_BAND = 2048
 
 
-def dense_map(hypercolumn, maps, size, stride, head):
-    """What a network makes of the hypercolumn at every stride-th pixel.
+def dense_map(hypercolumn: Hypercolumn, maps: dict, size, stride: int, head: Callable):
+    """Apply a network to the hypercolumn at every stride-th pixel.
 
-    It is computed in bands of rows, so that the hidden layer never exists for a whole image.
+    The result is computed in bands of rows, so the hidden layer never exists for a whole image.
 
     Args:
-        hypercolumn: `layers.Hypercolumn`; one of its taps at least is as dense as the result.
+        hypercolumn: at least one of its taps is as dense as the result.
         maps: {tap name: [B, h, w, C]}.
         size: (height, width) of the images.
         stride: image pixels per cell of the result.
@@ -22,8 +26,8 @@ def dense_map(hypercolumn, maps, size, stride, head):
             to [B, R, w, channels].
 
     Returns:
-        [B, ceil(height / stride), ceil(width / stride), channels] in the dtype of `head`'s result;
-        cell (i, j) lies on pixel (i * stride, j * stride).
+        [B, ceil(height / stride), ceil(width / stride), channels] in the dtype of `head`'s result.
+        Cell (i, j) lies on pixel (i * stride, j * stride).
     """
     height, width = (-(-length // stride) for length in size)
     band = POINTS_PER_BAND // width + 1  # rows

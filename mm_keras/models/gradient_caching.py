@@ -1,59 +1,35 @@
-"""One training pass over a batch of patches, in one piece or chunk by chunk.
+"""One training pass over a batch of patches, chunk by chunk.
 
-Chunks need memory for one of them only, whatever the size of the graph (gradient caching; Gao et
+Only one chunk is in the network at a time, whatever the size of the graph (gradient caching; Gao et
 al., "Scaling deep contrastive learning batch size under memory limited setup", 2021).
 """
 
 
-def passes(model, patches, chunk=None):
-    """The training pass of `model` over `patches`.
+class ChunkedPass:
+    """Embed chunk by chunk without keeping activations. TensorFlow only.
+
+    Once the gradient of the loss with respect to all embeddings is known, each chunk passes through
+    the network again, and its share of the weights' gradients is added up. Memory depends on the
+    chunk, not on N. The second round costs the time of one more forward pass. The traced graph has
+    the same size for any number of chunks.
+
+    Each chunk is computed alike in both rounds. Before the second round, all variables of the
+    backbone that training changes by itself (running statistics, states of random generators) are
+    reset to their values before the first round. So dropout draws the same masks, and running
+    statistics get one update per chunk. Batch norm in training mode normalizes each chunk by its
+    own batch; with frozen statistics the gradients equal those of `trainable.WholePass`.
 
     Args:
         model: `MixAndMatch`, a callable from patches to embeddings with a `backbone`.
         patches: tensor [N, S, S, 3].
-        chunk: patches that are in the network at a time; None for all N.
-
-    Returns:
-        `WholePass` or `ChunkedPass`.
+        chunk: int, number of patches that are in the network at a time.
 
     Raises:
-        ValueError: chunk does not divide N, or N is not known when the step is traced.
-    """
-    return WholePass(model, patches) if chunk is None else ChunkedPass(model, patches, chunk)
-
-
-class WholePass:
-    """All patches at once: what a GradientTape does by itself."""
-
-    def __init__(self, model, patches):
-        self.model, self.patches = model, patches
-
-    def embed(self, tape):
-        """Embeddings float32 [N, D] of the patches in training mode, recorded by `tape`."""
-        return self.model(self.patches, training=True)
-
-    def gradients(self, tape, loss):
-        """Of a loss that `tape` saw, with respect to the model's trainable variables."""
-        return tape.gradient(loss, self.model.trainable_variables)
-
-
-class ChunkedPass:
-    """Embeds chunk by chunk without keeping activations.
-
-    Once the gradient of the loss with respect to all embeddings is known, each chunk goes through
-    the network again, and its part of the weights' gradients is added up. Memory follows the chunk,
-    the time is that of one more forward pass, and the traced graph has the same size for any number
-    of chunks.
-
-    What a chunk sees is the same both times: before the second round all variables of the backbone
-    that training changes by itself (running statistics, states of random generators) are set back
-    to where the first round found them. Thus dropout draws the same masks, and running statistics
-    are updated once, by one update per chunk. Batch norm in training mode normalizes each chunk by
-    its own batch; with frozen statistics the gradients are those of `WholePass`.
+        ValueError: if chunk does not divide N, or N is not known when the step is traced.
     """
 
-    def __init__(self, model, patches, chunk):
-        import tensorflow as tf  # train steps run on TensorFlow; the library imports without it
+    def __init__(self, model, patches, chunk: int):
+        import tensorflow as tf  # the library imports without it
 
         patches = tf.convert_to_tensor(patches)
         num_nodes, *shape = patches.shape
@@ -66,8 +42,11 @@ class ChunkedPass:
         self.chunks = tf.reshape(patches, [num_nodes // chunk, chunk, *shape])
         self.state = model.backbone.non_trainable_variables
 
-    def embed(self, tape):
-        """Embeddings float32 [N, D] of the patches in training mode, watched by `tape`."""
+    def outputs(self, tape):
+        """Return the embeddings of the patches in training mode, float32 [N, D].
+
+        `tape` watches them.
+        """
         import tensorflow as tf
 
         self.state_before = [tf.identity(variable) for variable in self.state]
@@ -83,7 +62,7 @@ class ChunkedPass:
         return self.embeddings
 
     def gradients(self, tape, loss):
-        """Of a loss that `tape` saw, with respect to the model's trainable variables."""
+        """Return the gradients of a recorded loss, one for each trainable variable."""
         import tensorflow as tf
 
         by_embedding = tape.gradient(loss, self.embeddings)

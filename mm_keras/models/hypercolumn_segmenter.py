@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from mm_keras import layers
-from mm_keras.models.context import context_network, context_taps
+from mm_keras.models.context import hypercolumn_context, hypercolumn_context_taps
 from mm_keras.models.dense import dense_map
 from mm_keras.models.segmenter import Segmenter, check_positive
 
@@ -14,12 +14,11 @@ POINT_BORDER = 3 / 16
 
 
 class HypercolumnSegmenter(Segmenter):
-    """Classifies pixels from their hypercolumn: all taps of the backbone, and fc6, fc7 and two
-    blocks on its top.
+    """Classify pixels by their hypercolumn: all taps of the backbone, fc6, fc7 and two blocks.
 
     Training reads `num_points` random pixels per image and never builds a dense hypercolumn.
-    Inference gives dense logits at `output_stride`, by projecting each tap at its own resolution,
-    then interpolating and summing.
+    Inference returns dense logits at `output_stride`. It projects each tap at its own resolution,
+    then interpolates and sums.
 
     Args:
         backbone: `mm_keras.backbones.Backbone`.
@@ -28,16 +27,24 @@ class HypercolumnSegmenter(Segmenter):
             VGG/*/finetune_seg.prototxt.
         output_stride: image pixels per cell of the dense result, 1 or 2; 2 in the paper's test
             protocol.
-        dropout: on fc6 and fc7.
-        stddev: of the initial kernels of the hidden layer over the hypercolumn (1e-4 in the
-            released network).
-        input_scale: factor of the pixels' own tap, which reaches a hundred times as far as the
-            others with the pixels of the released random networks; 1 there.
+        dropout: dropout rate on fc6 and fc7.
+        stddev: standard deviation of the initial kernels of the hidden layer over the hypercolumn
+            (1e-4 in the released network).
+        input_scale: factor on the tap "input", 1 in the release. With the pixels of the released
+            random networks its values are a hundred times as large as the other taps.
         seed: int, start of the sequence of sampled points.
 
     Raises:
-        ValueError: num_classes, num_points below 1, output_stride not 1 or 2, input_scale not
-            positive.
+        ValueError: if num_classes or num_points is below 1, output_stride is not 1 or 2, or
+            input_scale is not positive.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from mm_keras import backbones
+    >>> model = HypercolumnSegmenter(backbones.build("testing"), num_classes=3)
+    >>> tuple(model(np.zeros((1, 40, 50, 3), "uint8")).shape)
+    (1, 20, 25, 3)
     """
 
     def __init__(
@@ -60,9 +67,9 @@ class HypercolumnSegmenter(Segmenter):
             raise ValueError(f"input_scale must be positive. Received {input_scale}.")
         self.num_points, self.input_scale = num_points, input_scale
         spec = backbone.spec
-        self.context = context_network(spec, dropout) if spec.context_units else None
+        self.context = hypercolumn_context(spec, dropout) if spec.context_units else None
         self.hypercolumn = layers.Hypercolumn(
-            [*_as_tuples(spec.taps), *context_taps(spec)],
+            [*_as_tuples(spec.taps), *hypercolumn_context_taps(spec)],
             spec.hypercolumn_units,
             stddev,
             name="hypercolumn",
@@ -75,13 +82,12 @@ class HypercolumnSegmenter(Segmenter):
         self.built = True
 
     def call(self, images, training=False):
-        """Logits of images [B, H, W, 3] with RGB values 0..255.
+        """Return logits of images [B, H, W, 3] with RGB values 0..255.
 
         Returns:
-            Training: {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)}.
-                Otherwise float32
-            [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on pixel (i * stride,
-            j * stride).
+            In training, {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)}.
+            Otherwise float32 [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on
+            pixel (i * stride, j * stride).
         """
         maps = self.feature_maps(images, training)
         if not training:
@@ -90,7 +96,7 @@ class HypercolumnSegmenter(Segmenter):
         return {"logits": self.point_logits(maps, points), "points": points}
 
     def feature_maps(self, images, training=False):
-        """All taps of the hypercolumn, {name: [B, h, w, C]}."""
+        """Return all taps of the hypercolumn, {name: [B, h, w, C]}."""
         maps = dict(self.backbone(images, training=training))
         if "input" in maps and self.input_scale != 1:
             maps["input"] = maps["input"] * self.input_scale
@@ -99,24 +105,22 @@ class HypercolumnSegmenter(Segmenter):
         return maps
 
     def draw_points(self, images):
-        """Pixels uniform over the inner 5/8 of the image, row and column independent; int32 [B, P,
-        2].
-        """
+        """Draw pixels uniformly from the inner 5/8 of rows and columns; int32 [B, P, 2]."""
         batch, height, width, _ = ops.shape(images)
         place = keras.random.uniform((batch, self.num_points, 2), seed=self.seed_generator)
         size = ops.cast(ops.stack([height, width]), "float32")
         return ops.cast(size * (POINT_BORDER + (1 - 2 * POINT_BORDER) * place), "int32")
 
     def point_logits(self, maps, points):
-        """float32 [B, P, classes] at points int32 [B, P, 2]."""
+        """Return logits float32 [B, P, classes] at points int32 [B, P, 2]."""
         hidden = ops.relu(self.hypercolumn(maps, points))
         return ops.cast(self.score(hidden), "float32")
 
     def dense_logits(self, maps, size):
-        """Logits at every `output_stride`-th pixel, see `dense_map`.
+        """Return the logits at every `output_stride`-th pixel, see `dense_map`.
 
         Args:
-            maps: from `feature_maps`.
+            maps: the result of `feature_maps`.
             size: (height, width) of the images.
 
         Returns:
@@ -129,14 +133,14 @@ class HypercolumnSegmenter(Segmenter):
         return dense_map(self.hypercolumn, maps, size, self.output_stride, classify)
 
     def paired(self, labels, outputs):
-        """In training the sampled points, otherwise the cells of the dense result."""
+        """Return labels and logits at the sampled points, or at the cells of a dense result."""
         if not isinstance(outputs, dict):
             return super().paired(labels, outputs)
         return labels_at(labels, outputs["points"]), outputs["logits"]
 
 
 def labels_at(labels, points):
-    """Labels [B, H, W] at points int32 [B, P, 2] of (y, x); [B, P]."""
+    """Return the labels [B, P] of maps [B, H, W] at points int32 [B, P, 2] of (y, x)."""
     batch, height, width = ops.shape(labels)
     first = ops.arange(batch, dtype="int32")[:, None] * (height * width)
     return ops.take(ops.reshape(labels, (-1,)), first + points[..., 0] * width + points[..., 1])

@@ -1,8 +1,8 @@
-"""Caffe's weight files without Caffe: `.caffemodel`, of V1 or V2 layers, and `.h5`.
+"""Read Caffe's weight files without Caffe: `.caffemodel`, of V1 or V2 layers, and `.h5`.
 
-A `.caffemodel` is a protobuf message NetParameter. Five of its messages matter, with the field
-numbers of caffe.proto (BVLC/caffe, src/caffe/proto/caffe.proto); they are read straight from the
-mapped file, so that neither protobuf nor a copy is needed:
+A `.caffemodel` is a protobuf message NetParameter. The reader uses five of its messages, with the
+field numbers of caffe.proto (BVLC/caffe, src/caffe/proto/caffe.proto). It reads them directly from
+the mapped file, so neither protobuf nor a copy is needed:
 
     NetParameter       2 layers (V1), 100 layer (V2)
     V1LayerParameter   1 layer (V0), 4 name, 6 blobs
@@ -10,7 +10,7 @@ mapped file, so that neither protobuf nor a copy is needed:
     BlobProto          1..4 num, channels, height, width, 5 data, 7 shape, 8 double_data
     BlobShape          1 dim
 
-The schema bounds the nesting; lengths are held against the file's.
+The schema limits the nesting. Lengths are checked against the file's length.
 """
 
 import contextlib
@@ -34,26 +34,26 @@ from mm_keras.weights.files import (
     reading,
 )
 
-MAX_FIELDS = 100_000  # of a file; a snapshot of VGG-16 has about a thousand
-MAX_BLOBS = 64  # of a layer
+MAX_FIELDS = 100_000  # per file; a snapshot of VGG-16 has about a thousand
+MAX_BLOBS = 64  # per layer
 MAX_DIM = 2**31 - 1
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 
 LAYERS = {2: (4, 6), 100: (1, 7)}
-"""Field of NetParameter -> fields of its layers that hold name and blobs."""
+"""{field of NetParameter: (field of a layer's name, field of its blobs)}."""
 
 
 def read(path) -> dict[str, list[np.ndarray]]:
-    """All blobs of a `.caffemodel` or Caffe's `.h5`.
+    """Read all blobs of a `.caffemodel` or Caffe's `.h5`.
 
     Returns:
         {layer: [float32 arrays]} of the layers that have blobs, in Caffe's layouts, in the order of
         the file (`.h5`: of the names). Arrays of a `.caffemodel` are read-only views into the file.
 
     Raises:
-        WeightsError: the file is broken, is none of Caffe's, or breaks a limit; names file and
-            layer.
+        WeightsError: if the file is broken, is no file of Caffe, or exceeds a limit. The message
+            names file and layer.
     """
     opened = open_caffemodel if pathlib.Path(path).suffix == ".caffemodel" else open_hdf5
     with opened(path) as archive:
@@ -72,7 +72,7 @@ def _arrays(path, layer, parts):
 
 @contextlib.contextmanager
 def open_caffemodel(path) -> Iterator[Archive]:
-    """The blobs of a `.caffemodel` as an `Archive`; the values stay in the mapped file."""
+    """Open the blobs of a `.caffemodel` as an `Archive`. The values stay in the mapped file."""
     length = length_of(path)
     with reading(path):
         with pathlib.Path(path).open("rb") as file:
@@ -84,8 +84,8 @@ def open_caffemodel(path) -> Iterator[Archive]:
 class _Field(NamedTuple):
     """A field of a message: its number, wire type, and the bytes of its value.
 
-    A run of `count` fixed-size values, each behind its own key, is one field; `stride` is the
-    distance of its values.
+    A run of `count` fixed-size values, each after its own key, is one field. `stride` is the
+    distance between its values.
     """
 
     number: int
@@ -97,7 +97,7 @@ class _Field(NamedTuple):
 
 
 class _CutOffError(WeightsError):
-    """A field that reaches beyond its message."""
+    """Error for a field that reaches beyond its message."""
 
     def __init__(self, message, number, start):
         super().__init__(message)
@@ -105,13 +105,13 @@ class _CutOffError(WeightsError):
 
 
 class _Wire:
-    """The fields of a mapped protobuf file, by their place in it."""
+    """Read the fields of a mapped protobuf file, by their place in it."""
 
     def __init__(self, path, content):
         self.path, self.content, self.num_fields = path, content, 0
 
     def varint(self, place: int, end: int) -> tuple[int, int]:
-        """The varint at `place`, and the place behind it."""
+        """Return the varint at `place`, and the place after it."""
         value = 0
         for k, byte in enumerate(self.content[place : min(place + 10, end)]):
             value |= (byte & 127) << (7 * k)
@@ -120,7 +120,7 @@ class _Wire:
         raise WeightsError(f"{self.path}: byte {place}: a number has no end.")
 
     def fields(self, start: int, end: int) -> Iterator[_Field]:
-        """The fields of the message in bytes start..end."""
+        """Yield the fields of the message in bytes start..end."""
         place = start
         while place < end:
             self.num_fields += 1
@@ -153,9 +153,7 @@ class _Wire:
         raise WeightsError(f"{self.path}: byte {place}: wire type {wire} is none of protobuf's.")
 
     def _run(self, place, end, stride):
-        """Number of consecutive values with the key at `place`; looks no farther than twice the
-        run.
-        """
+        """Count consecutive values with the key at `place`, reading at most twice the run."""
         keys = np.frombuffer(self.content, np.uint8)[place : end - stride + 1 : stride]
         count, chunk = 1, 64
         while count < len(keys):
@@ -172,7 +170,7 @@ class _Wire:
 
 
 def _layers(wire, length):
-    """{layer: {"0": Stored, ...}} of the layers with blobs."""
+    """Return {layer: {"0": Stored, ...}} of the layers with blobs."""
     layers = {}
     try:
         for field in wire.fields(0, length):
@@ -193,7 +191,7 @@ def _layers(wire, length):
 
 
 def _cut_layer(wire, error, length):
-    """Says in which layer a file was cut, if its name is still there."""
+    """Return a sentence that names the layer in which a file was cut, if it has its name."""
     if error.number not in LAYERS:
         return " Is this a .caffemodel?"
     name_field, _ = LAYERS[error.number]
@@ -205,7 +203,7 @@ def _cut_layer(wire, error, length):
 
 
 def _layer(wire, layer):
-    """Name of a layer and its blobs, {"0": Stored, ...}."""
+    """Return the name of a layer and its blobs, {"0": Stored, ...}."""
     name_field, blobs_field = LAYERS[layer.number]
     name, blobs = "", []
     try:
@@ -227,7 +225,7 @@ def _layer(wire, layer):
 
 
 def _blob(wire, blob, name):
-    """A blob as `Stored`; `name` is <layer>/<number>."""
+    """Return a blob as `Stored`. `name` is <layer>/<number>."""
     where = f"{wire.path}: {name}"
     legacy, dims, data = {}, None, None
     try:
@@ -243,13 +241,13 @@ def _blob(wire, blob, name):
     except _CutOffError as error:
         raise WeightsError(f"{where}: {error}") from error
     if dims is None:
-        # Files before BlobShape always have four axes; a missing one is 0 in protobuf.
+        # Files older than BlobShape always have four axes. A missing one is 0 in protobuf.
         dims = [legacy.get(k, 0) for k in (1, 2, 3, 4)] if legacy else []
     return _values(wire, data, tuple(dims), name)
 
 
 def _dims(wire, shape, where):
-    """The axes in a BlobShape, packed or not."""
+    """Return the axes in a BlobShape, packed or not."""
     dims = []
     for field in wire.fields(shape.start, shape.end):
         if field.number != 1 or field.wire not in (BYTES, VARINT):
@@ -264,7 +262,7 @@ def _dims(wire, shape, where):
 
 
 def _values(wire, field, shape, name):
-    """The float or double values in `field`, if there are as many as `shape` says."""
+    """Return the float or double values in `field`. Check their number against `shape`."""
     where = f"{wire.path}: {name}"
     if field is None:
         raise WeightsError(f"{where}: has no values; its shape is {shape}.")

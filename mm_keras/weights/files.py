@@ -1,11 +1,11 @@
-"""Weight files of several formats as named arrays, listed and checked before any is read.
+"""Readers of weight files: named arrays, listed and checked before any array is read.
 
-A reader yields an `Archive`: {layer: {part: Stored}}. `Stored` knows its shape; its values are read
-when they are asked for. Whatever is wrong with a file comes out as a `WeightsError` that names it.
+A reader yields an `Archive`: {layer: {part: Stored}}. `Stored` has a shape and reads its values on
+demand. Every problem of a file raises a `WeightsError` that names the file.
 
-Files may come from anywhere. Nothing here unpickles, follows a link, opens another file or trusts
-a size: what a file promises must fit into its own length (times the largest ratio that deflate can
-reach), before it is allocated.
+Files may come from untrusted sources. The readers do not unpickle, follow links or open other
+files. They check each declared size before they allocate memory: it must fit into the file's
+length, times the largest compression ratio of deflate.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 MAX_ARRAYS = 10_000
-MAX_AXES = 32  # as Caffe (caffe/include/caffe/blob.hpp) and HDF5 have it
+MAX_AXES = 32  # limit of Caffe (caffe/include/caffe/blob.hpp) and of HDF5
 MAX_DEPTH = 16  # of groups in HDF5; a segmenter's layers lie at depth 5
 MAX_NAME = 1024  # characters
 MAX_HEADER = 16 << 20  # bytes of JSON in a .safetensors file
@@ -30,13 +30,18 @@ FLOATS = ("float16", "float32", "float64")
 
 
 class WeightsError(ValueError):
-    """A file of weights that cannot be read, or does not fit the network."""
+    """Error for a weight file that cannot be read or does not fit the network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """An array that lies in a file: its name there, its shape, the name of its dtype, and a
-    function that reads it.
+    """An array in a file.
+
+    Attributes:
+        name: its name in the file.
+        shape: its shape.
+        dtype: the name of its dtype.
+        read: function() that returns its values.
     """
 
     name: str
@@ -49,9 +54,10 @@ class Stored:
 class Archive:
     """The arrays of a file.
 
-    kind: "blobs" (Caffe: parts of a layer are "0", "1", ...), "tensors" (torch: "weight", "bias",
-        ...) or "variables" (Keras: "0", "1", ... in the order of `layer.weights`).
-    layers: {layer: {part: Stored}}.
+    Attributes:
+        kind: "blobs" (Caffe: parts of a layer are "0", "1", ...), "tensors" (torch: "weight",
+            "bias", ...) or "variables" (Keras: "0", "1", ... in the order of `layer.weights`).
+        layers: {layer: {part: Stored}}.
     """
 
     kind: str
@@ -59,23 +65,23 @@ class Archive:
 
 
 @contextlib.contextmanager
-def reading(path, what: str = ""):
-    """Turns whatever a parser raises on broken bytes into a `WeightsError` that names the file."""
+def reading(path, part: str = ""):
+    """Convert any error of a parser to a `WeightsError` that names the file, and the part."""
     try:
         yield
     except WeightsError:
         raise
     except Exception as error:  # parsers of other libraries raise almost anything
-        place = f"{what}: " if what else ""
+        place = f"{part}: " if part else ""
         reason = str(error) or type(error).__name__
         raise WeightsError(f"{path}: {place}cannot be read: {reason}") from error
 
 
 def length_of(path) -> int:
-    """Bytes of a regular file that is not empty.
+    """Return the length of a regular, non-empty file in bytes.
 
     Raises:
-        WeightsError: there is none at `path`, it is a directory, a pipe or a device, or empty.
+        WeightsError: if there is no file, it is a directory, a pipe or a device, or it is empty.
     """
     with reading(path):
         status = pathlib.Path(path).stat()
@@ -88,11 +94,11 @@ def length_of(path) -> int:
 
 @contextlib.contextmanager
 def open_hdf5(path) -> Iterator[Archive]:
-    """Caffe's .h5 (/data/<layer>/<k>) or Keras' .weights.h5 (.../vars/<k>).
+    """Open Caffe's .h5 (/data/<layer>/<k>) or Keras' .weights.h5 (.../vars/<k>).
 
-    Refused: soft and external links, external storage, virtual data sets, dtypes other than
-    numbers, filters other than gzip, shuffle, checksum and LZF, and sizes that the file cannot
-    hold.
+    The reader rejects soft and external links, external storage, virtual data sets, dtypes other
+    than numbers, filters other than gzip, shuffle, checksum and LZF, and sizes that the file cannot
+    contain.
     """
     length = length_of(path)
     with reading(path):
@@ -108,8 +114,9 @@ def open_hdf5(path) -> Iterator[Archive]:
 
 
 def _datasets(path, group, length, seen, depth=0):
-    """Yields (place, dataset) of all below `group`, without following a link; `seen` holds the
-    addresses of what was visited.
+    """Yield (place, dataset) of everything below `group`, without following links.
+
+    `seen` is the set of visited addresses.
     """
     for name in group:
         place = f"{group.name.rstrip('/')}/{name}"
@@ -120,7 +127,7 @@ def _datasets(path, group, length, seen, depth=0):
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise WeightsError(
-                f"{path}: {place} is a {type(link).__name__}; only what lies in the file itself is "
+                f"{path}: {place} is a {type(link).__name__}; only arrays in the file itself are "
                 "read. Copy the array into the file."
             )
         item = group.get(name)
@@ -146,9 +153,7 @@ _FILTERS = {
 
 
 def _check_dataset(path, place, item, length):
-    """Layout, storage and filters first: asking a virtual data set for its shape may open others'
-    files.
-    """
+    """Check layout, storage and filters first: the shape of a virtual data set may open files."""
     problem = None
     if not isinstance(item, h5py.Dataset):
         problem = f"is a {type(item).__name__}, neither group nor array"
@@ -188,7 +193,7 @@ def _stored(place, dataset):
 
 
 def _blobs(path, datasets):
-    """Caffe's layout (Net::ToHDF5 in caffe/src/caffe/net.cpp; gradients lie below /diff)."""
+    """Read Caffe's layout (Net::ToHDF5 in caffe/src/caffe/net.cpp; gradients lie in /diff)."""
     layers = {}
     for place, dataset in datasets.items():
         root, _, name = place.partition("/")
@@ -202,7 +207,7 @@ def _blobs(path, datasets):
 
 
 def _variables(path, datasets):
-    """Keras' layout: .../<anything>/vars/<k>, the layer's name as an attribute of vars."""
+    """Read Keras' layout: .../<anything>/vars/<k>, the layer's name as an attribute of vars."""
     places, layers = {}, {}
     for place, dataset in datasets.items():
         parents, _, part = place.rpartition("vars/")
@@ -223,7 +228,7 @@ def _variables(path, datasets):
 
 @contextlib.contextmanager
 def open_npz(path) -> Iterator[Archive]:
-    """numpy's .npz, arrays named <layer>.<part> or <layer>/<part>; nothing is unpickled."""
+    """Open numpy's .npz, arrays named <layer>.<part> or <layer>/<part>, without unpickling."""
     length_of(path)
     with reading(path):
         file = zipfile.ZipFile(path)
@@ -237,7 +242,7 @@ def open_npz(path) -> Iterator[Archive]:
 
 
 def _npy(path, file, member):
-    """One array of a .npz, its header checked against the sizes of its member."""
+    """Return one array of a .npz. Check its header against the sizes of its member."""
     name = member.filename
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise WeightsError(f"{path}: {name} is compressed otherwise than by deflate.")
@@ -268,9 +273,7 @@ _SAFETENSORS_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
 
 @contextlib.contextmanager
 def open_safetensors(path) -> Iterator[Archive]:
-    """.safetensors, by the `safetensors` package, which maps the file and checks that the arrays
-    tile it.
-    """
+    """Open .safetensors. The `safetensors` package maps the file and checks its arrays."""
     import safetensors
 
     length = length_of(path)
@@ -298,11 +301,12 @@ def _tensor(file, name):
 
 @contextlib.contextmanager
 def open_torch(path) -> Iterator[Archive]:
-    """A state dict in torch's .pth or .pt, by torch itself with weights_only=True; a dict that
-    holds it under "state_dict" does too.
+    """Open a state dict in torch's .pth or .pt, by torch with weights_only=True.
+
+    A dict with a state dict under the key "state_dict" works too.
 
     Raises:
-        WeightsError: torch is not installed, or the file holds anything but tensors.
+        WeightsError: if torch is not installed, or the file contains anything but tensors.
     """
     length_of(path)
     try:
@@ -342,11 +346,12 @@ def _torch_tensor(path, name, tensor):
 
 
 def grouped(path, arrays: dict[str, Stored]) -> Archive:
-    """{"<layer>.<part>" or "<layer>/<part>": Stored} by layer; parts that are all numbers are
-    Caffe's blobs.
+    """Group {"<layer>.<part>" or "<layer>/<part>": Stored} by layer.
+
+    If all parts are numbers, they are Caffe's blobs.
 
     Raises:
-        WeightsError: too many arrays, or too long a name.
+        WeightsError: if there are too many arrays, or a name is too long.
     """
     if len(arrays) > MAX_ARRAYS:
         raise WeightsError(f"{path}: holds {len(arrays)} arrays, more than {MAX_ARRAYS}.")

@@ -1,7 +1,7 @@
-"""Keras' ImageNet weights in the networks of ours that Keras has as well.
+"""Keras' ImageNet weights for networks that exist both here and in Keras.
 
-Networks of keras.applications (`applications/NAME`) are built with their weights at once, see
-`mm_keras.backbones.build`.
+`mm_keras.backbones.build` builds networks of keras.applications (`applications/NAME`) together with
+their weights.
 """
 
 from mm_keras.backbones import Backbone, libraries
@@ -13,50 +13,48 @@ ELSEWHERE = {
     "alexnet_one_column": "torchvision's alexnet-owt-7be5be79.pth "
     "(download.pytorch.org/models) or another file of these weights",
 }
-"""Backbone -> where its ImageNet weights are to be had, since Keras does not publish them."""
+"""{backbone: the source of its ImageNet weights}, for weights that Keras does not publish."""
 
 
 def check(backbone: str, width: float = 1.0):
-    """Refuses a backbone for which Keras publishes no weights.
+    """Raise an error for a backbone without ImageNet weights in Keras.
 
     Args:
         backbone: its name in the registry.
         width: factor on its channel counts; the published weights have 1.
 
     Raises:
-        ValueError: there are none; says which file to download and which flag takes it.
+        ValueError: if Keras has no weights for it. The message names the file to download.
     """
     if backbone in ELSEWHERE:
         raise ValueError(
             f"Keras publishes no ImageNet weights for {backbone}. Download "
-            f"{ELSEWHERE[backbone]} and give it with --init_weights=FILE."
+            f"{ELSEWHERE[backbone]} and give it as init_weights."
         )
     if backbone != "vgg16":
         raise ValueError(
             f"There are no ImageNet weights for {backbone!r}: use vgg16, applications/NAME, or "
-            "give a file with --init_weights=FILE."
+            "give a file as init_weights."
         )
     if width != 1:
-        raise ValueError(
-            f"Keras' ImageNet weights are those of width 1. Received network.width={width}."
-        )
+        raise ValueError(f"Keras' ImageNet weights have width 1. Received width={width}.")
 
 
 def load(backbone: Backbone) -> str:
-    """Copies the convolutions of Keras' VGG-16 (Simonyan & Zisserman 2015) into ours.
+    """Copy the convolutions of Keras' VGG-16 (Simonyan & Zisserman 2015) into ours.
 
-    Keras' network has no batch norm: ours stays the identity that a fresh one is. The first
-    convolution is rewritten from the pixels of Keras' network to those of ours, which is exact
-    but for the border (`mm_keras.weights`, "Pixels").
+    Keras' network has no batch norm, so ours stays the identity of a fresh one. The first
+    convolution is rewritten from the pixels of Keras' network to ours. This is exact except at the
+    border (`mm_keras.weights.loading`, "Pixels").
 
     Args:
         backbone: "vgg16", freshly built, of width 1.
 
     Returns:
-        What was done, in a few words.
+        A short description of the weights.
 
     Raises:
-        ValueError: as `check`; a download that failed, naming file and place.
+        ValueError: see `check`. Also if a download fails; the message names file and place.
     """
     spec = backbone.spec
     check(spec.name, spec.width)

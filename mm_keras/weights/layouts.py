@@ -1,8 +1,7 @@
-"""How weights lie in published files and in our layers: the shapes that fit, and the arithmetic
-from one to the other.
+"""Layouts of weights in published files and in our layers, and the conversion between them.
 
-A `Slot` says what a layer of ours wants. Arrays of a file have roles: "weight" and "bias" of a
-convolution, a dense layer or the affine part of batch norm; "mean", "variance" and "factor" of
+A `Slot` describes the arrays that a layer needs. Arrays of a file have roles: "weight" and "bias"
+of a convolution, a dense layer or the affine part of batch norm; "mean", "variance" and "factor" of
 statistics; "0", "1", ... of Keras' own files.
 """
 
@@ -26,7 +25,7 @@ BLOB_ROLES = {
     3: ("mean", "variance", "factor"),  # "BatchNorm", caffe/src/caffe/layers/batch_norm_layer.cpp
     4: ("weight", "bias", "mean", "variance"),  # "BN" of the M&M release, bn_layer.cpp
 }
-"""Number of Caffe's blobs of a layer -> what they are."""
+"""{number of Caffe's blobs of a layer: their roles}."""
 
 TENSOR_ROLES = {
     "weight": "weight",
@@ -40,11 +39,12 @@ EPSILON = 1e-5  # of batch norm in Caffe, in torch and here
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """What a layer wants from a file.
+    """The arrays that a layer needs from a file.
 
-    shapes: {role: shapes that fit}.
-    optional: roles that may be absent.
-    convert: function({role: float32 array}) -> [(variable of the layer, its new value)].
+    Attributes:
+        shapes: {role: shapes that fit}.
+        convert: function({role: float32 array}) -> [(variable of the layer, its new value)].
+        optional: roles that may be absent.
     """
 
     shapes: dict[str, Shapes]
@@ -54,8 +54,13 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class PixelChange:
-    """From the pixels p that weights expect to the pixels q that a network gives: p = matrix q +
-    offset, float64 [channels of p, channels of q] and [channels of p].
+    """The map from the pixels q of a network to the pixels p that weights expect.
+
+    p = matrix q + offset
+
+    Attributes:
+        matrix: float64 [channels of p, channels of q].
+        offset: float64 [channels of p].
     """
 
     matrix: np.ndarray
@@ -63,18 +68,18 @@ class PixelChange:
 
     @classmethod
     def between(cls, expected: Pixels, given: Pixels) -> "PixelChange":
-        """See `mm_keras.weights`, "Pixels"."""
+        """Return the change from expected to given pixels, see `mm_keras.weights.loading`."""
         to_expected, expected_shift = _affine(expected)
         to_given, given_shift = _affine(given)
         if given.color == "gray":
-            # The image is taken as gray itself: one value v in all three channels.
+            # The image is taken as gray: one value v in all three channels.
             matrix = to_expected.sum(axis=1, keepdims=True) / to_given.sum()
         else:
             matrix = to_expected @ np.linalg.inv(to_given)
         return cls(matrix, expected_shift - matrix @ given_shift)
 
     def apply(self, kernel, bias):
-        """Kernel [..., channels of p, out] and bias [out], float32, for q instead of p."""
+        """Return kernel [..., channels of q, out] and bias [out], float32, for q instead of p."""
         kernel = kernel.astype("float64")
         rewritten = np.einsum("...po,pq->...qo", kernel, self.matrix)
         window = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
@@ -82,7 +87,7 @@ class PixelChange:
 
 
 def _affine(pixels: Pixels):
-    """A and a with `InputAdapter`'s pixels = A rgb + a; float64 [c, 3] and [c]."""
+    """Return A and a with `InputAdapter`'s pixels = A rgb + a; float64 [c, 3] and [c]."""
     scale, mean = (np.broadcast_to(np.float64(x), 3) for x in (pixels.scale, pixels.mean))
     matrix = np.diag(scale)
     if pixels.color == "bgr":
@@ -94,11 +99,12 @@ def _affine(pixels: Pixels):
 
 
 def slot(layer, change: PixelChange | None = None) -> Slot | None:
-    """What `layer` wants from a file of Caffe or torch; None for kinds of layers that are in none.
+    """Return the slot of `layer` for a file of Caffe or torch, None for other kinds of layers.
 
     Args:
         layer: a built layer.
-        change: for layers that read pixels, how the file's differ.
+        change: for layers that read pixels, the difference between the file's pixels and the
+            network's.
     """
     if isinstance(layer, layers.Hypercolumn):
         return _hypercolumn(layer, change)
@@ -116,7 +122,7 @@ def is_batch_norm(layer) -> bool:
 
 
 def keras_slot(layer) -> Slot:
-    """What `layer` wants from Keras' own file: its variables in order."""
+    """Return the slot of `layer` for Keras' own file: its variables in order."""
     shapes = {str(k): (tuple(v.shape),) for k, v in enumerate(layer.weights)}
 
     def convert(arrays):
@@ -126,17 +132,19 @@ def keras_slot(layer) -> Slot:
 
 
 def _vector(length) -> Shapes:
-    """A vector as new and as old files have it: old ones give every blob four axes."""
+    """Return the shapes of a vector. In old files every blob has four axes."""
     return ((length,), (1, length), (1, 1, 1, length), (1, length, 1, 1))
 
 
 def _matrices(num_outputs, num_inputs) -> Shapes:
-    """A fully connected layer's weights in Caffe and torch, and in Caffe's old files."""
+    """Return the shapes of a fully connected layer's weights in Caffe, torch and old Caffe."""
     return ((num_outputs, num_inputs), (1, 1, num_outputs, num_inputs))
 
 
 def _kernel(layer, change):
-    """A convolution, (out, in, height, width) or flattened, or a dense layer, (out, in)."""
+    """Return the slot of a convolution (out, in, height, width), flattened or not, or of a dense
+    layer (out, in).
+    """
     *size, num_inputs, num_outputs = layer.kernel.shape
     if change is not None:
         num_inputs = len(change.matrix)
@@ -157,7 +165,7 @@ def _kernel(layer, change):
 
 
 def _hypercolumn(layer, change):
-    """The release's ip_column, (units, all channels), cut into the taps' kernels in their order."""
+    """Return the slot of the release's ip_column, (units, all channels), split by tap."""
     channels = [count for _, _, count in layer.taps]
     if change is not None:
         channels[0] = len(change.matrix)
@@ -212,11 +220,12 @@ def _statistics_slot(length, convert):
 
 
 def statistics(arrays: Arrays, length: int):
-    """Slope, bias, mean and variance of a batch norm, float32 [length] each; what is absent is the
-    identity's.
+    """Return slope, bias, mean and variance of a batch norm, float32 [length] each.
+
+    Absent arrays are replaced by the values of the identity.
 
     Raises:
-        WeightsError: a factor that is not positive, or a negative variance.
+        WeightsError: if the factor is not positive, or a variance is negative.
     """
     factor = float(arrays.get("factor", np.ones(1)).reshape(()))
     if not factor > 0:
@@ -234,9 +243,11 @@ def statistics(arrays: Arrays, length: int):
 
 
 def folding(inner: Slot, layer) -> Slot:
-    """The slot of a convolution or dense layer and of the batch norm behind it, whose roles begin
-    with "norm_": the kernel is multiplied by slope / sigma, sigma = sqrt(EPSILON + variance), and
-    the bias becomes (bias - mean) slope / sigma plus the norm's bias.
+    """Return the slot of a convolution or dense layer with the batch norm after it folded in.
+
+    Roles of the batch norm begin with "norm_". The kernel is multiplied by slope / sigma, with
+    sigma = sqrt(EPSILON + variance). The bias becomes (bias - mean) slope / sigma plus the norm's
+    bias.
     """
     length = layer.bias.shape[0]
     norm = _statistics_slot(length, convert=None)

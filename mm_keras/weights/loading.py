@@ -1,41 +1,41 @@
-"""Published weights into our networks: `load(model, path)`.
+"""Load published weights into our networks: `load(model, path)`.
 
 | file | read by |
 |---|---|
-| `.caffemodel`, V1 and V2 | `mm_keras.caffemodel` |
+| `.caffemodel`, V1 and V2 | `mm_keras.weights.caffemodel` |
 | `.h5` of Caffe, `.weights.h5` of Keras | h5py |
 | `.safetensors` | safetensors |
 | `.npz` | numpy |
 | `.pth`, `.pt` | torch, where it is installed (extra `torch`) |
 
-Which file is whose is said by the tables of `mm_keras.weight_sources`. From there on shapes decide:
-the network names them, so they are known before anything is read.
+The tables of `mm_keras.weights.sources` identify a file's source. Then shapes decide: the network
+determines them, so they are known before anything is read.
 
 **Kernels.** (out, in, height, width) becomes (height, width, in, out); a fully connected layer may
-come flattened, (out, in * height * width) with channels first, as Caffe and torch write it.
+be flattened to (out, in * height * width) with channels first, as in Caffe and torch.
 
-**Pixels.** The first layer is rewritten from the pixels p that its weights were trained on to the
-pixels q that the network gives, where these differ. Both are affine in the image's RGB x: p = A x +
+**Pixels.** The first layer is rewritten from the pixels p of its training to the pixels q of the
+network, if they differ. Both are affine in the image's RGB x: p = A x +
 a and q = B x + b. Hence p = M q + m with M = A B^-1, m = a - M b, and a convolution W p + c equals
 (W M) q + (c + W m): a change of order (BGR, RGB) flips the kernel's input channels, a change of
-scale divides it, a change of mean moves the bias. This is exact but for the border, where the zeros
-around the image stand for another mean color.
+scale divides it, a change of mean moves the bias. This is exact except at the border, where the
+zeros around the image represent another mean color.
 
 A color kernel in a gray network: q is one number, and so x is taken as gray itself, v in all three
 channels. Then p_c = s_c v - m_c and q = t v - n for the scales s, t and means m, n of both, so p_c
 = (s_c / t) q + (s_c / t) n - m_c: the kernel is summed over its input channels, each weighted by
 s_c / t (the plain sum where the scales are equal), and the means move the bias. The gray network
-gives the color network's responses to the gray image; what the kernel saw in differences of
-colors is lost.
+gives the color network's responses to the gray image. Responses to differences of colors are
+lost.
 
-A gray kernel in a color network is refused unless `gray_to_color` says so: then M repeats it over
+A gray kernel in a color network is rejected unless `gray_to_color` is True. Then M repeats it over
 the channels, a third each, and the network sees the gray image.
 
 **Batch norm.** Caffe's "BatchNorm" stores sums and a factor that divides them; its 4-blob "BN" and
-torch store slope, bias, mean and variance. Where the file has no batch norm at all, its layers here
-become the identity: mean 0, variance 1, slope 1, bias 0, up to a factor of 1 / sqrt(1 + epsilon),
-5e-6 below 1. Where the file has one that the network lacks (Larsson's fc6 and fc7 in VGG-16's
-segmenter), it is folded into the layer before it.
+torch store slope, bias, mean and variance. If the file has no batch norm at all, the batch norms
+here become the identity: mean 0, variance 1, slope 1, bias 0, up to a factor of 1 / sqrt(1 +
+epsilon), 5e-6 below 1. If the file has a batch norm that the network lacks (Larsson's fc6 and fc7
+in VGG-16's segmenter), it is folded into the layer before it.
 """
 
 import dataclasses
@@ -64,13 +64,13 @@ READERS = {
     ".pth": files.open_torch,
     ".safetensors": files.open_safetensors,
 }
-"""Suffix -> function(path) that yields an `Archive`."""
+"""{suffix: function(path) that yields an `Archive`}."""
 
 SHOWN = 12  # entries of a list in messages
 
 
 class Mismatch(NamedTuple):
-    """An array of the file that does not fit: its shape there, and those that would."""
+    """An array of the file that does not fit: its name, its shape, and the shapes that fit."""
 
     part: str
     shape: tuple[int, ...]
@@ -83,20 +83,22 @@ class Mismatch(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """What became of each layer. `str(report)` is one short paragraph.
+    """The result of `load` for each layer. `str(report)` is one short paragraph.
 
-    path, source: the file, and the table that translated it.
-    loaded: our layers that now hold the file's values.
-    identity: our batch norms that were set to do nothing, since the file has none.
-    folded: our layers into which a batch norm of the file was multiplied.
-    skipped: layers of the file that are known and not wanted here.
-    notes: what was done to the first layer.
-    unexpected: layers or parts in the file that the table does not know.
-    missing: our layers that the file does not fill.
-    mismatched: {our layer: `Mismatch`}.
+    Only layers that `allow` names appear in `unexpected`, `missing` and `mismatched`. Our layers
+    among them keep their previous values.
 
-    The last three are empty but for what `allow` names; our layers among them keep the values that
-    they had.
+    Attributes:
+        path: the file.
+        source: the table that translated it, a key of `SOURCES`.
+        loaded: our layers with values of the file.
+        identity: our batch norms that were set to the identity, since the file has none.
+        folded: our layers that a batch norm of the file was multiplied into.
+        skipped: known layers of the file that the network does not need.
+        notes: the changes to the first layer.
+        unexpected: layers or parts of the file that the table does not know.
+        missing: our layers without values in the file.
+        mismatched: {our layer: `Mismatch`}.
     """
 
     path: str
@@ -111,7 +113,7 @@ class Report:
     mismatched: dict[str, Mismatch] = dataclasses.field(default_factory=dict)
 
     def problems(self) -> dict[str, str]:
-        """{layer, or layer/part: what is wrong with it}."""
+        """Return {layer, or layer/part: its problem}."""
         return (
             {name: str(mismatch) for name, mismatch in self.mismatched.items()}
             | dict.fromkeys(self.missing, "is missing in the file")
@@ -147,32 +149,40 @@ def load(
     *,
     gray_to_color: bool = False,
 ) -> Report:
-    """Loads the weights of a file into a network, by the names of its layers. All or nothing: the
-    network changes only if everything checked out.
+    """Load the weights of a file into a network, by the names of its layers.
+
+    The network changes only if all checks pass.
 
     Args:
         model: a backbone, a segmenter or any built model that contains our layers. The spec of its
-            backbone says what pixels it gives.
+            backbone determines its pixels.
         path: `.caffemodel`, `.h5`, `.weights.h5`, `.safetensors`, `.npz`, `.pth` or `.pt`.
-        source: a key of `weight_sources.SOURCES`; by default it is told from the file's layers.
-        allow: glob patterns of layers that may be unexpected, missing or mismatched, such as
-            ("fc*", "score"). Those of the network keep the values they have.
+        source: a key of `mm_keras.weights.sources.SOURCES`. By default it is detected from the
+            file's layers.
+        allow: glob patterns of layers that may be unexpected, missing or mismatched, for example
+            ("fc*", "score"). These layers of the network keep their values.
         gray_to_color: whether a first layer for gray pixels may be spread over color channels.
 
     Returns:
         `Report`.
 
     Raises:
-        WeightsError: the file cannot be read or breaks a limit, its source is not clear, a value is
-            not finite, or something unexpected, missing or mismatched is not allowed. It names the
-            file, the layer and both shapes.
+        WeightsError: if the file cannot be read or exceeds a limit, its source is ambiguous, a
+            value is not finite, or something unexpected, missing or mismatched is not allowed. The
+            message names the file, the layer and both shapes.
+
+    Example:
+
+    >>> from mm_keras import backbones
+    >>> backbone = backbones.build("vgg16", pixels="gray")  # doctest: +SKIP
+    >>> print(load(backbone, "vgg16_colorize.caffemodel"))  # doctest: +SKIP
     """
     path = os.fspath(path)
     allow = (allow,) if isinstance(allow, str) else tuple(allow)
     with _opened(path) as archive:
         source = source or detect(archive, path)
         plan = _Plan(model, archive, path, source, gray_to_color)
-        plan.refuse_problems(allow)
+        plan.reject_problems(allow)
         values = plan.read()
     for variable, value in values:
         variable.assign(value)
@@ -187,9 +197,11 @@ def _opened(path):
 
 
 class _Plan:
-    """What is to be read for which layer, found from shapes alone; `report` tells the rest.
+    """Which array is read for which layer, planned from shapes alone.
 
-    steps: {our layer: (its slot, {role: Stored})}.
+    Attributes:
+        steps: {our layer: (its slot, {role: Stored})}.
+        report: `Report` of the plan.
     """
 
     def __init__(self, model, archive: Archive, path, source, gray_to_color):
@@ -205,7 +217,7 @@ class _Plan:
         self.report.skipped += self._left_over()
 
     def _translated(self, archive, table: Source) -> dict[str, dict[str, Stored]]:
-        """{our layer: {role: Stored}} of what the table knows; notes what it does not."""
+        """Return {our layer: {role: Stored}} of known layers. Add the others to the report."""
         found, origin = {}, {}
         for layer, parts in archive.layers.items():
             name = table.names.get(layer, None if table.names else layer)
@@ -222,8 +234,9 @@ class _Plan:
         return found
 
     def _pixel_change(self, archive, table: Source, gray_to_color):
-        """How the file's pixels differ from the network's; None where they do not, or where either
-        is unknown.
+        """Return the change from the file's pixels to the network's.
+
+        It is None if they are equal, or one of them is unknown.
         """
         spec = _spec(self.model)
         first = next((layer for layer in archive.layers if layer in table.pixels), None)
@@ -247,7 +260,7 @@ class _Plan:
         return layouts.PixelChange.between(expected, spec.pixels)
 
     def _plan(self, name, layer):
-        """Enters the step for one layer of the network, or what stands in its way."""
+        """Add the step for one layer of the network, or its problem to the report."""
         stored = self.found.get(name)
         if stored is None and self._is_identity(name, layer):
             self.report.identity.append(name)
@@ -273,7 +286,7 @@ class _Plan:
         return layouts.slot(layer, self.change if reads_pixels else None)
 
     def _is_identity(self, name, layer):
-        """Whether a batch norm is to do nothing: the file has none, but the layer before it."""
+        """Return whether a batch norm becomes the identity: the file has only the layer before."""
         return (
             layouts.is_batch_norm(layer)
             and self.kind != "variables"
@@ -282,7 +295,7 @@ class _Plan:
         )
 
     def _fits(self, name, slot, stored):
-        """Whether a layer's parts are those of its slot, in presence and shape."""
+        """Return whether a layer's parts fit its slot, in presence and shape."""
         missing = slot.shapes.keys() - stored.keys() - slot.optional
         extra = [array.name for role, array in stored.items() if role not in slot.shapes]
         wrong = [
@@ -297,12 +310,12 @@ class _Plan:
         return not (missing or wrong)
 
     def _left_over(self):
-        """Layers of the file that are known, but of which the network has no counterpart."""
+        """Return the known layers of the file that the network lacks."""
         folded = {f"batch_{name}" for name in self.report.folded}
         return [name for name in self.found if name not in self.network and name not in folded]
 
-    def refuse_problems(self, allow):
-        """Raises a `WeightsError` for what is unexpected, missing or mismatched and not allowed."""
+    def reject_problems(self, allow):
+        """Raise a `WeightsError` for anything unexpected, missing or mismatched, unless allowed."""
         wrong = [
             f"{name} {problem}"
             for name, problem in self.report.problems().items()
@@ -317,11 +330,11 @@ class _Plan:
         more = f"\n  ... and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise WeightsError(
             f"{self.path} ({self.report.source}) does not fit {self.model.name}; allow by name "
-            "what may be left out:" + "".join(f"\n  {line}" for line in wrong[:SHOWN]) + more
+            "the layers to leave out:" + "".join(f"\n  {line}" for line in wrong[:SHOWN]) + more
         )
 
     def read(self) -> list:
-        """[(variable, its new value)] of all steps."""
+        """Return [(variable, its new value)] of all steps."""
         values = []
         for name, (slot, stored) in self.steps.items():
             arrays = {role: _finite(self.path, array) for role, array in stored.items()}
@@ -344,10 +357,10 @@ def _table(source, archive, path) -> Source:
 
 
 def _layers_with_weights(model):
-    """Yields (name, layer) of the innermost layers that have weights.
+    """Yield (name, layer) of the innermost layers that have weights.
 
     Raises:
-        ValueError: two have one name, which no file could tell apart.
+        ValueError: if two layers have one name, so that a file cannot distinguish them.
     """
     seen = {}
     stack = [model]
@@ -363,12 +376,12 @@ def _layers_with_weights(model):
 
 
 def _spec(model):
-    """The `BackboneSpec` of a backbone, or of the backbone of a model."""
+    """Return the `BackboneSpec` of a backbone, or of the backbone of a model."""
     return getattr(model, "spec", None) or getattr(getattr(model, "backbone", None), "spec", None)
 
 
 def _roles(kind, parts: dict[str, Stored]) -> dict[str, Stored]:
-    """Parts of a layer by role; parts that have none keep their name and turn up as unexpected."""
+    """Return the parts of a layer by role. Parts without a role keep their name."""
     if kind == "variables":
         return parts
     if kind == "tensors":
@@ -392,16 +405,17 @@ def _same_pixels(one, other):
 
 
 def _described(pixels):
-    """The name of pixels in `PIXELS`, or what they are."""
+    """Return the name of pixels in `PIXELS`, or a description."""
     names = [name for name, known in PIXELS.items() if known == pixels]
     return names[0] if names else f"{pixels.color} x {pixels.scale} - {pixels.mean}"
 
 
 def _finite(path, stored: Stored) -> np.ndarray:
-    """An array of the file as float32.
+    """Return an array of the file as float32.
 
     Raises:
-        WeightsError: it holds other than floats, cannot be read, or has a value that is not finite.
+        WeightsError: if it is no array of floats, cannot be read, or has a value that is not
+            finite.
     """
     if stored.dtype not in FLOATS:
         raise WeightsError(f"{path}: {stored.name} has dtype {stored.dtype}, expected floats.")

@@ -1,7 +1,7 @@
-"""Which published weight files there are, and what their layers are called here: tables, no code.
+"""Tables of the published weight files and of their layers' names here.
 
-A `Source` translates the layers of one kind of file. To read another, write its table and enter it
-in `SOURCES`; `mm_keras.weights` does the rest, from shapes alone.
+A `Source` translates the layers of one kind of file. To read another kind, add its table to
+`SOURCES`. `mm_keras.weights.loading` needs no other change; it works from shapes alone.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from mm_keras.weights.files import Archive, WeightsError
 class Source:
     """One kind of weight file.
 
-    about: what it is, for error messages.
-    kind: of the `Archive`: "blobs", "tensors" or "variables".
-    names: {the file's layer: our layer}. A layer of the file whose counterpart the network lacks is
-        skipped.
-    pixels: {the file's first layer: {its input channels: the pixels that its weights expect}}.
-    ignored: glob patterns of layers that are known and never wanted.
-    signs: alternatives, any of which gives the source away: (patterns that must match, patterns
-        that must not), on "<layer>:<number of parts>".
+    Attributes:
+        about: a description for error messages.
+        kind: kind of the `Archive`: "blobs", "tensors" or "variables".
+        names: {the file's layer: our layer}. A layer that the network lacks is skipped.
+        pixels: {the file's first layer: {its input channels: the pixels that its weights expect}}.
+        ignored: glob patterns of known layers that are never read.
+        signs: alternatives, each of which identifies the source: (patterns that must match,
+            patterns that must not match), on "<layer>:<number of parts>".
     """
 
     about: str
@@ -41,12 +41,12 @@ FIRST = ("conv1", "conv1_1")
 
 
 def _same(*names: str) -> dict[str, str]:
-    """Layers, and their batch norms, that are called as here."""
+    """Return the names of layers, and of their batch norms, that are equal here."""
     return {name: name for layer in names for name in (layer, f"batch_{layer}")}
 
 
 def _torchvision(features: dict[str, tuple[int, ...]], classifier: tuple[int, int]):
-    """features.<k> and classifier.<k> by the places of the layers in torchvision's sequences."""
+    """Return the names of features.<k> and classifier.<k>, by their place in torchvision."""
     names = {
         f"features.{k}": f"{prefix}{layer}"
         for prefix, places in features.items()
@@ -147,14 +147,14 @@ SOURCES = {
         names={},
     ),
 }
-"""Name -> `Source`. The table of "keras" is empty: every layer is called as in the network."""
+"""{name: `Source`}. The table of "keras" is empty: its layers have the names of the network."""
 
 
 def detect(archive: Archive, path) -> str:
-    """The name of the one source whose signs an archive shows.
+    """Return the name of the one source whose signs match an archive.
 
     Raises:
-        WeightsError: none, or several; names the sources that there are.
+        WeightsError: if no source matches, or several do. The message lists the known sources.
     """
     if archive.kind == "variables":
         return "keras"

@@ -1,8 +1,11 @@
-"""Match against a plain-Python construction, the exact distributions, and its own promises. Runs on
-any backend.
+"""Matching against a plain-Python construction, the exact distributions, and its contract.
+
+The tests run on any backend.
 """
 
 import collections
+import json
+import pathlib
 
 import keras
 import numpy as np
@@ -11,15 +14,15 @@ from keras import ops
 
 from mm_keras import matching
 
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
 
 def _numpy(triplets):
     return matching.Triplets(*(ops.convert_to_numpy(part) for part in triplets))
 
 
-def _visit(labels, bits):
-    """The rule as the paper tells it: nodes join one by one; what is missing is completed in a
-    second pass.
-    """
+def _plain_loop(labels, bits):
+    """Build the paper's graph in a loop. A second pass adds missing edges."""
     order = sorted(range(len(labels)), key=lambda node: bits[0][node])
     time = {node: t for t, node in enumerate(order)}
     by_class = sorted(range(len(labels)), key=lambda node: (labels[node], time[node]))
@@ -42,7 +45,7 @@ def _random_labels(rng):
     return rng.integers(0, rng.integers(1, num_nodes + 1), num_nodes).astype("int32") * 7
 
 
-def test_class_connected_equals_the_loop(monkeypatch):
+def test_class_connected_equals_the_plain_loop(monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(150):
         labels = _random_labels(rng)
@@ -51,7 +54,7 @@ def test_class_connected_equals_the_loop(monkeypatch):
             keras.random, "randint", lambda *_, bits=bits, **__: ops.convert_to_tensor(bits)
         )
         triplets = _numpy(matching.class_connected(labels, seed=0))
-        positive, negative, valid = _visit(labels.tolist(), bits.tolist())
+        positive, negative, valid = _plain_loop(labels.tolist(), bits.tolist())
         assert triplets.anchor.tolist() == list(range(len(labels)))
         assert triplets.positive.tolist() == positive
         assert triplets.negative.tolist() == negative
@@ -59,7 +62,7 @@ def test_class_connected_equals_the_loop(monkeypatch):
 
 
 def _frequencies(function, labels, num_samples):
-    """Share of samples in which anchor i chose node j, as positive and as negative."""
+    """Return the share of samples in which anchor i chose node j, as positive and as negative."""
     labels = np.array(labels, "int32")
     nodes = np.arange(len(labels))
     positive, negative = np.zeros((2, len(labels), len(labels)))
@@ -75,20 +78,23 @@ def _assert_close(share, probability, num_samples):
     np.testing.assert_array_less(np.abs(share - probability), 5 * error + 1e-9)
 
 
-@pytest.mark.parametrize("case", range(8))
-def test_exact_distribution(golden, case):
-    case = golden("matching")["triplet_exact"]["cases"][case]
+def test_edges_have_the_exact_distribution(exact_case):
     num_samples = 300
-    positive, negative = _frequencies(matching.class_connected, case["labels"], num_samples)
-    _assert_close(positive, np.array(case["positive_prob"]), num_samples)
-    _assert_close(negative, np.array(case["negative_prob"]), num_samples)
+    positive, negative = _frequencies(matching.class_connected, exact_case["labels"], num_samples)
+    _assert_close(positive, np.array(exact_case["positive_prob"]), num_samples)
+    _assert_close(negative, np.array(exact_case["negative_prob"]), num_samples)
+
+
+def pytest_generate_tests(metafunc):
+    """Run tests with an `exact_case` on every such entry of the golden file."""
+    if "exact_case" in metafunc.fixturenames:
+        cases = json.loads((GOLDEN / "matching.json").read_text())["triplet_exact"]["cases"]
+        metafunc.parametrize("exact_case", cases, ids=[str(case["labels"]) for case in cases])
 
 
 @pytest.mark.parametrize("name", ["triplet_large", "triplet_large_400"])
-def test_large_graph_statistics(golden, name):
-    """In-degrees tell the graph from independent picks: 0.426 of the nodes are never a positive,
-    not 0.333.
-    """
+def test_large_graphs_have_the_golden_statistics(golden, name):
+    """Independent picks would leave 0.333 of the nodes without an anchor, not 0.426."""
     case = golden("matching")[name]
     labels = np.repeat(np.arange(len(case["class_counts"])), case["class_counts"]).astype("int32")
     in_large_class = np.array(case["class_counts"])[labels] >= 2
@@ -120,18 +126,35 @@ def _num_components(nodes, edges):
     return len({root(node) for node in nodes})
 
 
+def _is_connected(triplets, nodes):
+    edges = [(node, int(triplets.positive[node])) for node in nodes]
+    return _num_components(nodes, edges) == 1
+
+
 def test_each_class_is_one_component():
     rng = np.random.default_rng(1)
     for seed in range(50):
         labels = _random_labels(rng)
         triplets = _numpy(matching.class_connected(labels, seed))
         for label in set(labels.tolist()):
-            nodes = np.flatnonzero(labels == label).tolist()
-            edges = [(node, int(triplets.positive[node])) for node in nodes]
-            assert _num_components(nodes, edges) == 1
+            assert _is_connected(triplets, np.flatnonzero(labels == label).tolist())
 
 
-def test_random_triplets_pair_without_overlap():
+@pytest.mark.parametrize("size", ["4", "5", "6"])
+def test_the_graph_rule_connects_classes_more_often_than_independent_picks(golden, size):
+    """Independent picks would connect all samples with a probability below 0.1 percent."""
+    case, size_of_class = golden("matching")["connectivity"], int(size)
+    independent = case["independent_uniform_probability_connected"][size][1]
+    num_samples = int(np.ceil(np.log(0.001) / np.log(independent)))
+    labels = np.zeros(size_of_class, "int32")
+    connected = [
+        _is_connected(_numpy(matching.class_connected(labels, seed)), range(size_of_class))
+        for seed in range(num_samples)
+    ]
+    assert np.mean(connected) == case["graph_rule_probability_connected"]
+
+
+def test_random_triplets_pair_nodes_without_overlap():
     rng = np.random.default_rng(2)
     for seed in range(100):
         labels = _random_labels(rng)
@@ -160,7 +183,7 @@ def test_random_triplets_are_uniform():
     _assert_close(negative, strangers / strangers.sum(1, keepdims=True), num_samples)
 
 
-def test_same_int_seed_same_triplets_and_generator_moves_on():
+def test_an_int_seed_repeats_triplets_and_a_generator_advances():
     labels = np.arange(60, dtype="int32") % 5
     first = _numpy(matching.class_connected(labels, 3))
     again = _numpy(matching.class_connected(labels, 3))
@@ -178,15 +201,32 @@ def test_one_node_has_no_valid_triplet(function):
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), "int32"), np.zeros(3, "float32")])
-def test_refuses_what_is_no_vector_of_labels(labels):
+def test_labels_that_are_no_integer_vector_are_rejected(labels):
     with pytest.raises(ValueError, match="Labels must be"):
         matching.class_connected(labels, 0)
 
 
-def test_no_quadratic_memory():
-    """At 65,536 nodes an N x N mask of booleans alone would take 4 GiB."""
+def test_large_graphs_have_correct_triplets():
     labels = np.arange(65536, dtype="int32") % 21
     triplets = _numpy(matching.class_connected(labels, 0))
-    assert np.all(labels[triplets.positive] == labels) and np.all(
-        labels[triplets.negative] != labels
-    )
+    assert np.all(labels[triplets.positive] == labels)
+    assert np.all(labels[triplets.negative] != labels)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads a TensorFlow graph")
+@pytest.mark.parametrize("function", [matching.class_connected, matching.random_triplets])
+def test_no_quadratic_memory(function):
+    """No tensor of the traced graph has more than a few entries per node."""
+    import tensorflow as tf
+
+    num_nodes = 1000
+    signature = [tf.TensorSpec([num_nodes], tf.int32)]
+    traced = tf.function(lambda labels: function(labels, 0), input_signature=signature)
+    graph = traced.get_concrete_function().graph
+    sizes = {
+        output.name: output.shape.num_elements()
+        for operation in graph.get_operations()
+        for output in operation.outputs
+    }
+    assert None not in sizes.values()
+    assert max(sizes.values()) <= 4 * num_nodes

@@ -64,7 +64,7 @@ def test_color_map_of_an_empty_map_is_empty():
         (np.zeros((2, 2), int), [[0, 0, 256]], "0 to 256"),
     ],
 )
-def test_color_map_names_bad_input(labels, colors, message):
+def test_color_map_rejects_bad_input(labels, colors, message):
     with pytest.raises(ValueError, match=message):
         visualize.color_map(labels, colors)
 
@@ -108,7 +108,7 @@ def test_triplet_gallery_puts_one_triplet_in_a_row(patches):
     labels = [0, 0, 1, 1, 2, 2, 2]
     anchor, positive, negative = [0, 1, 2], [1, 0, 3], [4, 5, 6]
     picture = visualize.triplet_gallery(
-        patches, labels, anchor, positive, negative, [True, False, True], NAMES, COLORS
+        patches, labels, (anchor, positive, negative, [True, False, True]), NAMES, COLORS
     )
     assert has_margin(picture)
     found = [find(picture, patch) for patch in patches]
@@ -130,7 +130,7 @@ def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
     def height(num_rows):
         return len(
             visualize.triplet_gallery(
-                patches, nodes % 3, nodes, nodes, nodes, valid, NAMES, COLORS, num_rows
+                patches, nodes % 3, (nodes, nodes, nodes, valid), NAMES, COLORS, num_rows
             )
         )
 
@@ -140,7 +140,7 @@ def test_triplet_gallery_shows_at_most_num_rows(patches, num_valid):
 def test_triplets_are_spread_over_the_batch(patches):
     nodes = np.arange(7)
     picture = visualize.triplet_gallery(
-        patches, nodes % 3, nodes, nodes, nodes, nodes >= 0, NAMES, COLORS, num_rows=3
+        patches, nodes % 3, (nodes, nodes, nodes, nodes >= 0), NAMES, COLORS, num_rows=3
     )
     assert [i for i in nodes if find(picture, patches[i])] == [0, 3, 6]
 
@@ -224,7 +224,7 @@ def test_confusion_picture_of_many_classes_leaves_the_numbers_out():
     assert (cells[17, 17] == [8, 48, 107]).all() and (cells[17, 18] == 255).all()
 
 
-def test_confusion_picture_names_bad_input():
+def test_confusion_picture_rejects_bad_input():
     with pytest.raises(ValueError, match=r"shape \(2, 2\) and 3 names"):
         visualize.confusion_picture(np.eye(2), NAMES)
     with pytest.raises(ValueError, match="at least one"):
@@ -251,7 +251,7 @@ def test_segmentation_gallery_compares_networks_and_captions_rows():
         assert (caption == 255).mean() > 0.9 and (caption < 128).any()
 
 
-def test_bad_input_is_named(patches):
+def test_bad_input_raises_an_error_that_names_it(patches):
     with pytest.raises(ValueError, match="uint8 RGB.*float64"):
         visualize.patch_gallery(patches / 255, [0] * 7, NAMES, COLORS)
     with pytest.raises(ValueError, match=r"one label per patch. Received 7.*\(6,\)"):
@@ -273,7 +273,7 @@ def test_bad_input_is_named(patches):
         visualize.colorization_gallery([image], [image[1:]])
 
 
-def test_real_images():
+def test_galleries_of_real_images_are_drawn():
     folder = pathlib.Path(os.environ.get("MM_TEST_DATA", "")) / "camvid"
     if "MM_TEST_DATA" not in os.environ or not folder.is_dir():
         pytest.skip("MM_TEST_DATA names no folder with camvid")
@@ -331,6 +331,6 @@ def test_jigsaw_gallery_shows_at_most_num_rows():
         (np.zeros((1, 9, 8, 8, 3), np.uint8), [range(9)], [range(8)], "predictions must be"),
     ],
 )
-def test_jigsaw_gallery_names_bad_input(tiles, truths, predictions, message):
+def test_jigsaw_gallery_rejects_bad_input(tiles, truths, predictions, message):
     with pytest.raises(ValueError, match=message):
         visualize.jigsaw_gallery(tiles, truths, predictions)

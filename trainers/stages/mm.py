@@ -66,11 +66,11 @@ def _show_first_batch(loop, model, batches, spec):
     patches, labels = batch["patches"].numpy(), batch["labels"].numpy()
     triplets = model.matching(labels, seed=0)
     names, colors = spec.class_names, spec.colors
-    rows = [vector.numpy() for vector in triplets]
+    triplets = [vector.numpy() for vector in triplets]
     with loop.writer.as_default(step=0):
         gallery = visualize.patch_gallery(patches, labels, names, colors)
         tf.summary.image("mm/patches", gallery[None])
-        gallery = visualize.triplet_gallery(patches, labels, *rows, names, colors)
+        gallery = visualize.triplet_gallery(patches, labels, triplets, names, colors)
         tf.summary.image("mm/triplets", gallery[None])
 
 

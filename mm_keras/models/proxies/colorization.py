@@ -1,5 +1,7 @@
-"""The colorization proxy (Larsson, Maire, Shakhnarovich, "Colorization as a proxy task", CVPR 2017;
-"Learning representations for automatic colorization", ECCV 2016): which colors has a gray image?
+"""The colorization proxy: predict the colors of a gray image.
+
+Sources: Larsson, Maire, Shakhnarovich, "Colorization as a proxy task for visual understanding",
+CVPR 2017; "Learning representations for automatic colorization", ECCV 2016.
 """
 
 import keras
@@ -7,64 +9,69 @@ import numpy as np
 from keras import ops
 
 from mm_keras import layers
-from mm_keras.models import trainable
-from mm_keras.models.context import context_network, context_taps
+from mm_keras.models.context import hypercolumn_context, hypercolumn_context_taps
 from mm_keras.models.dense import dense_map
-from mm_keras.models.trainable import counted
+from mm_keras.models.trainable import Trainable
 
 FORMULATIONS = ("2017", "2016")
 
 KEYS = ("image", "points", "hue", "chroma", "chroma_value", "lightness")
-"""What a batch holds (`pipelines.proxies.colorization.batches`)."""
+"""Keys of a batch (`pipelines.batches.colorization.batches`)."""
 
-HUE_WEIGHT = 5.0  # times chroma: the hue of a color close to gray is noise (both releases)
+HEADS = ("hue", "chroma")
 
-# Where the mean of exp(2 pi i hue) under the distribution of hue is shorter than this, the hues
-# disagree, and less chroma is painted: 0.03 of the sum over 32 bins in autocolorize/extraction.py
-# ("expectation-cf").
+HUE_WEIGHT = 5.0  # times chroma, since the hue of a color close to gray is noise (both releases)
+
+# If the mean of exp(2 pi i hue) under the distribution of hue is shorter than this, the hues
+# disagree and `decode` reduces the chroma: 0.03 of the sum over 32 bins in
+# autocolorize/extraction.py ("expectation-cf").
 FADING = 32 * 0.03
 
 
-class Colorization(keras.Model):
-    """Tells hue and chroma of a gray image's pixels, each as a distribution over bins, from their
-    hypercolumn: the backbone's taps, and fc6 and fc7 on its top where its spec has them.
+class Colorization(Trainable):
+    """Predict hue and chroma of a gray image's pixels, each as a distribution over bins.
 
-    The network sees the mean of red, green and blue alone, whatever the backbone's pixels are: a
-    backbone that expects color gets it in all three channels. One training step reads the given
-    points and never builds a dense hypercolumn. The trained weights stay in `backbone`.
+    The prediction uses the hypercolumn: the backbone's taps, and fc6 and fc7 if its spec has them.
+    The network sees only the mean of red, green and blue. A backbone that expects color gets that
+    mean in all three channels. One training step reads the given points and never builds a dense
+    hypercolumn. The trained weights stay in `backbone`.
 
-    `fit` takes what `pipelines.proxies.colorization.batches` yields, {"image" uint8 [B, H, W, 3],
-    "points" int32 [B, P, 2], "hue" and "chroma" int32 [B, P] or float32 [B, P, num_bins],
+    `fit` takes the batches of `pipelines.batches.colorization.batches`: {"image" uint8 [B, H, W,
+    3], "points" int32 [B, P, 2], "hue" and "chroma" int32 [B, P] or float32 [B, P, num_bins],
     "chroma_value" and "lightness" float32 [B, P]}, on any Keras backend.
 
-    Loss, means over all points, with D the cross-entropy of class ids or the Kullback-Leibler
-    divergence of distributions:
+    The loss is the mean over all points. D is the cross-entropy for class ids, and the
+    Kullback-Leibler divergence for distributions:
 
-    "2017": 5 chroma D(hue) + D(chroma) + decay / 2 * the squares of the head's three matrices
-    (selfsup colorize_hypercolumn.py).
+    "2017": 5 chroma D(hue) + D(chroma) + decay / 2 * the sum of squares of the head's three
+    matrices (selfsup colorize_hypercolumn.py).
     "2016": 5 chroma D(hue) + min(1, 3 min(lightness, 1 - lightness)) D(chroma)
     (autocolorize train_vgg16.prototxt).
 
-    Args:
-        backbone: `mm_keras.backbones.Backbone`; M&M takes it over.
-        formulation: of the loss, "2017" or "2016".
-        num_bins: bins of hue and of chroma.
-        dropout: on fc6, fc7 and the hidden layer.
-        stddev: of the initial kernels of the hidden layer (1e-4 in both releases).
-        decay: of the head in formulation "2017".
-        input_tap: whether the hypercolumn holds the network's input: it does in 2016 and for
-            AlexNet, not for VGG-16 in 2017.
-        fc6_size: side of fc6's kernel, 7 for VGG-16 and 6 for AlexNet in the releases.
-
     Metrics: loss; hue_cross_entropy (weighted by chroma) and chroma_cross_entropy (weighted as in
-    the loss), in nats; hue_entropy and chroma_entropy, the cross-entropies that the best constant
-    prediction would have had on the same points, so that the difference is what the network sees in
-    the images; gradient_norm; non_finite, the number of steps whose loss or gradient was not
-    finite.
+    the loss), in nats; hue_entropy and chroma_entropy, the cross-entropies of the best constant
+    prediction on the same points; gradient_norm; non_finite, the number of steps whose loss or
+    gradient is not finite. The difference between cross-entropy and entropy is the information that
+    the network gets from the images.
+
+    Args:
+        backbone: the network that M&M tunes later.
+        formulation: formulation of the loss, "2017" or "2016".
+        num_bins: number of bins of hue, and of chroma.
+        dropout: dropout rate on fc6, fc7 and the hidden layer.
+        stddev: standard deviation of the initial kernels of the hidden layer (1e-4 in both
+            releases).
+        decay: weight decay of the head in formulation "2017".
+        input_tap: whether the hypercolumn contains the network's input. It does in 2016 and for
+            AlexNet, but not for VGG-16 in 2017.
+        fc6_size: side of fc6's kernel, 7 for VGG-16 and 6 for AlexNet in the releases.
+        name: name of the model.
 
     Raises:
-        ValueError: unknown formulation, or num_bins below 1.
+        ValueError: if the formulation is unknown, or num_bins is below 1.
     """
+
+    batch_keys = KEYS
 
     def __init__(
         self,
@@ -78,29 +85,27 @@ class Colorization(keras.Model):
         fc6_size=7,
         name="colorization",
     ):
-        super().__init__(name=name)
         _check(formulation, num_bins)
+        entropies = [ConstantCrossEntropy(num_bins, f"{name}_entropy") for name in HEADS]
+        super().__init__(
+            name, ("hue_cross_entropy", "chroma_cross_entropy", "gradient_norm", *entropies)
+        )
         self.backbone, self.formulation, self.num_bins = backbone, formulation, num_bins
         self.decay = decay
         self._build_network(backbone.spec, dropout, stddev, input_tap, fc6_size)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in self._metric_names()}
-        self.entropies = {
-            name: ConstantCrossEntropy(num_bins, f"{name}_entropy") for name in ("hue", "chroma")
-        }
-        self.non_finite = trainable.NonFinite()
         self.built = True
 
     def _build_network(self, spec, dropout, stddev, input_tap, fc6_size):
         self.context = None
         if spec.context_units:
-            self.context = context_network(
+            self.context = hypercolumn_context(
                 spec, dropout, added=False, fc6_size=fc6_size, batch_norm=True
             )
         taps = [tap for tap in spec.taps if input_tap or tap.name != "input"]
         self.hypercolumn = layers.Hypercolumn(
             [
                 *((tap.name, tap.stride, tap.channels) for tap in taps),
-                *context_taps(spec, added=False),
+                *hypercolumn_context_taps(spec, added=False),
             ],
             spec.hypercolumn_units,
             stddev,
@@ -109,21 +114,17 @@ class Colorization(keras.Model):
         self.dropout = keras.layers.Dropout(dropout, name="dropout")
         self.hue, self.chroma = (
             keras.layers.Dense(self.num_bins, kernel_initializer=layers.xavier(), name=name)
-            for name in ("hue", "chroma")
+            for name in HEADS
         )
         for layer in (self.hue, self.chroma):
             layer.build((None, spec.hypercolumn_units))
 
-    @staticmethod
-    def _metric_names():
-        return ("hue_cross_entropy", "chroma_cross_entropy", "gradient_norm")
-
     def call(self, inputs, training=False):
-        """Logits at points.
+        """Return logits at points.
 
         Args:
             inputs: {"image": [B, H, W, 3] with RGB values 0..255, "points": int32 [B, P, 2] of (y,
-                x)}; further keys are not looked at.
+                x)}. Other keys are ignored.
 
         Returns:
             {"hue", "chroma"}, float32 [B, P, num_bins] each.
@@ -133,7 +134,7 @@ class Colorization(keras.Model):
         return self._logits(responses, training)
 
     def feature_maps(self, images, training=False):
-        """All taps of the hypercolumn, {name: [B, h, w, C]}, of images [B, H, W, 3] in 0..255."""
+        """Return all taps of the hypercolumn, {name: [B, h, w, C]}, of images in 0..255."""
         gray = ops.broadcast_to(_lightness(images), ops.shape(images))
         maps = dict(self.backbone(gray, training=training))
         if self.context is not None:
@@ -142,16 +143,16 @@ class Colorization(keras.Model):
         return maps
 
     def colorize(self, images, output_stride=2):
-        """Images in the colors that the network tells (autocolorize/extraction.py).
+        """Paint images in the predicted colors (autocolorize/extraction.py).
 
-        Distributions are decoded in bands of rows, see `decode`; what is kept of them is a vector
-        per cell, which is interpolated between cells. Lightness stays that of the images, at every
-        pixel. It runs eagerly and in graph mode, at any size.
+        `decode` turns the distributions into one vector per cell, in bands of rows. The vectors
+        are interpolated between cells. Each pixel keeps its lightness. The method runs eagerly and
+        in graph mode, at any size.
 
         Args:
-            images: uint8 or float [B, H, W, 3], RGB 0..255; only their lightness counts.
-            output_stride: image pixels per decoded cell; at least the stride of the finest tap is
-                used.
+            images: uint8 or float [B, H, W, 3], RGB 0..255. Only their lightness is used.
+            output_stride: image pixels per decoded cell. The stride of the finest tap is the
+                minimum.
 
         Returns:
             uint8 [B, H, W, 3].
@@ -161,7 +162,7 @@ class Colorization(keras.Model):
 
         def decoded(responses):
             logits = self._logits(responses, training=False)
-            return decode(*(ops.softmax(logits[name], axis=-1) for name in ("hue", "chroma")))
+            return decode(*(ops.softmax(logits[name], axis=-1) for name in HEADS))
 
         maps = self.feature_maps(images)
         vectors = dense_map(self.hypercolumn, maps, size, stride, decoded)
@@ -172,35 +173,17 @@ class Colorization(keras.Model):
         heads = {"hue": self.hue, "chroma": self.chroma}
         return {name: ops.cast(head(hidden), "float32") for name, head in heads.items()}
 
-    def train_step(self, *args):
-        """One step on a batch in TensorFlow's graph mode; Keras' own step elsewhere."""
-        if keras.backend.backend() != "tensorflow":
-            return super().train_step(*args)
-        import tensorflow as tf
-
-        batch = dict(zip(KEYS, trainable.unpack(*args, keys=KEYS), strict=True))
-        with tf.GradientTape() as tape:
-            logits = self(batch, training=True)
-            loss = self.compute_loss(batch, y_pred=logits)
-            scaled_loss = trainable.scaled(self, loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        gradient_norm = trainable.update_weights(self, gradients)
-        trainable.track_step(self, loss, gradient_norm)
-        return self.get_metrics_result()
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of logits y_pred at the points of batch x, which holds the targets too; records
-        the cross-entropies.
-        """
-        weights = point_weights(x["chroma_value"], x["lightness"], self.formulation)
+    def batch_loss(self, inputs, targets, outputs):
+        """Return the loss of logits at the points of a batch. Record the cross-entropies."""
+        weights = point_weights(inputs["chroma_value"], inputs["lightness"], self.formulation)
         loss = self._head_decay()
-        for name in ("hue", "chroma"):
-            target = distribution(x[name], self.num_bins)
-            values = cross_entropy(target, y_pred[name])
+        for name in HEADS:
+            target = distribution(inputs[name], self.num_bins)
+            values = cross_entropy(target, outputs[name])
             self.trackers[f"{name}_cross_entropy"].update_state(values, sample_weight=weights[name])
-            self.entropies[name].update_state(target, sample_weight=weights[name])
+            self.trackers[f"{name}_entropy"].update_state(target, sample_weight=weights[name])
             loss = loss + ops.mean(weights[name] * (values - entropy(target)))
-        return counted(self, loss)
+        return loss
 
     def _head_decay(self):
         if self.formulation != "2017":
@@ -211,8 +194,10 @@ class Colorization(keras.Model):
 
 
 class ConstantCrossEntropy(keras.metrics.Metric):
-    """The least cross-entropy that one prediction for all points can have: the entropy of the mean
-    of all target distributions since the last reset, in nats; 0 before any point of weight.
+    """Compute the smallest cross-entropy of one constant prediction for all points, in nats.
+
+    It is the entropy of the mean of all target distributions since the last reset. It is 0 before
+    the first point of positive weight.
     """
 
     def __init__(self, num_bins, name="constant_cross_entropy", **kwargs):
@@ -220,7 +205,7 @@ class ConstantCrossEntropy(keras.metrics.Metric):
         self.mass = self.add_variable(shape=(num_bins,), initializer="zeros", name="mass")
 
     def update_state(self, targets, sample_weight):
-        """Adds distributions [..., num_bins] with weights [...]."""
+        """Add distributions [..., num_bins] with weights [...]."""
         weighted = ops.cast(targets, self.mass.dtype) * sample_weight[..., None]
         self.mass.assign_add(ops.sum(ops.reshape(weighted, (-1, self.mass.shape[0])), axis=0))
 
@@ -230,13 +215,15 @@ class ConstantCrossEntropy(keras.metrics.Metric):
 
 
 def point_weights(chroma, lightness, formulation="2017"):
-    """What a point counts in the two terms of the loss, see `Colorization`.
+    """Return the weight of each point in the two terms of the loss, see `Colorization`.
 
     Args:
-        chroma, lightness: float [...], 0..1.
+        chroma: float [...], 0..1.
+        lightness: float [...], 0..1.
+        formulation: "2017" or "2016".
 
     Returns:
-        {"hue", "chroma"}, float32 [...].
+        {"hue", "chroma"}, float32 [...] each.
     """
     chroma, lightness = ops.cast(chroma, "float32"), ops.cast(lightness, "float32")
     of_chroma = ops.ones_like(chroma)
@@ -246,8 +233,9 @@ def point_weights(chroma, lightness, formulation="2017"):
 
 
 def distribution(targets, num_bins):
-    """Targets as distributions, float32 [B, P, num_bins]: class ids [B, P] one-hot, others as they
-    are.
+    """Return targets as distributions, float32 [B, P, num_bins].
+
+    Class ids [B, P] become one-hot. Distributions are only cast.
     """
     targets = ops.convert_to_tensor(targets)
     is_index = len(targets.shape) == 2
@@ -255,27 +243,29 @@ def distribution(targets, num_bins):
 
 
 def cross_entropy(targets, logits):
-    """Cross-entropy of logits [..., bins] against distributions [..., bins]; [...], in nats."""
+    """Return the cross-entropy [...] of logits against distributions [..., bins], in nats."""
     return -ops.sum(targets * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
 def entropy(probabilities):
-    """Entropy of distributions [..., bins]; [...], in nats."""
+    """Return the entropy [...] of distributions [..., bins], in nats."""
     logs = ops.log(ops.maximum(probabilities, keras.config.epsilon()))
     return -ops.sum(probabilities * logs, axis=-1)
 
 
 def mean_distributions(batches, num_bins=32) -> dict[str, np.ndarray]:
-    """The mean targets of some batches, as weighted in formulation "2017"; one count of weight 1 is
-    added to each bin, so that none is impossible.
+    """Return the mean targets of some batches, weighted as in formulation "2017".
+
+    One count of weight 1 is added to each bin, so that no bin has probability 0.
 
     Args:
         batches: iterable of batches, see `KEYS`.
+        num_bins: number of bins of hue, and of chroma.
 
     Returns:
         {"hue", "chroma"}, float64 [num_bins] each, sum 1.
     """
-    mass = {name: np.ones(num_bins) for name in ("hue", "chroma")}
+    mass = {name: np.ones(num_bins) for name in HEADS}
     for batch in batches:
         for name, weighted in _weighted_targets(batch, num_bins).items():
             mass[name] += weighted.sum(axis=(0, 1))
@@ -283,20 +273,21 @@ def mean_distributions(batches, num_bins=32) -> dict[str, np.ndarray]:
 
 
 def evaluate(model, batches, means) -> dict[str, float]:
-    """Cross-entropies of a model on batches of images it was not trained on, and those of always
-    predicting the mean distribution of the images it was trained on.
+    """Return the cross-entropies of a model on held-out batches, and of a constant prediction.
+
+    The constant prediction is the mean distribution of the training images.
 
     Args:
         model: `Colorization`, compiled or not.
         batches: iterable of batches, see `KEYS`.
-        means: from `mean_distributions` of training batches.
+        means: `mean_distributions` of training batches.
 
     Returns:
         {"hue_cross_entropy", "chroma_cross_entropy", "hue_mean_cross_entropy",
         "chroma_mean_cross_entropy"}, in nats per point, for hue weighted by chroma.
 
     Raises:
-        ValueError: there is no point with color.
+        ValueError: if no point has color.
     """
     sums = dict.fromkeys([f"{name}{k}" for name in means for k in ("", "_mean", "_weight")], 0.0)
     for batch in batches:
@@ -326,18 +317,18 @@ def _weighted_targets(batch, num_bins):
 
 
 def decode(hue, chroma):
-    """A color from distributions over hue and chroma.
+    """Return a color from distributions over hue and chroma.
 
-    Chroma is the middle of the bin that holds the median, hue the circular mean. Where the hues
-    disagree chroma fades: it is multiplied by min(1, m / 0.96), m being the length of the mean of
-    exp(2 pi i hue), 1 for a single hue (autocolorize/extraction.py).
+    Chroma is the middle of the bin of the median. Hue is the circular mean. Chroma is multiplied by
+    min(1, m / 0.96), where m is the length of the mean of exp(2 pi i hue): 1 for a single hue, less
+    if the hues disagree (autocolorize/extraction.py).
 
     Args:
-        hue, chroma: float [..., bins], probabilities.
+        hue: float [..., bins], probabilities.
+        chroma: float [..., bins], probabilities.
 
     Returns:
-        float32 [..., 2], chroma times (cos, sin) of 2 pi hue: a vector, so that colors can be
-        interpolated.
+        float32 [..., 2], chroma times (cos, sin) of 2 pi hue. Such vectors can be interpolated.
     """
     hue, chroma = ops.cast(hue, "float32"), ops.cast(chroma, "float32")
     num_bins = hue.shape[-1]
@@ -351,11 +342,11 @@ def decode(hue, chroma):
 
 
 def paint(vectors, lightness):
-    """RGB of colors with given lightness.
+    """Return RGB pixels of given colors and lightness.
 
-    The release sets value and saturation from lightness and chroma and then shifts the result to
-    the wanted lightness: what is left of both is hue and chroma. Here they are painted directly, as
-    offsets from the lightness; what leaves 0..255 is cut off.
+    The release sets value and saturation from lightness and chroma, then shifts the result to the
+    given lightness. Only hue and chroma remain of both. Here hue and chroma are painted directly,
+    as offsets from the lightness. Values outside 0..255 are clipped.
 
     Args:
         vectors: float [..., 2], chroma times (cos, sin) of 2 pi hue.
@@ -375,7 +366,7 @@ def paint(vectors, lightness):
 
 
 def _lightness(images):
-    """Mean of red, green and blue, float32 [B, H, W, 1]; of whole numbers in any order the same."""
+    """Return the mean of red, green and blue, float32 [B, H, W, 1]."""
     return ops.mean(ops.cast(images, "float32"), axis=-1, keepdims=True)
 
 

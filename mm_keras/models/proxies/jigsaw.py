@@ -1,12 +1,11 @@
-"""The jigsaw proxy (Noroozi & Favaro, ECCV 2016): tell which permutation shuffled the tiles."""
+"""The jigsaw proxy (Noroozi & Favaro, ECCV 2016): classify the permutation of shuffled tiles."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from mm_keras.backbones.spec import Backbone, Pixels, scaled
-from mm_keras.models import trainable
-from mm_keras.models.trainable import counted
+from mm_keras.models.trainable import Trainable
 
 NUM_TILES = 9
 
@@ -14,38 +13,43 @@ NORMALIZATIONS = ("mean_and_std", "mean", "joint", "none")
 INITIALIZATIONS = ("release", "he")
 
 
-class Jigsaw(keras.Model):
-    """Nine tiles, one shared branch, and three dense layers that tell their permutation apart.
+class Jigsaw(Trainable):
+    """Classify the permutation of nine tiles by one shared branch and three dense layers.
 
-    All tiles of a batch go through the backbone in one pass, so its batch norm sees them all. Per
-    tile, the flattened embedding output -> fc6 (1024) -> ReLU, dropout; the nine of a puzzle joined
-    -> fc7 (4096) -> ReLU, dropout -> fc8, a logit per permutation. Widths are scaled by the
-    backbone's width.
+    All tiles of a batch pass through the backbone together, so its batch norm sees them all. Each
+    tile's flattened embedding output passes through fc6 (1024), ReLU and dropout. The nine results
+    of a puzzle are concatenated and pass through fc7 (4096), ReLU and dropout. fc8 returns one
+    logit per permutation. Widths are scaled by the backbone's width.
 
-    Unlike the authors' network (train_val_cfn_jps.prototxt), whose branch is an AlexNet with conv1
-    at stride 2 without padding and without batch norm, the branch is the backbone just as M&M runs
-    it: for AlexNet that is conv1 at stride 4 with padding 5, and batch norm everywhere.
+    The branch is the backbone as M&M uses it: AlexNet has conv1 at stride 4 with padding 5, and
+    batch norm everywhere. The branch of the authors' network (train_val_cfn_jps.prototxt) differs:
+    it is an AlexNet with conv1 at stride 2, without padding and without batch norm.
 
-    `fit` takes what `pipelines.proxies.jigsaw.batches` yields, {"tiles": uint8 [B, 9, T, T, 3],
-    "permutation": int32 [B]}, or tiles as x and permutations as y on any Keras backend.
-
-    Args:
-        backbone: `mm_keras.backbones.Backbone`; M&M takes it over.
-        num_permutations: size of the set of permutations.
-        tile: side of the tiles in pixels, T.
-        normalization: of each tile, see `normalize_tiles`; "mean_and_std" in the paper.
-        spread: standard deviation of a normalized tile in gray levels, see `normalize_tiles`.
-        dropout: after fc6 and fc7, 0.5 in the authors' network.
-        initialization: of fc6 and fc7. "release", Gaussian of standard deviation 0.005 with biases
-            1 (train_val_cfn_jps.prototxt), hardly moves for hundreds of steps; "he", He's Gaussian
-            with biases 0, learns at once. fc8 is Gaussian of 0.01 with biases 0 in both.
+    `fit` takes the batches of `pipelines.batches.jigsaw.batches`: {"tiles": uint8 [B, 9, T, T, 3],
+    "permutation": int32 [B]}. On any Keras backend it also takes tiles as x and permutations as y.
 
     Metrics: loss; accuracy, share of puzzles whose permutation has the largest logit;
-    gradient_norm; non_finite, the number of steps whose loss or gradient was not finite.
+    gradient_norm; non_finite, the number of steps whose loss or gradient is not finite.
+
+    Args:
+        backbone: the network that M&M tunes later.
+        num_permutations: size of the set of permutations.
+        tile: side T of the tiles in pixels.
+        normalization: normalization of each tile, see `normalize_tiles`; "mean_and_std" in the
+            paper.
+        spread: standard deviation of a normalized tile in gray levels, see `normalize_tiles`.
+        dropout: dropout rate after fc6 and fc7, 0.5 in the authors' network.
+        initialization: initialization of fc6 and fc7. "release" is a Gaussian of standard deviation
+            0.005 with biases 1 (train_val_cfn_jps.prototxt); with it the loss stays flat for
+            hundreds of steps. "he" is He's Gaussian with biases 0; with it the loss falls at once.
+            In both, fc8 is Gaussian of standard deviation 0.01 with biases 0.
+        name: name of the model.
 
     Raises:
-        ValueError: an argument is out of range, or the tile is too small for the backbone.
+        ValueError: if an argument is out of range, or the tile is too small for the backbone.
     """
+
+    batch_keys = ("tiles", "permutation")
 
     def __init__(
         self,
@@ -58,8 +62,8 @@ class Jigsaw(keras.Model):
         initialization: str = "release",
         name: str = "jigsaw",
     ):
-        super().__init__(name=name)
         _check(num_permutations, tile, normalization, spread, initialization)
+        super().__init__(name, ("gradient_norm", "accuracy"))
         self.backbone = backbone
         self.num_permutations, self.tile = num_permutations, tile
         self.normalization, self.spread = normalization, spread
@@ -73,13 +77,10 @@ class Jigsaw(keras.Model):
             name="fc8",
         )
         self.fc8.build((None, fc7_units))
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("gradient_norm",)}
-        self.accuracy = keras.metrics.Mean(name="accuracy")
-        self.non_finite = trainable.NonFinite()
         self.built = True
 
     def call(self, tiles, training=False):
-        """Logits, float32 [B, num_permutations], of tiles [B, 9, T, T, 3] with RGB values 0..255.
+        """Return logits float32 [B, num_permutations] of tiles [B, 9, T, T, 3], RGB 0..255.
 
         Slot i of a puzzle is tiles[:, i].
         """
@@ -89,10 +90,10 @@ class Jigsaw(keras.Model):
         return ops.cast(self.fc8(self.joint(puzzles, training=training)), "float32")
 
     def network_tiles(self, tiles):
-        """The tiles as the backbone gets them, float32 [B * 9, T, T, 3].
+        """Return the input tiles of the backbone, float32 [B * 9, T, T, 3].
 
-        Normalized tiles are shifted to the mean color of the backbone's pixels, which its input
-        layer subtracts again: the network sees tiles of mean zero.
+        Normalized tiles are shifted to the mean color of the backbone's pixels. Its input layer
+        subtracts that color again, so the network sees tiles of mean zero.
         """
         pixels = self.backbone.spec.pixels
         tiles = ops.reshape(tiles, (-1, self.tile, self.tile, 3))
@@ -103,47 +104,29 @@ class Jigsaw(keras.Model):
         normalized = normalize_tiles(tiles, self.normalization, self.spread)
         return normalized + ops.convert_to_tensor(mean_color(pixels), "float32")
 
-    def train_step(self, *args):
-        """One step on {"tiles", "permutation"} or (tiles, permutations) in TensorFlow's graph mode;
-        Keras' own step elsewhere.
-        """
-        if keras.backend.backend() != "tensorflow":
-            return super().train_step(*args)
-        import tensorflow as tf
-
-        tiles, permutations = trainable.unpack(*args, keys=("tiles", "permutation"))
-        with tf.GradientTape() as tape:
-            logits = self(tiles, training=True)
-            loss = self.compute_loss(tiles, permutations, logits)
-            scaled_loss = trainable.scaled(self, loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        gradient_norm = trainable.update_weights(self, gradients)
-        trainable.track_step(self, loss, gradient_norm)
-        return self.get_metrics_result()
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean cross-entropy of the permutations; y_pred are logits. Records the accuracy."""
-        hits = ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(y, "int32"))
-        self.accuracy.update_state(ops.cast(hits, "float32"))
-        losses = keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)
-        return counted(self, ops.mean(losses))
+    def batch_loss(self, inputs, targets, outputs):
+        """Return the mean cross-entropy of the permutations. Record the accuracy."""
+        hits = ops.equal(ops.argmax(outputs, axis=-1), ops.cast(targets, "int32"))
+        self.trackers["accuracy"].update_state(ops.cast(hits, "float32"))
+        losses = keras.losses.sparse_categorical_crossentropy(targets, outputs, from_logits=True)
+        return ops.mean(losses)
 
 
 def evaluate(model: Jigsaw, batches) -> dict[str, float]:
-    """Measures a model on puzzles, without training it and without touching its metrics.
+    """Measure a model on puzzles. Neither its weights nor its metrics change.
 
     Args:
         model: the trained model.
-        batches: iterable of {"tiles", "permutation"}; for figures that can be compared, from
-            `pipelines.proxies.jigsaw.batches` over held-out files with a fixed seed and
+        batches: iterable of {"tiles", "permutation"}. To compare models, use
+            `pipelines.batches.jigsaw.batches` over held-out files with a fixed seed, and with
             num_steps x num_images at most the number of files.
 
     Returns:
-        {"accuracy": share of puzzles told right, 0..1; "loss": mean cross-entropy in nats, whose
-        value for a guess is log(num_permutations); "num_puzzles"}.
+        {"accuracy": share of correct puzzles, 0..1; "loss": mean cross-entropy in nats, which is
+        log(num_permutations) for a uniform guess; "num_puzzles": int}.
 
     Raises:
-        ValueError: there is no batch.
+        ValueError: if there is no batch.
     """
     hits, losses = [], []
     for batch in batches:
@@ -163,23 +146,31 @@ def evaluate(model: Jigsaw, batches) -> dict[str, float]:
 
 
 def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 50.0):
-    """Takes from each tile what would give its place away without any understanding: its
-    brightness, color and contrast.
+    """Remove the brightness, color and contrast of each tile.
+
+    They would reveal the place of a tile without any understanding of the image.
 
     Args:
         tiles: number tensor [N, T, T, 3].
-        normalization: "mean_and_std", each channel to mean 0 and standard deviation `spread`
-            (paper: "normalize the mean and the standard deviation of each patch independently");
-            "mean", each channel to mean 0, its deviation left alone (the authors' first code);
-            "joint", the three channels together to mean 0 and deviation `spread` (their later
+        normalization: "mean_and_std" gives each channel mean 0 and standard deviation `spread`
+            (paper: "normalize the mean and the standard deviation of each patch independently").
+            "mean" gives each channel mean 0 and keeps its deviation (the authors' first code).
+            "joint" gives the three channels together mean 0 and deviation `spread` (their later
             network).
-        spread: in gray levels; 50 in the authors' later network (train_val_cfn_jps++.prototxt). It
-            puts the values into the range of mean-subtracted pixels, for which backbones are made.
-            A tile whose deviation is below one gray level is divided by one: noise of a flat tile
-            stays small.
+        spread: standard deviation in gray levels; 50 in the authors' later network
+            (train_val_cfn_jps++.prototxt). It matches the range of mean-subtracted pixels, which
+            backbones expect. A tile whose deviation is below one gray level is divided by one, so
+            that the noise of a flat tile stays small.
 
     Returns:
         float32 [N, T, T, 3], tiles of mean 0.
+
+    Example:
+
+    >>> tiles = np.array([0, 10, 0, 10], "uint8").reshape(1, 2, 2, 1).repeat(3, axis=-1)
+    >>> print(ops.convert_to_numpy(normalize_tiles(tiles, spread=50.0))[0, :, :, 0])
+    [[-50.  50.]
+     [-50.  50.]]
     """
     tiles = ops.cast(tiles, "float32")
     axes = (1, 2, 3) if normalization == "joint" else (1, 2)
@@ -191,7 +182,7 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
 
 
 def mean_color(pixels: Pixels) -> tuple[float, float, float]:
-    """The RGB color, 0..255, that the `InputAdapter` of these pixels turns into zeros."""
+    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros."""
     color = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
     return tuple(float(value) for value in (color[::-1] if pixels.color == "bgr" else color))
 
@@ -201,19 +192,19 @@ def _gray(tiles):
 
 
 def _embedding_shape(backbone, tile):
-    """(height, width, channels) of the embedding of one tile."""
+    """Return (height, width, channels) of the embedding of one tile."""
     shapes = backbone.compute_output_shape((None, tile, tile, 3))
     shape = shapes[backbone.spec.embedding.name][1:]
     if not all(shape):
         raise ValueError(
             f"Tiles of {tile} pixels leave no cell in {backbone.spec.embedding.name} of backbone "
-            f"{backbone.spec.name!r}, got shape {shape}: use larger tiles."
+            f"{backbone.spec.name!r}. Received shape {shape}. Use larger tiles."
         )
     return shape
 
 
 def _block(name, input_shape, units, dropout, initialization):
-    """Flattening, a dense layer, ReLU and dropout."""
+    """Build flattening, a dense layer, ReLU and dropout."""
     is_release = initialization == "release"
     initializers = keras.initializers
     dense = keras.layers.Dense(

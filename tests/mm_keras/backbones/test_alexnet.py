@@ -79,7 +79,7 @@ def test_channels_stay_divisible_by_the_groups(width):
 @pytest.mark.parametrize(
     ("pixels", "biases"), [("gray", (0, 0.1, 0, 0.1, 0.1)), ("jigsaw", (0, 1, 0, 1, 1))]
 )
-def test_initial_weights(pixels, biases):
+def test_initial_weights_follow_the_release(pixels, biases):
     backbone = backbones.build("alexnet", pixels, width=0.5)
     for k, bias in enumerate(biases, start=1):
         layer = backbone.get_layer(f"conv{k}")
@@ -161,7 +161,7 @@ def _one_column(features, normalizes):
         ("alexnet_one_column", "torch", 2, _one_column),
     ],
 )
-def test_features_are_those_of_plain_operations(name, pixels, first_border, narrow, size):
+def test_features_equal_plain_operations(name, pixels, first_border, narrow, size):
     backbone, images = _tiny(pixels, name), _images(*size)
     for k in range(1, 6):  # so that a missing ReLU, group or response would be seen
         kernel = backbone.get_layer(f"conv{k}").kernel
@@ -193,7 +193,7 @@ def test_one_column_without_statistics_is_the_network_without_batch_norm():
     np.testing.assert_allclose(backbone(images)["pool5"], features, rtol=1e-4, atol=1e-7)
 
 
-def test_images_of_any_size():
+def test_images_of_any_size_are_accepted():
     backbone = _tiny("jigsaw")
     function = tf.function(
         lambda images: backbone(images)["pool5"],
@@ -217,7 +217,7 @@ def test_tuning_moves_every_convolution():
     np.testing.assert_array_equal(backbone.get_layer("batch_conv5").factor.numpy(), [1])
 
 
-def test_mixed_float16_step():
+def test_a_mixed_float16_step_is_finite():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = mm_keras.MixAndMatch(_tiny())

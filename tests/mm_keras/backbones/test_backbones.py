@@ -28,7 +28,7 @@ def test_vgg16_maps_have_caffe_sizes(golden, case):
     assert outputs["pool5"][1] == sizes["pool5"]
 
 
-def test_strides_of_the_spec_are_those_of_the_maps():
+def test_strides_of_the_spec_equal_the_strides_of_the_maps():
     backbone = backbones.build("testing")
     outputs = backbone(np.zeros((1, 45, 52, 3), "uint8"))
     for tap in (*backbone.spec.taps, backbone.spec.embedding):
@@ -81,6 +81,6 @@ def test_batch_norm_follows_caffe(golden):
         ({"name": "vgg16", "width": 0}, "width must be positive"),
     ],
 )
-def test_unknown_arguments(arguments, message):
+def test_unknown_arguments_are_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         backbones.build(**arguments)

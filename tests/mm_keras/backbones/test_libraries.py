@@ -22,7 +22,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pixels_are_those_of_preprocess_input(family):
+def test_pixels_equal_preprocess_input(family):
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype("uint8")
     preprocess = FAMILIES[family].preprocess_input
     pixels = libraries.pixels_of(preprocess)
@@ -43,7 +43,7 @@ def test_all_families_are_compared():
         ("convnext", "rgb", (127, 127, 127)),  # scales by itself
     ],
 )
-def test_outside_of_an_image_is_the_mean_color(family, color, pad_color):
+def test_the_pad_color_is_the_mean_color(family, color, pad_color):
     module = FAMILIES[f"keras.src.applications.{family}"]
     pixels = libraries.pixels_of(module.preprocess_input)
     assert (pixels.color, pixels.pad_color) == (color, pad_color)
@@ -58,7 +58,7 @@ def test_outside_of_an_image_is_the_mean_color(family, color, pad_color):
         lambda images: 0 * images,
     ],
 )
-def test_other_preprocessing_is_refused(preprocess):
+def test_preprocessing_that_is_no_scale_and_shift_is_rejected(preprocess):
     with pytest.raises(ValueError, match="not a scale and a shift of each channel"):
         libraries.pixels_of(preprocess)
 
@@ -76,7 +76,7 @@ def test_other_preprocessing_is_refused(preprocess):
         ("ResNet50", "Unknown backbone 'ResNet50'.*Did you mean 'applications/ResNet50'"),
     ],
 )
-def test_unknown_names(name, message):
+def test_unknown_names_are_rejected(name, message):
     with pytest.raises(ValueError, match=message):
         backbones.check(name)
 
@@ -84,18 +84,18 @@ def test_unknown_names(name, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"width": 0.5}, "network.width must be 1 for applications/ResNet50"),
+        ({"width": 0.5}, "width must be 1 for applications/ResNet50"),
         ({"pixels": "gray"}, "pixels must be 'own' or None.*Received 'gray'"),
         ({"weights": "coco"}, "weights must be None or 'imagenet'.*Received 'coco'"),
     ],
 )
-def test_arguments_that_a_wrapped_network_does_not_have(arguments, message):
+def test_arguments_of_no_wrapped_network_are_rejected(arguments, message):
     backbones.check("applications/ResNet50", pixels="own")
     with pytest.raises(ValueError, match=message):
         backbones.build("applications/ResNet50", **arguments)
 
 
-def test_weights_where_there_are_none():
+def test_missing_weights_are_rejected():
     with pytest.raises(ValueError, match="weights must be None for kerascv/ResNet18Backbone"):
         backbones.check("kerascv/ResNet18Backbone", weights="imagenet")
     with pytest.raises(ValueError, match="built with random weights"):
@@ -109,7 +109,7 @@ def test_weights_where_there_are_none():
         ("kerashub/resnet_18_imagenet", "keras_hub", r"pip install 'mm-keras\[hub\]'"),
     ],
 )
-def test_a_library_that_is_not_installed(name, module, command, monkeypatch):
+def test_a_library_that_is_not_installed_is_named(name, module, command, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=f"not installed: {command}"):
         backbones.build(name)
@@ -128,7 +128,7 @@ def _no_network(url, *_):
     raise urllib.error.URLError("no network")
 
 
-def test_settings_that_only_a_hub_has(monkeypatch):
+def test_settings_of_a_hub_report_a_failed_download(monkeypatch):
     monkeypatch.setattr(file_utils, "urlretrieve", _no_network)
     with pytest.raises(ValueError, match="from a hub, which failed .*no network.*ResNet18Backbone"):
         backbones.build("kerascv/EfficientNetV1B0Backbone")
@@ -141,7 +141,7 @@ def keras_home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_weights_that_cannot_be_downloaded(keras_home, monkeypatch):
+def test_a_failed_download_names_file_and_place(keras_home, monkeypatch):
     monkeypatch.setattr(file_utils, "urlretrieve", _no_network)
     with pytest.raises(ValueError) as caught:
         backbones.build("applications/MobileNet", weights="imagenet")
@@ -150,7 +150,7 @@ def test_weights_that_cannot_be_downloaded(keras_home, monkeypatch):
     assert "no network" in str(caught.value) and f"/{filename} on another" in str(caught.value)
 
 
-def test_downloaded_weights_arrive(keras_home, monkeypatch):
+def test_downloaded_weights_are_loaded(keras_home, monkeypatch):
     source = keras.applications.MobileNet(
         include_top=False, weights=None, input_shape=(None, None, 3)
     )

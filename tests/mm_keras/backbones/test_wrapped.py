@@ -59,7 +59,7 @@ def test_pixels_are_prepared():
     np.testing.assert_allclose(outputs["stride2"][0, 0, 0], [29.0, 8.0, -1.0])
 
 
-def test_networks_that_cannot_be_wrapped():
+def test_networks_that_cannot_be_wrapped_are_rejected():
     images = keras.Input((None, None, 3))
     flat = keras.Model(images, keras.layers.GlobalAveragePooling2D()(images))
     with pytest.raises(ValueError, match="no feature map of a stride"):
@@ -82,14 +82,14 @@ def unpadded():
     return wrapped.wrap("library/unpadded", network, libraries.RAW)
 
 
-def test_images_below_the_smallest_size_are_refused(unpadded):
+def test_images_below_the_smallest_size_are_rejected(unpadded):
     assert unpadded.spec.min_size == 7
     assert unpadded(_random_images(7, 9))["stride2"].shape == (1, 1, 2, 4)
     with pytest.raises(ValueError, match="library/unpadded takes images of at least 7 pixels"):
         unpadded(_random_images(6, 9))
 
 
-def test_the_saved_model_too_tells_of_small_images(unpadded, tmp_path):
+def test_the_saved_model_rejects_small_images(unpadded, tmp_path):
     segmenter = mm_keras.HypercolumnSegmenter(unpadded, 3)
     predictor = mm_keras.Predictor(segmenter)
     predictor.export(tmp_path / "model")
@@ -100,7 +100,7 @@ def test_the_saved_model_too_tells_of_small_images(unpadded, tmp_path):
             call(_random_images(30, 6))
 
 
-def test_random_weights_forget_the_start_of_batch_norm_fast():
+def test_batch_norm_statistics_lose_their_start_within_few_steps():
     network = backbones.build("applications/MobileNetV3Small").get_layer("network")
     momenta = {
         layer.momentum

@@ -58,9 +58,9 @@ def test_ensemble_is_the_mean_of_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("class_counts", "message"), [([], "at least one"), ([3, 4], r"agree in num_classes.*\[3, 4\]")]
+    ("class_counts", "message"), [([], "at least one"), ([3, 4], r"equal num_classes.*\[3, 4\]")]
 )
-def test_refuses_models_that_cannot_be_averaged(class_counts, message):
+def test_models_that_cannot_be_averaged_are_rejected(class_counts, message):
     with pytest.raises(ValueError, match=message):
         mm_keras.Predictor([_model(num_classes) for num_classes in class_counts])
 
@@ -72,14 +72,14 @@ def _answers_as_saved(predictor, images, path):
     np.testing.assert_allclose(served, predictor.probabilities(images), atol=1e-5)
 
 
-def test_saved_ensemble_answers_as_the_live_one(tmp_path):
+def test_the_saved_ensemble_predicts_like_the_live_one(tmp_path):
     models = [_model(output_stride=1), _model(pixels="gray", seed=1, output_stride=2)]
     predictor = mm_keras.Predictor(models, flip=True, scales=(1, 1.5), shorter_side=(20, None))
     _answers_as_saved(predictor, _images(30, 37, batch=2), tmp_path / "model")
 
 
 @pytest.mark.slow  # twenty seconds of windows; test_protocols.py has it with a faster network
-def test_saved_windows_answer_as_the_live_ones(tmp_path):
+def test_saved_windows_predict_like_live_windows(tmp_path):
     predictor = mm_keras.Predictor(_model(), "cityscapes")
     _answers_as_saved(predictor, _images(530, 700), tmp_path / "model")
 
@@ -101,7 +101,7 @@ assert other["class_ids"].shape == (3, 17, 90)
 """
 
 
-def test_saved_model_answers_alike_with_tensorflow_alone(tmp_path):
+def test_the_saved_model_runs_with_tensorflow_alone(tmp_path):
     predictor, images = mm_keras.Predictor(_model(), shorter_side=32), _images(40, 56)
     predictor.export(tmp_path / "model")
     np.save(tmp_path / "images.npy", images)

@@ -174,7 +174,7 @@ def test_cityscapes_images_have_the_published_windows(golden):
     ("length", "expected"),
     [(1, 1), (511, 1), (512, 1), (513, 2), (768, 2), (769, 3), (1024, 3), (1025, 4)],
 )
-def test_windows_cover_every_pixel_and_none_is_spare(length, expected):
+def test_windows_cover_every_pixel_and_each_is_needed(length, expected):
     (num_windows, _) = protocols.window_grid(tf.constant([length, length])).numpy()
     assert num_windows == expected
     starts = 256 * np.arange(num_windows)
@@ -192,7 +192,7 @@ def test_flip_is_the_mean_with_the_mirrored_image_mirrored_back(protocol):
     expected = (predict(pixels, protocol=protocol) + mirrored) / 2
     found = predict(pixels, protocol=protocol, flip=True)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert np.abs(mirrored - expected).max() > 0.01  # the network tells left from right
+    assert np.abs(mirrored - expected).max() > 0.01  # the network distinguishes left and right
     again = predict(pixels[:, ::-1], protocol=protocol, flip=True)
     np.testing.assert_allclose(again[:, ::-1], found, atol=1e-6)
 
@@ -236,7 +236,7 @@ def test_saved_and_live_predictions_are_equal(tmp_path, arguments):
         ((375, 500), 180, 1, (180, 240)),
     ],
 )
-def test_input_size(size, shorter_side, scale, expected):
+def test_the_input_size_follows_shorter_side_and_scale(size, shorter_side, scale, expected):
     network = protocols.Network(FormulaModel(), shorter_side)
     assert tuple(network.input_size(tf.constant(size), scale).numpy()) == expected
 
@@ -268,7 +268,7 @@ def _picks(part, indices):
 
 
 @pytest.mark.parametrize("case", range(9))
-def test_pascal_geometry(golden, case):
+def test_the_pascal_canvas_has_the_released_geometry(golden, case):
     case = golden("pascal_protocol")[case]
     size = [case["h"], case["w"]]
     offset, placed = (part.numpy().tolist() for part in protocols.centered(tf.constant(size), 512))
@@ -307,6 +307,6 @@ def test_pascal_canvas_is_the_resized_image_in_the_pad_color():
         ({"scales": (math.nan,)}, "positive numbers"),
     ],
 )
-def test_what_a_protocol_cannot_do_is_refused(arguments, message):
+def test_unsupported_arguments_of_a_protocol_are_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         inference.Predictor(FormulaModel(), **arguments)

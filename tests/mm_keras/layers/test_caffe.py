@@ -46,7 +46,7 @@ def test_pooling_of_a_map_smaller_than_the_window_gives_one_cell(padding):
     np.testing.assert_array_equal(pooled, features.max((1, 2), keepdims=True))
 
 
-def test_pooling_in_graph_mode_at_any_size():
+def test_pooling_works_in_graph_mode_at_any_size():
     layer = layers.CeilMaxPooling(3, 2, 1)
     pool = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 2])])
     for size in ((1, 1), (6, 9), (7, 4)):
@@ -65,7 +65,7 @@ def test_gradients_of_pooling_reach_the_largest_cell_of_each_window():
 
 
 @pytest.mark.parametrize("arguments", [(2, 3), (3, 0), (3, 2, 3), (3, 2, -1)])
-def test_pooling_refuses_windows_outside_of_the_map(arguments):
+def test_windows_outside_of_the_map_are_rejected(arguments):
     with pytest.raises(ValueError, match="must be in.*Received"):
         layers.CeilMaxPooling(*arguments)
 
@@ -82,7 +82,7 @@ def test_response_normalization_divides_by_neighboring_channels(num_channels):
     np.testing.assert_allclose(normalized, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_of_response_normalization_are_those_of_tensorflow():
+def test_gradients_of_response_normalization_equal_tensorflow():
     features = tf.constant(100 * _features(2, 3, 4, 9))
     weights = _features(2, 3, 4, 9, seed=1)
     gradients = []
@@ -97,14 +97,14 @@ def test_gradients_of_response_normalization_are_those_of_tensorflow():
     np.testing.assert_allclose(*gradients, atol=1e-5)
 
 
-def test_response_normalization_survives_float16():
+def test_response_normalization_is_finite_in_float16():
     features = np.full((1, 1, 1, 8), 1000, "float16")  # the square is beyond float16
     normalized = layers.LocalResponseNormalization(dtype="mixed_float16")(features)
     assert normalized.dtype == "float16" and np.all(np.isfinite(normalized))
     np.testing.assert_allclose(normalized[..., 4], 1000 / (1 + 2e-5 * 5e6) ** 0.75, rtol=2e-3)
 
 
-def test_response_normalization_refuses_an_even_window():
+def test_an_even_window_of_response_normalization_is_rejected():
     with pytest.raises(ValueError, match="odd.*Received 4"):
         layers.LocalResponseNormalization(4)
 
@@ -145,7 +145,7 @@ def test_grouped_convolution_is_one_convolution_per_group(groups):
     np.testing.assert_allclose(layer(features), expected, atol=1e-5)
 
 
-def test_gradients_of_grouped_convolution():
+def test_gradients_of_grouped_convolution_equal_a_single_convolution():
     """Convolution is linear in each argument, so differences along a direction are exact."""
     layer, features, weights = _grouped(), _features(1, 4, 3, 4), _features(1, 4, 3, 6, seed=1)
     with tf.GradientTape() as tape:
@@ -187,7 +187,7 @@ def test_batch_norm_accumulates_as_caffe_does(golden):
     assert not layer.trainable_weights
 
 
-def test_batch_norm_over_a_sequence_of_maps():
+def test_batch_norm_accumulates_over_a_sequence_of_maps():
     """The accumulators, one step at a time in float64."""
     layer = layers.AccumulatedBatchNormalization(fraction=0.9)
     step = tf.function(lambda x: layer(x, training=True))
@@ -204,13 +204,13 @@ def test_batch_norm_over_a_sequence_of_maps():
     np.testing.assert_allclose(layer(maps), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_norm_without_statistics_leaves_values_as_they_are():
+def test_batch_norm_without_statistics_does_not_change_values():
     maps = _features(2, 3, 3, 4)
     layer = layers.AccumulatedBatchNormalization()
     np.testing.assert_allclose(layer(maps), maps, rtol=1e-4)
 
 
-def test_batch_norm_of_a_single_value_and_of_a_constant():
+def test_batch_norm_of_a_single_value_or_a_constant_is_finite():
     layer = layers.AccumulatedBatchNormalization()
     np.testing.assert_array_equal(layer(np.full((1, 2), 7.0), training=True), [[0, 0]])
     np.testing.assert_array_equal(layer.accumulated_variance.numpy(), [0, 0])

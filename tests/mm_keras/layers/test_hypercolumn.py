@@ -8,7 +8,7 @@ from mm_keras import layers
 
 
 @pytest.mark.parametrize("case", range(3))
-def test_points_as_caffe_samples_them(golden, case):
+def test_points_are_sampled_as_in_caffe(golden, case):
     case = golden("network")["hypercolumn_bilinear"][case]
     features = np.transpose(np.array(case["feature_chw"], "float32"), (1, 2, 0))[None]
     points = np.array(case["points_yx"], "float32")[None]
@@ -31,7 +31,7 @@ def test_upsampling_reads_each_pixel_as_a_point():
 
 
 @pytest.mark.parametrize("cells, stride", [(1, 128), (3, 4), (16, 2)])
-def test_interpolation_as_a_matrix(cells, stride):
+def test_the_interpolation_matrix_equals_interpolation(cells, stride):
     features = np.random.default_rng(0).normal(size=(1, 2, cells, 3)).astype("float32")
     positions = np.arange(cells * stride + 3)
     matrix = layers.interpolation_matrix(positions, stride, cells)
@@ -47,7 +47,7 @@ def test_a_map_of_one_cell_is_constant():
     )
 
 
-def test_aligned_corners_as_caffe_interpolates_them(golden):
+def test_aligned_corners_follow_caffe(golden):
     case = golden("alexnet")["interp_align_corners"]
     features = np.array(case["input"], "float32")[None, ..., None]
     resized = layers.resize_aligned(features, case["output_size"])
@@ -73,7 +73,7 @@ def _at(places):
     return lambda values: np.interp(places, np.arange(len(values)), values)
 
 
-def test_aligned_corners_in_graph_mode():
+def test_aligned_corners_work_in_graph_mode():
     signature = [tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([2], tf.int32)]
     resize = tf.function(layers.resize_aligned, input_signature=signature)
     for size in ((5, 9), (1, 3)):

@@ -1,4 +1,4 @@
-"""The fused batch norm is Keras' own, in numbers and in what it leaves to it."""
+"""The fused batch norm equals Keras' layer, and delegates to it where it does not apply."""
 
 import keras
 import numpy as np
@@ -56,19 +56,19 @@ def _assert_close(results, others):
 @pytest.mark.parametrize("shape", [(4, 3, 6, 5), (1, 1, 2, 5), (1, 1, 1, 5)])
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_equals_keras(shape, affine, training):
+def test_fused_batch_norm_equals_keras(shape, affine, training):
     results = [
         _run(layer, _inputs(*shape), training) for layer in _pair(scale=affine, center=affine)
     ]
     _assert_close(*results)
 
 
-def test_equals_keras_under_xla():
+def test_fused_batch_norm_equals_keras_under_xla():
     results = [_run(layer, _inputs(4, 3, 6, 5), True, jit_compile=True) for layer in _pair()]
     _assert_close(*results)
 
 
-def test_where_the_kernel_runs():
+def test_the_fused_kernel_runs_only_where_it_applies():
     inputs = _inputs(2, 3, 4, 5)
     _, layer = _pair()
     assert _uses_the_kernel(layer, inputs, training=True)
@@ -82,7 +82,7 @@ def test_where_the_kernel_runs():
     assert not _uses_the_kernel(layer, inputs, training=True)
 
 
-def test_survives_its_configuration():
+def test_the_layer_survives_serialization():
     layer = layers.BatchNormalization(momentum=0.8, scale=False)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(copy) is type(layer) and copy.momentum == 0.8 and not copy.scale

@@ -11,7 +11,7 @@ def _adapter(name):
     return layers.InputAdapter(PIXELS[name].color, PIXELS[name].scale, PIXELS[name].mean)
 
 
-def test_pixels_as_the_networks_expect_them(golden):
+def test_pixels_have_the_golden_values(golden):
     cases = golden("network")["preprocess"]
     bgr = np.array([case["bgr"] for case in cases], "uint8")[None, None]
     rgb = bgr[..., ::-1]
@@ -24,7 +24,7 @@ def test_pixels_as_the_networks_expect_them(golden):
         np.testing.assert_allclose(adapted, [case[key] for case in cases], atol=1e-4)
 
 
-def test_pixels_as_torchvision_normalizes_them():
+def test_pixels_equal_torchvisions_normalization():
     rgb = np.array([[0, 0, 0], [255, 255, 255], [10, 20, 30]], "uint8")
     expected = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(_adapter("torch")(rgb[None, None])[0, 0], expected, atol=1e-5)
@@ -51,6 +51,6 @@ def test_the_pad_color_is_the_mean_or_black(name):
 
 
 @pytest.mark.parametrize("arguments", [{"color": "hsv"}, {"mean": (1.0, 2.0)}, {"scale": (1.0,)}])
-def test_pixels_refuse_nonsense(arguments):
+def test_unknown_colors_and_wrong_scales_are_rejected(arguments):
     with pytest.raises(ValueError, match="must be"):
         layers.InputAdapter(**arguments)

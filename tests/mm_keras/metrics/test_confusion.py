@@ -43,7 +43,7 @@ def count(y_true, y_pred, num_classes):
     return matrix.result()
 
 
-def test_released_evaluation():
+def test_scores_equal_the_released_evaluation():
     matrix = count(TRUTH, PREDICTION, 4)
     assert matrix.dtype == np.int64
     np.testing.assert_array_equal(matrix, MATRIX)
@@ -68,7 +68,7 @@ def test_counts_equal_a_plain_loop(dtype):
     np.testing.assert_array_equal(count(truth, prediction, 21), expected)
 
 
-def test_streaming_adds_up_and_reset_forgets():
+def test_streaming_adds_counts_and_reset_clears_them():
     matrix = metrics.ConfusionMatrix(4)
     for row_true, row_pred in zip(TRUTH, PREDICTION, strict=True):
         matrix.update_state(row_true, tf.constant(row_pred))
@@ -95,7 +95,7 @@ def test_all_void_and_empty_maps_count_nothing():
     assert not count([-1, -1], [0, 7], 3).any()
 
 
-def test_prediction_outside_the_classes_is_refused_where_there_is_truth():
+def test_a_prediction_outside_the_classes_is_rejected_at_labelled_pixels():
     matrix = metrics.ConfusionMatrix(3)
     matrix.update_state([255, 0], [255, 0])
     with pytest.raises(ValueError, match=r"0 to 2.*Received \[7, 255\] at 3 such pixels"):
@@ -103,7 +103,7 @@ def test_prediction_outside_the_classes_is_refused_where_there_is_truth():
     assert matrix.result().sum() == 1
 
 
-def test_bad_input_is_named():
+def test_bad_input_raises_an_error_that_names_it():
     matrix = metrics.ConfusionMatrix(3)
     with pytest.raises(ValueError, match=r"same shape.*\(4,\) and \(2, 2\)"):
         matrix.update_state(np.zeros(4, int), np.zeros((2, 2), int))
@@ -115,7 +115,7 @@ def test_bad_input_is_named():
         metrics.per_class_iou(np.zeros((2, 3), int))
 
 
-def test_absent_and_wrongly_predicted_classes():
+def test_absent_classes_are_nan_and_wrongly_predicted_ones_zero():
     # class 0: 2 of 3 right; class 1: never true, predicted once; class 2: neither.
     matrix = np.array([[2, 1, 0], [0, 0, 0], [0, 0, 0]])
     np.testing.assert_allclose(metrics.per_class_iou(matrix), [2 / 3, 0, np.nan])
@@ -143,7 +143,7 @@ def test_summary_is_json_with_null_for_undefined():
 
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "b", "c"]])
-def test_summary_wants_one_name_per_class(names):
+def test_summary_needs_one_name_per_class(names):
     with pytest.raises(ValueError, match="4 different class names"):
         metrics.summary(MATRIX, names)
 
@@ -202,7 +202,7 @@ def test_collapse_to_a_point_is_rank_one_at_any_scale(factor):
     assert collapsed_share(np.repeat(unit_rows(point), 160, axis=0)) == 1
 
 
-def test_healthy_figures_differ_from_collapsed_ones():
+def test_statistics_of_healthy_and_collapsed_embeddings_differ():
     x = unit_rows(np.random.default_rng(3).normal(size=(144, 2048)))
     assert effective_rank(x) > 100
     assert collapsed_share(x) == 0
@@ -247,7 +247,7 @@ def test_half_precision_embeddings_are_measured_in_float32():
     assert float(rank) == pytest.approx(rank_oracle(x), rel=1e-2)
 
 
-def test_on_jax_without_tensorflow():
+def test_statistics_run_on_jax_without_tensorflow():
     code = """
 import sys
 sys.modules["tensorflow"] = None

@@ -100,7 +100,7 @@ def test_boundary_iou_equals_repeated_erosion(distance):
     assert np.isnan(score.result()[4])
 
 
-def test_boundary_iou_by_hand():
+def test_boundary_iou_equals_a_hand_computed_value():
     # A square of 4 x 4 pixels has a ring of 12. Moved by one column, the rings share three pixels
     # of the upper and three of the lower row, so the IoU is 6 / (12 + 12 - 6).
     truth, prediction = np.zeros((2, 6, 7), np.uint8)
@@ -118,7 +118,7 @@ def test_the_default_band_is_two_percent_of_the_diagonal():
     assert boundary(truth, prediction)[1] == pytest.approx(common / union)
 
 
-def test_a_right_prediction_scores_one_whatever_it_says_of_void():
+def test_a_correct_prediction_scores_one_for_any_prediction_of_void():
     rng = np.random.default_rng(0)
     truth = random_map(rng, (40, 50), [0, 1, 255])
     for elsewhere in (0, 1, 2, 255):
@@ -150,7 +150,7 @@ def test_thin_pixels_equal_trying_all_squares(width):
     assert found.sum() > 0
 
 
-def test_thin_scores_by_hand():
+def test_thin_scores_equal_hand_computed_values():
     # A pole of 2 pixels and a car of 12 on 300 x 400 pixels (w = 10): only the pole is thin. Its
     # upper half is found. Nothing else is charged, so recall and IoU are 1/2.
     truth = np.zeros((300, 400), np.uint8)
@@ -167,7 +167,7 @@ def test_thin_scores_by_hand():
     }
 
 
-def test_filling_a_gap_is_charged_to_the_class_that_fills_it():
+def test_filling_a_gap_lowers_the_score_of_the_filling_class():
     # Two thin legs of class 1, a gap of ground between them: all three are thin.
     truth = np.zeros((300, 400), np.uint8)
     truth[100:200, 50:54] = truth[100:200, 58:62] = 1
@@ -208,7 +208,7 @@ def test_all_void_and_empty_images_count_nothing():
 
 
 @pytest.mark.parametrize("kind", [contours.BoundaryIoU, contours.ThinRegions])
-def test_bad_input_is_named(kind):
+def test_bad_input_raises_an_error_that_names_it(kind):
     with pytest.raises(ValueError, match="num_classes must be 1 to 255. Received 0"):
         kind(0)
     with pytest.raises(ValueError, match="between 0 and 1. Received 1"):

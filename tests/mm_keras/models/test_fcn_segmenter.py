@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones, layers
-from mm_keras.models import fcn_segmenter
+from mm_keras.models.context import fcn_context
 
 
 def _model(num_classes=5, pixels="bgr", rate=0.01, **arguments):
@@ -32,8 +32,8 @@ def _trained(**arguments):
     return model
 
 
-def test_as_many_weights_as_published():
-    context = fcn_segmenter.context_network(backbones.build("alexnet").spec)
+def test_the_segmenter_has_as_many_weights_as_published():
+    context = fcn_context(backbones.build("alexnet").spec)
     counts = {layer.name: layer.count_params() for layer in context.layers}
     assert counts["fc6"] == 37_752_832 and counts["fc7"] == 16_781_312
     score = keras.layers.Conv2D(21, 1)
@@ -50,7 +50,7 @@ def test_score_maps_have_caffe_sizes(golden, pixels):
         assert (shapes["fc6"][1], shapes["fc7"][1]) == (sizes["fc6"], sizes["fc7"])
 
 
-def test_initial_weights():
+def test_initial_weights_follow_the_release():
     model = _model()
     for name, stddev in (("fc6", 0.005), ("fc7", 0.005)):
         layer = model.context.get_layer(name)
@@ -82,7 +82,7 @@ def test_logits_are_interpolated_scores_of_fc7():
     assert np.std(scores) > 0.01 * scale
 
 
-def test_any_size_in_graph_mode():
+def test_images_of_any_size_work_in_graph_mode():
     model = _trained()
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
     function = tf.function(lambda images: model(images, training=False), input_signature=signature)
@@ -93,7 +93,7 @@ def test_any_size_in_graph_mode():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 52)])
-def test_a_step_at_any_size(size):
+def test_a_training_step_works_at_any_size(size):
     figures = _model().train_step((_images(*size), np.zeros((2, *size), "uint8")))
     assert np.isfinite(figures["loss"]) and figures["non_finite"] == 0
 
@@ -133,7 +133,7 @@ def test_training_finds_colors():
     assert np.mean(np.argmax(model(batch[0]), -1) == batch[1]) > 0.8
 
 
-def test_fit_and_evaluate():
+def test_fit_and_evaluate_report_the_metrics():
     model, images = _model(), _images(64, 64)
     labels = np.random.default_rng(0).integers(0, 5, (2, 64, 64)).astype("uint8")
     dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels})
@@ -143,7 +143,7 @@ def test_fit_and_evaluate():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_step_and_inference(policy):
+def test_mixed_precision_step_and_inference_are_finite(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         model = _model()
@@ -157,7 +157,7 @@ def test_mixed_precision_step_and_inference(policy):
 
 def test_dropout_masks_differ_between_layers_and_steps_and_follow_the_seed():
     def masks(seed):
-        context = fcn_segmenter.context_network(_model().backbone.spec, seed=seed)
+        context = fcn_context(_model().backbone.spec, seed=seed)
         ones = np.ones((1, 2, 2, context.get_layer("fc6").filters), "float32")
         drops = [context.get_layer(f"drop_{name}") for name in ("fc6", "fc7", "fc6")]
         return [drop(ones, training=True).numpy() > 0 for drop in drops]
@@ -191,10 +191,10 @@ def test_live_and_saved_predictions_agree(tmp_path, protocol):
         np.testing.assert_allclose(predictor.probabilities(images), probabilities, atol=1e-3)
 
 
-def test_refuses_nonsense():
+def test_arguments_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="num_classes must be at least 1. Received 0"):
         _model(num_classes=0)
     spec = backbones.build("testing").spec
     bare = backbones.BackboneSpec("bare", spec.pixels, spec.taps, spec.embedding)
     with pytest.raises(ValueError, match=r"'bare' has context_units \(\)"):
-        fcn_segmenter.context_network(bare)
+        fcn_context(bare)

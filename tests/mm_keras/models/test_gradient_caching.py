@@ -89,7 +89,7 @@ def _assert_same_weights(model, twin, atol=1e-5):
 
 
 @pytest.mark.parametrize("network, chunk", [(_frozen, 8), (_plain, 1), (_plain, 24)])
-def test_a_chunked_step_is_the_plain_one_where_patches_are_alone(network, chunk):
+def test_a_chunked_step_equals_the_plain_step_with_frozen_statistics(network, chunk):
     model, twin = _model(network, chunk), _model(network)
     step = tf.function(model.train_step)
     for k in range(3):
@@ -102,7 +102,7 @@ def test_a_chunked_step_is_the_plain_one_where_patches_are_alone(network, chunk)
 
 
 @pytest.mark.parametrize("network, in_graph", [(_testing, True), (_noisy, True), (_noisy, False)])
-def test_what_a_chunk_sees_is_the_same_in_both_rounds(network, in_graph):
+def test_each_chunk_is_computed_alike_in_both_rounds(network, in_graph):
     """Against all chunks in one tape: batch statistics, masks and noise per chunk, the running
     statistics updated once by each."""
     model, twin = _model(network, chunk=6), _model(network)
@@ -146,7 +146,7 @@ def _largest_batch_of_maps(graph):
     return max(shape[0] for shape in shapes if len(shape) == 4 and shape[1] == shape[2] == 16)
 
 
-def test_activations_are_those_of_a_chunk_and_the_graph_does_not_grow():
+def test_activations_cover_one_chunk_and_the_graph_does_not_grow():
     small, large = _graph(32, chunk=8), _graph(256, chunk=8)
     assert len(_nodes(small)) == len(_nodes(large))
     assert _largest_batch_of_maps(small) == _largest_batch_of_maps(large) == 8
@@ -154,7 +154,7 @@ def test_activations_are_those_of_a_chunk_and_the_graph_does_not_grow():
 
 
 def _peak(num_nodes, chunk=0):
-    """Memory of a step in a process of its own, MiB above what the loaded program takes."""
+    """Memory of a step in a process of its own, MiB above the loaded program."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAK, str(num_nodes), str(chunk)],
         env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[3])},
@@ -168,7 +168,7 @@ def _peak(num_nodes, chunk=0):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_thousands_of_nodes_need_the_memory_of_a_small_batch():
+def test_thousands_of_nodes_need_only_the_memory_of_a_small_batch():
     small, whole, parts = _peak(160), _peak(4096), _peak(4096, chunk=128)
     assert parts < 2 * small and whole > 6 * small, (small, whole, parts)
 
@@ -185,7 +185,7 @@ def test_fit_and_mixed_precision_work_in_chunks():
     np.testing.assert_allclose(parts["gradient_norm"], whole["gradient_norm"], rtol=0.02)
 
 
-def test_chunks_that_do_not_fit_are_named():
+def test_chunks_that_do_not_divide_the_batch_are_rejected():
     with pytest.raises(ValueError, match="chunk=7 and 24 patches"):
         _model(_testing, 7).train_step(_batch())
     with pytest.raises(ValueError, match="chunk must be at least 1, or None. Received 0"):

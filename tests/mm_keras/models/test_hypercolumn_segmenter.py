@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
-from mm_keras.models.context import context_network, context_taps
+from mm_keras.models.context import hypercolumn_context, hypercolumn_context_taps
 from mm_keras.models.dense import dense_map
 from mm_keras.models.hypercolumn_segmenter import labels_at
 
@@ -37,11 +37,11 @@ def test_hypercolumn_has_as_many_channels_as_published(golden):
     ):
         spec = backbones.build("vgg16", pixels).spec
         taps = [(tap.name, tap.stride, tap.channels) for tap in spec.taps]
-        assert sum(tap[-1] for tap in (*taps, *context_taps(spec))) == expected
+        assert sum(tap[-1] for tap in (*taps, *hypercolumn_context_taps(spec))) == expected
 
 
 def test_context_has_as_many_weights_as_published():
-    network = context_network(backbones.build("vgg16").spec)
+    network = hypercolumn_context(backbones.build("vgg16").spec)
     counts = {layer.name: layer.count_params() for layer in network.layers}
     assert counts["fc6"] == 102_764_544 and counts["fc7"] == 16_781_312
     assert counts["conv_add1"] == 37_749_760 and counts["conv_add2"] == 9_438_208
@@ -51,7 +51,7 @@ def test_context_maps_have_caffe_sizes(golden):
     for sizes in golden("network")["vgg16_sizes"]:
         spec = backbones.build("vgg16", width=0.01).spec
         side = sizes["pool5"]
-        shapes = context_network(spec).compute_output_shape(
+        shapes = hypercolumn_context(spec).compute_output_shape(
             (1, side, side, spec.embedding.channels)
         )
         assert shapes["fc6"][1] == sizes["fc6"]
@@ -65,7 +65,7 @@ def test_dense_equals_gather_then_dense(stride, size, monkeypatch):
     """Same taps, same points: project, interpolate and sum against gather, concatenate and
     multiply.
     """
-    monkeypatch.setattr(segmenter, "POINTS_PER_BAND", 100)  # several bands, the last one cut
+    monkeypatch.setattr("mm_keras.models.dense.POINTS_PER_BAND", 100)  # several bands
     model = _with_random_head(_model(output_stride=stride))
     images = _images(*size)
     maps = model.feature_maps(images)
@@ -89,11 +89,11 @@ def test_dense_equals_gather_then_dense(stride, size, monkeypatch):
     )
 
 
-def test_dense_inference_holds_no_hypercolumn_of_the_image():
+def test_dense_inference_never_builds_the_hypercolumn_of_the_image():
     """Counted for VGG-16 at 512 x 512, stride 2: 14,467 channels of it would take 3.8 GB."""
     spec = backbones.build("vgg16").spec
     taps = [(tap.name, tap.stride, tap.channels) for tap in spec.taps]
-    layer = mm_keras.layers.Hypercolumn([*taps, *context_taps(spec)], 1024)
+    layer = mm_keras.layers.Hypercolumn([*taps, *hypercolumn_context_taps(spec)], 1024)
     layer.build()
     maps = {
         name: tf.TensorSpec([1, -(-512 // stride), -(-512 // stride), channels])
@@ -166,7 +166,7 @@ def test_training_finds_colors():
     assert np.mean(prediction == labels[:, ::2, ::2]) > 0.8
 
 
-def test_fit_and_evaluate():
+def test_fit_and_evaluate_report_the_metrics():
     model, images = _model(), _images(32, 32)
     labels = np.random.default_rng(0).integers(0, 5, (2, 32, 32)).astype("uint8")
     dataset = tf.data.Dataset.from_tensors({"image": images, "label": labels})
@@ -176,7 +176,7 @@ def test_fit_and_evaluate():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_step_and_inference(policy):
+def test_mixed_precision_step_and_inference_are_finite(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         model = _model()
@@ -197,6 +197,6 @@ def test_weights_survive_saving(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{"num_classes": 0}, {"num_points": 0}, {"output_stride": 4}])
-def test_refuses_nonsense(arguments):
+def test_arguments_out_of_range_are_rejected(arguments):
     with pytest.raises(ValueError, match="must be.*Received"):
         _model(**arguments)

@@ -85,7 +85,7 @@ def test_one_class_gives_no_loss_and_no_gradient():
     assert metrics["loss"] == 0 and metrics["gradient_norm"] == 0 and metrics["non_finite"] == 0
 
 
-def test_a_lost_network_is_counted_although_pooling_swallows_nan():
+def test_steps_that_are_not_finite_are_counted_although_pooling_drops_nan():
     patches, labels = _batch()
     model = _model()
     model.backbone.get_layer("conv1_1").bias.assign(np.full(4, np.nan))
@@ -93,7 +93,7 @@ def test_a_lost_network_is_counted_although_pooling_swallows_nan():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy):
+def test_mixed_precision_steps_are_finite(policy):
     patches, labels = _batch()
     keras.mixed_precision.set_global_policy(policy)
     try:
@@ -132,6 +132,6 @@ def test_any_keras_model_can_be_tuned():
     assert np.isfinite(model.fit(patches, labels, batch_size=24, verbose=0).history["loss"][0])
 
 
-def test_a_batch_of_another_form_is_refused():
+def test_a_batch_of_another_form_is_rejected():
     with pytest.raises(ValueError, match="patches.*labels"):
         _model().train_step({"image": 0, "label": 0})

@@ -19,7 +19,7 @@ def real_model(request, real_data):
     return path
 
 
-def test_real_files_hold_what_is_known_of_them(real_model):
+def test_real_files_have_their_known_layers(real_model):
     expected = json.loads(real_model.with_suffix(".expected.json").read_text())["layers"]
     blobs = caffemodel.read(real_model)
     assert list(blobs) == [layer["name"] for layer in expected]
@@ -33,7 +33,7 @@ def test_real_files_hold_what_is_known_of_them(real_model):
             )
 
 
-def test_real_files_as_opencv_reads_them(real_model):
+def test_real_files_equal_opencvs_reading(real_model):
     cv2 = pytest.importorskip("cv2")
     network = cv2.dnn.readNetFromCaffe(str(real_model.with_suffix(".prototxt")), str(real_model))
     blobs, compared = caffemodel.read(real_model), 0
@@ -73,7 +73,7 @@ def test_all_forms_are_read(tmp_path, write_caffemodel, layers, version, legacy,
             np.testing.assert_array_equal(ours.reshape(-1), array.reshape(-1))
 
 
-def test_hdf5_gives_the_same(tmp_path, write_caffe_hdf5, layers):
+def test_hdf5_gives_the_same_arrays(tmp_path, write_caffe_hdf5, layers):
     blobs = caffemodel.read(write_caffe_hdf5(tmp_path / "a.caffemodel.h5", layers))
     assert blobs.keys() == layers.keys()
     for name in layers:
@@ -86,7 +86,7 @@ def test_arrays_are_views_of_the_file(tmp_path, write_caffemodel, layers):
     assert not array.flags.owndata and not array.flags.writeable
 
 
-def test_the_first_format_is_named(tmp_path, write_caffemodel, layers):
+def test_the_v0_format_is_named_and_rejected(tmp_path, write_caffemodel, layers):
     path = write_caffemodel(tmp_path / "old.caffemodel", layers, version=0)
     with pytest.raises(WeightsError, match="old.caffemodel.*V0.*upgrade_net_proto_binary"):
         caffemodel.read(path)
@@ -121,14 +121,14 @@ BOMB = b"\x3a\x08\x0a\x06" + b"\xff\xff\xff\xff\x07\x01" + b"\x2a\x04abcd"
         (b"\x08\x01" * 100_001, "more than 100000 fields"),
     ],
 )
-def test_broken_files_say_where(tmp_path, content, message):
+def test_broken_files_name_the_place(tmp_path, content, message):
     path = tmp_path / "broken.caffemodel"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=rf"(?s)broken\.caffemodel.*{message}"):
         caffemodel.read(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_paths_that_are_no_files_are_rejected(tmp_path):
     for path in (tmp_path, tmp_path / "missing.caffemodel"):
         with pytest.raises(WeightsError, match=path.name):
             caffemodel.read(path)
@@ -150,9 +150,9 @@ def test_interleaved_values_take_no_longer_than_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("how", [{}, {"version": 1, "legacy": True, "packed": False}])
-def test_damage_is_told_or_harmless(tmp_path, write_caffemodel, layers, how):
+def test_damaged_files_raise_an_error_or_load_correctly(tmp_path, write_caffemodel, layers, how):
     path = write_caffemodel(tmp_path / "a.caffemodel", layers, **how)
-    whole, rng, told = path.read_bytes(), np.random.default_rng(0), 0
+    whole, rng, num_errors = path.read_bytes(), np.random.default_rng(0), 0
     structure = np.flatnonzero(np.frombuffer(whole, "uint8") < 128)[:200]
     for case in range(1000):
         damaged = bytearray(whole)
@@ -166,5 +166,5 @@ def test_damage_is_told_or_harmless(tmp_path, write_caffemodel, layers, how):
             caffemodel.read(path)
         except WeightsError as error:
             assert "a.caffemodel" in str(error)
-            told += 1
-    assert 300 < told < 1000
+            num_errors += 1
+    assert 300 < num_errors < 1000

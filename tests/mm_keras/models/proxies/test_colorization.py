@@ -1,4 +1,4 @@
-"""The colorization model: what it sees, its loss, its figures, and colors decoded again."""
+"""The colorization model: its input, its loss, its metrics, and decoded colors."""
 
 import colorsys
 import os
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
-from mm_keras.models.context import context_taps
+from mm_keras.models.context import hypercolumn_context_taps
 from mm_keras.models.proxies import colorization
 from pipelines.batches import colorization as pipeline
 
@@ -57,7 +57,7 @@ def batch_of(pictures, num_points=12, soft=False, num_bins=32):
     }
 
 
-def randomised(model):
+def randomized(model):
     """Heads that start at 1e-4 would hide differences."""
     rng = np.random.default_rng(0)
     for variable in (*model.hypercolumn.weights, *model.hue.weights, *model.chroma.weights):
@@ -68,7 +68,7 @@ def randomised(model):
 def test_hypercolumn_has_as_many_channels_as_published():
     network = backbones.build("vgg16", "gray")
     taps = [(tap.name, tap.stride, tap.channels) for tap in network.spec.taps]
-    context = context_taps(network.spec, added=False)
+    context = hypercolumn_context_taps(network.spec, added=False)
     # 12,417 channels in 2016 with the gray input, one fewer in 2017.
     assert sum(tap[-1] for tap in (*taps, *context)) == 12417
     names = [name for name, *_ in build().hypercolumn.taps]
@@ -78,7 +78,7 @@ def test_hypercolumn_has_as_many_channels_as_published():
 
 @pytest.mark.parametrize("pixels", ["gray", "bgr"])
 def test_the_network_never_sees_color(pixels):
-    model = randomised(build(pixels))
+    model = randomized(build(pixels))
     batch = batch_of(images())
     for training in (False, True):
         expected = model(batch, training=training)
@@ -94,7 +94,7 @@ def test_the_network_never_sees_color(pixels):
     assert np.any(brighter["hue"] != model(batch)["hue"])
 
 
-def test_golden_weights(golden):
+def test_point_weights_equal_the_golden_values(golden):
     for case in golden("colorization")["pixels"]:
         lightness = case["lightness_mean"]
         published = colorization.point_weights(case["chroma"], lightness, "2016")
@@ -106,7 +106,7 @@ def test_golden_weights(golden):
 @pytest.mark.parametrize("formulation", ["2017", "2016"])
 @pytest.mark.parametrize("soft", [False, True])
 def test_loss_equals_a_loop_over_points(formulation, soft):
-    model = randomised(build(formulation=formulation, decay=1e-2))
+    model = randomized(build(formulation=formulation, decay=1e-2))
     batch = batch_of(images(), soft=soft)
     logits = {name: np.float64(value) for name, value in model(batch).items()}
     total, weighted = 0.0, {"hue": [], "chroma": []}
@@ -150,7 +150,7 @@ def test_entropy_of_the_mean_is_the_least_of_constants():
     assert metric.result() == 0
 
 
-def test_grays_give_no_hue_loss_and_nothing_breaks():
+def test_gray_images_have_no_hue_loss_and_finite_gradients():
     for value in (0, 255, 90):
         figures = build().train_step(batch_of(np.full((2, 16, 16, 3), value, "uint8")))
         assert figures["hue_cross_entropy"] == 0 and figures["hue_entropy"] == 0
@@ -174,7 +174,7 @@ def test_one_step_equals_gradient_descent_by_hand():
 
 
 def test_training_finds_the_color_of_dark_and_bright():
-    """Dark is blue, bright is orange: lightness tells the color, and the model must find it."""
+    """Dark is blue, bright is orange: lightness determines the color."""
     rng = np.random.default_rng(0)
     dark = np.repeat(np.repeat(rng.integers(0, 2, (4, 4, 4)), 8, 1), 8, 2)[..., None]
     pictures = np.where(dark, [10, 20, 90], [250, 160, 40]).astype("uint8")
@@ -188,9 +188,9 @@ def test_training_finds_the_color_of_dark_and_bright():
     assert np.mean((painted[..., 2] > painted[..., 0]) == dark[..., 0]) > 0.8
 
 
-def test_evaluation_equals_counting():
+def test_evaluation_equals_a_plain_count():
     model, first, second = (
-        randomised(build()),
+        randomized(build()),
         batch_of(images()),
         batch_of(images(20, 20, batch=3)),
     )
@@ -216,7 +216,7 @@ def test_evaluation_equals_counting():
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_evaluation_needs_color():
+def test_evaluation_without_color_raises_an_error():
     batch = batch_of(np.full((1, 8, 8, 3), 9, "uint8"))
     means = colorization.mean_distributions([batch])
     with pytest.raises(ValueError, match="No point has any color"):
@@ -224,7 +224,7 @@ def test_evaluation_needs_color():
 
 
 @pytest.mark.parametrize("num_bins", [32, 512])
-def test_the_true_bins_give_the_colors_back(num_bins):
+def test_decoding_the_true_bins_restores_the_colors(num_bins):
     rng = np.random.default_rng(0)
     corners = np.array(np.meshgrid(*[[0.0, 1.0]] * 3)).reshape(3, -1).T
     colors = np.concatenate([rng.uniform(size=(2000, 3)), corners, [[0.2, 0.2, 0.2]]])
@@ -237,7 +237,7 @@ def test_the_true_bins_give_the_colors_back(num_bins):
     found_chroma = np.hypot(*vectors.T)
     np.testing.assert_allclose(found_chroma, chroma, atol=0.5 / num_bins + 1e-6)
     painted = np.array(colorization.paint(vectors, colors.mean(-1).astype("float32")), int)
-    # Half a bin of chroma, half a bin of hue (six times that of the full range), and rounding.
+    # Half a bin of chroma, half a bin of hue (six times the full range), and rounding.
     width = 255 * (0.5 + 3) / num_bins + 1
     assert np.abs(painted - 255 * colors).max() < width
 
@@ -256,7 +256,7 @@ def test_decoding_takes_the_median_and_the_circular_mean_and_fades():
     assert faded == pytest.approx(31.5 / 32 * np.sqrt(0.5) / 0.96, abs=1e-5)
 
 
-def test_painting_keeps_lightness_and_cuts_off():
+def test_painting_keeps_lightness_and_clips():
     vectors = np.array([[0.4, 0.0], [0.0, 0.3], [0.9, 0.0], [0.0, 0.0]], "float32")
     painted = np.array(colorization.paint(vectors, np.array([0.5, 0.4, 1.0, 0.25], "float32")))
     np.testing.assert_allclose(painted[:2].mean(-1) / 255, [0.5, 0.4], atol=0.01)
@@ -266,8 +266,8 @@ def test_painting_keeps_lightness_and_cuts_off():
 
 @pytest.mark.parametrize("size", [(33, 26), (8, 60), (1, 1)])
 def test_colorize_equals_decoding_pixel_by_pixel(size, monkeypatch):
-    monkeypatch.setattr(segmenter, "POINTS_PER_BAND", 100)
-    model, pictures = randomised(build()), images(*size)
+    monkeypatch.setattr("mm_keras.models.dense.POINTS_PER_BAND", 100)
+    model, pictures = randomized(build()), images(*size)
     points = np.stack(np.mgrid[: size[0], : size[1]], -1).reshape(1, -1, 2).repeat(2, 0)
     logits = model({"image": pictures, "points": points.astype("int32")})
     vectors = colorization.decode(*(tf.nn.softmax(logits[name]) for name in ("hue", "chroma")))
@@ -281,7 +281,7 @@ def test_colorize_equals_decoding_pixel_by_pixel(size, monkeypatch):
 
 @pytest.mark.parametrize("output_stride", [1, 4])
 def test_colorize_works_in_graph_mode_at_any_size(output_stride):
-    model = randomised(build("bgr"))
+    model = randomized(build("bgr"))
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
     paint = tf.function(lambda x: model.colorize(x, output_stride), input_signature=signature)
     for size in ((33, 20), (7, 41)):
@@ -307,7 +307,7 @@ def test_backbones_without_fc6_and_with_coarse_taps_only_work():
     assert model.colorize(images(), output_stride=2).shape == (2, 33, 26, 3)
 
 
-def test_fit_evaluate_and_a_wrong_batch():
+def test_fit_and_evaluate_work_and_a_wrong_batch_is_rejected():
     model, batch = build(), batch_of(images(16, 16))
     dataset = tf.data.Dataset.from_tensors(batch).repeat(3)
     history = model.fit(dataset, verbose=0).history
@@ -319,7 +319,7 @@ def test_fit_evaluate_and_a_wrong_batch():
 
 
 @pytest.mark.parametrize("targets", ["pixel", "histogram"])
-def test_trains_on_what_the_pipeline_yields(tmp_path, targets):
+def test_the_model_trains_on_batches_of_the_pipeline(tmp_path, targets):
     for i, picture in enumerate(images(20, 24, batch=3)):
         keras.utils.save_img(tmp_path / f"{i}.png", picture, scale=False)
     files = [str(tmp_path / f"{i}.png") for i in range(3)]
@@ -335,7 +335,7 @@ def test_trains_on_what_the_pipeline_yields(tmp_path, targets):
 
 
 def test_weights_survive_saving(tmp_path):
-    model, batch = randomised(build()), batch_of(images())
+    model, batch = randomized(build()), batch_of(images())
     model.save_weights(tmp_path / "a.weights.h5")
     model.backbone.save_weights(tmp_path / "backbone.weights.h5")
     keras.utils.set_random_seed(9)
@@ -349,7 +349,7 @@ def test_weights_survive_saving(tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_step(policy):
+def test_a_mixed_precision_step_is_finite(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         model = build()
@@ -361,7 +361,7 @@ def test_mixed_precision_step(policy):
 
 
 @pytest.mark.parametrize("arguments", [{"formulation": "2018"}, {"num_bins": 0}])
-def test_refuses_nonsense(arguments):
+def test_arguments_out_of_range_are_rejected(arguments):
     with pytest.raises(ValueError, match="colorization; expected|must be at least 1. Received 0"):
         build(**arguments)
 
@@ -408,7 +408,7 @@ assert painted.shape == image.shape and painted.dtype == "uint8"
 @pytest.mark.parametrize(
     "code", [pytest.param(_FIT, id="fit"), pytest.param(_LOOK, id="look", marks=pytest.mark.slow)]
 )
-def test_works_on_jax_without_tensorflow(code):
+def test_the_model_works_on_jax_without_tensorflow(code):
     environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", _ON_JAX + code],

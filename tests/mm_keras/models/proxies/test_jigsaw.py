@@ -1,4 +1,4 @@
-"""The jigsaw network: its shape, what it sees of a tile, its step, and that it learns."""
+"""The jigsaw network: its shape, its input, its training step, and learning."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ def tiny_backbone(pixels, width):
     return Backbone(images, {"pool5": features}, BackboneSpec("tiny", pixels, (tap,), tap, width))
 
 
-def test_sizes_of_the_published_layers():
+def test_layers_have_the_published_sizes():
     made = jigsaw.Jigsaw(tiny_backbone(backbones.PIXELS["bgr"], 1 / 8), 1000)
     kernels = {w.path.split("/")[-2]: w.shape for w in made.weights if w.name == "kernel"}
     kernels.pop("conv")
@@ -54,7 +54,7 @@ def test_sizes_of_the_published_layers():
 
 
 @pytest.mark.parametrize("initialization, bias", [("release", 1), ("he", 0)])
-def test_initial_values(initialization, bias):
+def test_initial_values_follow_the_release(initialization, bias):
     made = jigsaw.Jigsaw(backbones.build("testing", width=0.25), 100, initialization=initialization)
     for block, layer in ((made.branch, "fc6"), (made.joint, "fc7")):
         kernel = block.get_layer(layer).kernel.numpy()
@@ -66,7 +66,7 @@ def test_initial_values(initialization, bias):
 
 
 @pytest.mark.parametrize("tile, cells", [(16, 2), (20, 3)])
-def test_the_embedding_is_flattened_whatever_its_size(tile, cells):
+def test_an_embedding_of_any_size_is_flattened(tile, cells):
     made = model(tile=tile)
     fc6 = made.branch.get_layer("fc6")
     assert fc6.kernel.shape[0] == cells**2 * made.backbone.spec.embedding.channels
@@ -126,7 +126,7 @@ def test_normalized_tiles_have_the_stated_spread(normalization):
     np.testing.assert_allclose(normalized.std(axes), 7, rtol=1e-4)
 
 
-def test_brightness_contrast_and_color_are_taken_away():
+def test_normalization_removes_brightness_contrast_and_color():
     tiles = puzzles()[0][0].astype("float32")
     changed = tiles * [0.5, 0.7, 0.9] + [10, 60, 5]
     first, second = (jigsaw.normalize_tiles(x.astype("float32")) for x in (tiles, changed))
@@ -151,7 +151,7 @@ def test_a_flat_tile_is_zero_and_its_noise_stays_small():
         (Pixels("rgb", (0.1, 0.2, 0.5), (1.0, 2.0, 3.0), (0, 0, 0)), (10, 10, 6)),
     ],
 )
-def test_mean_color_is_what_becomes_zero(pixels, expected):
+def test_the_mean_color_becomes_zero(pixels, expected):
     np.testing.assert_allclose(jigsaw.mean_color(pixels), expected, rtol=1e-5)
 
 
@@ -206,7 +206,7 @@ def test_fit_takes_dicts_and_pairs():
     assert set(by_dict) == {"loss", "accuracy", "gradient_norm", "non_finite"}
 
 
-def test_evaluate_counts_puzzles_and_leaves_the_model_alone():
+def test_evaluate_counts_puzzles_and_does_not_change_the_model():
     made, (tiles, labels) = model(), puzzles(10)
     made.train_step((tiles, labels))
     before = {name: float(value) for name, value in made.get_metrics_result().items()}
@@ -223,19 +223,19 @@ def test_evaluate_counts_puzzles_and_leaves_the_model_alone():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_evaluate_needs_a_puzzle():
+def test_evaluate_without_a_puzzle_raises_an_error():
     with pytest.raises(ValueError, match="no batch"):
         jigsaw.evaluate(model(), [])
 
 
-def test_a_lost_network_is_counted():
+def test_a_step_that_is_not_finite_is_counted():
     made = model()
     made.backbone.get_layer("conv1_1").bias.assign(np.full(1, np.nan))
     assert made.train_step(puzzles())["non_finite"] == 1
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy):
+def test_mixed_precision_steps_are_finite(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         made = model(rate=1e-3, dropout=0)
@@ -289,6 +289,6 @@ def test_wrong_arguments_are_named(arguments, message):
         jigsaw.Jigsaw(backbone, **({"num_permutations": 6, "tile": 16} | arguments))
 
 
-def test_a_batch_of_another_form_is_refused():
+def test_a_batch_of_another_form_is_rejected():
     with pytest.raises(ValueError, match="tiles.*permutation"):
         model().train_step({"patches": 0, "labels": 0})

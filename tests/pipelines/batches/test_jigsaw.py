@@ -205,7 +205,7 @@ def test_shapes_are_static(files, orders):
         ({"channel_jitter": -1}, "channel_jitter=-1"),
         ({"tile": 0}, "tile must be at least 1"),
         ({"shorter_side": 47}, "48 pixels, got 47"),
-        ({"placement": "center"}, "'center'.*random.*center"),
+        ({"placement": "centre"}, "'centre'.*random.*center"),
         ({"gray_share": 1.5}, "gray_share.* 1.5"),
         ({"permutations": np.zeros((3, 9), int)}, "Row 0 is no permutation"),
         ({"num_images": 0}, "num_images"),

@@ -1,6 +1,8 @@
 """The Mix step against golden values, oracles in plain Python, and properties on random masks."""
 
 import fractions
+import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from pipelines import datasets
 from pipelines.batches import mix
 
 VOID = datasets.VOID
+GOLDEN = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "patches.json").read_text())
 
 
 def draw_map(recipe):
@@ -71,15 +74,15 @@ def choose_release(boxes, labels, quotas, size, background_label):
     return np.concatenate([boxes[chosen], boxes[background]]), labels
 
 
-def test_release_survivors_are_the_golden_ones(golden):
-    for case in golden("patches")["dedup"]:
-        boxes, order = boxes_of(case["candidates_row_col_size"]), np.array(case["order"])
-        # The reference area stays that of the candidate with index 0, whatever the order.
-        area = case["candidates_row_col_size"][0][2] ** 2
-        survived = mix._survivors_release(
-            boxes[order], area, [0, 0, case["h"], case["w"]], limit=len(order)
-        )
-        assert sorted(order[survived.numpy()]) == case["kept"], case["name"]
+@pytest.mark.parametrize("case", GOLDEN["dedup"], ids=lambda case: case["name"])
+def test_release_survivors_equal_the_golden_survivors(case):
+    boxes, order = boxes_of(case["candidates_row_col_size"]), np.array(case["order"])
+    # The reference area is always the area of candidate 0, in any order.
+    area = case["candidates_row_col_size"][0][2] ** 2
+    survived = mix._survivors_release(
+        boxes[order], area, [0, 0, case["h"], case["w"]], limit=len(order)
+    )
+    assert sorted(order[survived.numpy()]) == case["kept"]
 
 
 @pytest.mark.parametrize("background_label", [None, 0])
@@ -129,10 +132,9 @@ def assert_agree(per_image, golden_mean_se, what):
     assert abs(mean - expected) <= 5 * np.hypot(error, expected_error) + 1e-9, what
 
 
-@pytest.mark.parametrize("index", range(8))
-def test_release_statistics_are_the_golden_ones(golden, index):
-    run = golden("patches")["runs"][index]
-    label = draw_map(golden("patches")["maps"][run["map"]])
+@pytest.mark.parametrize("run", GOLDEN["runs"], ids=lambda run: f"{run['map']}-{run['num']}")
+def test_release_statistics_equal_the_golden_statistics(run):
+    label = draw_map(GOLDEN["maps"][run["map"]])
     boxes, labels, survived = release_statistics(label, run, 60 if run["num"] == 40 else 250)
     sides, num = boxes[..., 2] - boxes[..., 0], run["fg_count"]
     outside = ((boxes[..., :2] < 0) | (boxes[..., 2:] > 512)).any(axis=-1)
@@ -147,7 +149,7 @@ def test_release_statistics_are_the_golden_ones(golden, index):
     np.testing.assert_array_equal(labels[:, :num], center_labels[:, :num])
     assert (labels[:, num:] == 0).all()
     agreement = (center_labels[:, num:] == 0).mean()
-    assert agreement == run["bg_label_equals_center_pixel"]
+    assert agreement == run["bg_label_equals_centre_pixel"]
 
 
 # Rule "paper"
@@ -523,20 +525,21 @@ def cut_slowly(image, box, size, pad_color):
     return resize_bilinear(square, size)
 
 
-def test_cut_gives_the_golden_patches(golden):
+@pytest.mark.parametrize("case", GOLDEN["extraction"])
+def test_cut_returns_the_golden_patch(case):
     c, r, k = np.mgrid[:3, :8, :8]
     image = np.moveaxis(100 * c + 10 * r + k, 0, -1)
-    assert image.max() > 255  # the third channel does not fit uint8: it is compared shifted by 100
+    # The third channel does not fit into uint8, so the test compares it shifted by 100.
+    assert image.max() > 255
     image[..., 2] -= 100
-    for case in golden("patches")["extraction"]:
-        box = boxes_of([[*case["center"], case["size"]]])
-        expected = np.moveaxis(case["patch_chw"], 0, -1)
-        weight = resize_bilinear(
-            cut_slowly(np.ones((8, 8, 3)), box[0], case["size"], (0, 0, 0)), case["output"]
-        )
-        expected[..., 2] -= 100 * weight[..., 2]
-        got = mix.cut(image.astype(np.uint8), box, case["output"])
-        np.testing.assert_array_equal(got[0], np.floor(expected + 0.5))
+    box = boxes_of([[*case["center"], case["size"]]])
+    expected = np.moveaxis(case["patch_chw"], 0, -1)
+    weight = resize_bilinear(
+        cut_slowly(np.ones((8, 8, 3)), box[0], case["size"], (0, 0, 0)), case["output"]
+    )
+    expected[..., 2] -= 100 * weight[..., 2]
+    got = mix.cut(image.astype(np.uint8), box, case["output"])
+    np.testing.assert_array_equal(got[0], np.floor(expected + 0.5))
 
 
 @pytest.mark.parametrize("pad_color", [(0, 0, 0), (7, 7, 7), (104, 117, 123)])

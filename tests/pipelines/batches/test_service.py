@@ -13,7 +13,7 @@ import pytest
 from pipelines.batches import order, service
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "data_service.py"
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def one_step(step):
@@ -95,7 +95,7 @@ def test_what_never_answers_is_told_and_the_process_ends(listens):
         if not listens:
             server.close()
         code = f"""
-        from pipelines import service, steps
+        from pipelines.batches import service
         import tensorflow as tf
         feed = service.Feed(
             lambda step: tf.data.Dataset.from_tensors({{"x": step}}),

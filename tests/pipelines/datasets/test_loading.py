@@ -64,7 +64,7 @@ def test_camvid_has_the_counts_of_its_statistics(data_dir):
     assert data.train.shorter_side == 360
     listed = (data_dir / "camvid" / "train.txt").read_text().split()
     assert list(data.train.ids) == listed
-    colors = (data_dir / "camvid" / "colors.txt").read_text().split()
+    colors = (data_dir / "camvid" / "colours.txt").read_text().split()
     ours = zip(data.spec.class_names, data.spec.colors, strict=True)
     assert colors == [str(word) for name, color in ours for word in (name, *color)]
 

@@ -82,7 +82,6 @@ _BUILD = """
 import random, sys
 random.seed(0)
 from pipelines import datasets
-from pipelines.builders import paired
 data = datasets.load("folder", sys.argv[1])
 print(len(list(datasets.examples(data.train))), len(list(datasets.examples(data.eval))))
 """

@@ -421,6 +421,20 @@ def test_bad_color_tables(folder, lines, said):
     fails(folder, "colors.txt", said)
 
 
+@pytest.mark.parametrize("name", ["colors.txt", "colours.txt"])
+def test_both_spellings_of_the_color_table_are_read(folder, name):
+    (folder / name).write_text("thing 9 0 0\nground 0 9 0\n")
+    data = load(folder)
+    assert data.spec.colors == ((0, 9, 0), (9, 0, 0))
+    assert {data.train.name, data.eval.name} == {"train", "val"}  # the table is no list of a split
+
+
+def test_two_color_tables_are_refused(folder):
+    for name in ("colors.txt", "colours.txt"):
+        (folder / name).write_text("thing 9 0 0\nground 0 9 0\n")
+    fails(folder, "holds colors.txt and colours.txt", "remove one")
+
+
 @pytest.mark.parametrize("place", [".", "ImageSets", "ImageSets/Segmentation"])
 def test_the_layout_of_vocs_kit(tmp_path, write_pair, place):
     flat(tmp_path, write_pair, "abcd")

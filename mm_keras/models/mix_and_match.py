@@ -19,7 +19,7 @@ class MixAndMatch(keras.Model):
     One training step: embed the patches (unit vectors of the backbone's embedding output), match
     their labels into triplets, take Eq. 1 over Eq. 2, update. The tuned weights stay in `backbone`.
 
-    `fit` takes what `pipelines.build.patches` yields, {"patches": uint8 [N, S, S, 3], "labels":
+    `fit` takes what `pipelines.batches.patches` yields, {"patches": uint8 [N, S, S, 3], "labels":
     int32 [N]}, or patches as x and labels as y on any Keras backend. The batch is the graph: do not
     let `fit` cut it up.
 

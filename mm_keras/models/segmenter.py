@@ -15,7 +15,7 @@ class Segmenter(keras.Model):
     ceil(W / output_stride), num_classes], cell (i, j) on pixel (i, j) * output_stride. In training
     it may give another form that its own `paired` understands.
 
-    `fit` takes what `pipelines.build.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
+    `fit` takes what `pipelines.batches.crops` yields, {"image": uint8 [B, H, W, 3], "label": uint8
     [B, H, W]}, or images as x and labels as y on any Keras backend.
 
     Args:

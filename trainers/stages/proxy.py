@@ -9,7 +9,7 @@ a class in `trainers.proxy_tasks` that joins the three, and its entry in `TASKS`
 import tensorflow as tf
 
 from pipelines import datasets
-from pipelines.batches import unlabelled
+from pipelines.batches import Order, unlabelled
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
@@ -35,14 +35,14 @@ def run(experiment: config.Experiment, runtime: Runtime):
         task = _task(task_class, experiment)
 
     def data(start_step, share):
-        return task.batches(
-            train,
+        order = Order(
             num_images=settings.num_images,
             share=share,
             seed=experiment.seed,
             start_step=start_step,
             num_steps=settings.steps,
         )
+        return task.batches(train, order)
 
     loop = Loop(runtime, "proxy", task.model, settings, data, section=name)
     results = {"seconds": loop.run()}

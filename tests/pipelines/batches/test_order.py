@@ -78,3 +78,8 @@ def test_a_step_built_inside_another_dataset_equals_the_step():
 def test_wrong_arguments_raise_an_error_with_their_name(num_files, change, message):
     with pytest.raises(ValueError, match=message):
         order.batches(num_files, numbered, order.Order(**({"num_images": 2} | change)))
+
+
+def test_settings_at_their_bounds_are_accepted():
+    assert arrays(1, num_images=1, start_step=3, num_steps=3) == []
+    assert order.Order(num_images=6, share=order.Share(2, 3)).num_own == 2

@@ -90,6 +90,49 @@ def test_images_are_not_enlarged_by_default():
     assert ((labels != VOID).sum((1, 2)) == 600).all()
 
 
+def test_small_images_are_enlarged_with_their_labels_on_request():
+    label = regions(20, 30)
+    images, labels, _, _ = see(paint(label), label, View(40, enlarge=True), 4)
+    assert (labels != VOID).all()
+    near = np.stack([np.roll(labels, (y, x), (1, 2)) for y in (-2, 0, 2) for x in (-2, 0, 2)])
+    inside = (near == labels).all(0)
+    inside[:, [0, 1, -2, -1]] = inside[:, :, [0, 1, -2, -1]] = False
+    assert inside.mean() > 0.5
+    np.testing.assert_array_equal(images[inside], paint(labels)[inside])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"crop": 0}, "crop .* got 0"),
+        ({"shorter_side": 0}, "shorter_side .* got 0"),
+        ({"pad_color": (0, 0)}, "pad_color"),
+        ({"pad_color": (0, 0, 256)}, "pad_color"),
+        ({"pad_color": (0, -1, 0)}, "pad_color"),
+        ({"pad_color": (0, 0.5, 0)}, "pad_color"),
+    ],
+)
+def test_wrong_settings_raise_an_error_with_their_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        View(**({"crop": 8} | change))
+
+
+def test_settings_at_their_bounds_are_accepted():
+    assert View(1, shorter_side=1, pad_color=(0, 255, 7)).may_scale
+    assert View(1, enlarge=True).may_scale and not View(1).may_scale
+
+
+def test_seeds_above_31_bits_are_split_into_two_numbers():
+    for seed, expected in [
+        (7, [7, 0]),
+        (2**31, [0, 1]),
+        (2**40 + 7, [7, 512]),
+        (2**62 + 1, [1, 0]),
+    ]:
+        assert views.as_seed(seed).numpy().tolist() == expected
+    assert views.as_seed([3, 4]).numpy().tolist() == [3, 4]
+
+
 def test_offsets_are_uniform_and_include_both_ends():
     # Rows: longer than the canvas by 3, so 4 offsets; columns: shorter by 4, so 5 places.
     label = np.zeros((11, 4), np.uint8)

@@ -219,13 +219,6 @@ def cut(
     corners = (start + before) * [1, 3]
     squares = tf.pad(shape, [[0, 0], [1, 1]], constant_values=1) + [[0, 0, 0, 2]]
 
-    def patch(corner, row_shape, square_shape):
-        square = tf.reshape(tf.slice(rows, corner, row_shape), square_shape)
-        resized = tf.raw_ops.ResizeBilinear(
-            images=tf.cast(square, tf.float32), size=[size, size], half_pixel_centers=True
-        )
-        return views.round_to_uint8(resized)
-
     # A Python loop costs less than tf.map_fn. Patches are cut one after another: tf.data already
     # processes images in parallel, and one thread per patch would cost more than it gains.
     patches = []
@@ -233,8 +226,16 @@ def cut(
         *map(tf.unstack, (corners, shape * [1, 3], squares)), strict=True
     ):
         with tf.control_dependencies(patches[-1:]):
-            patches.append(patch(corner, row_shape, square_shape))
+            square = tf.reshape(tf.slice(rows, corner, row_shape), square_shape)
+            patches.append(_resized(square, size))
     return tf.concat(patches, axis=0)
+
+
+def _resized(square, size):
+    resized = tf.raw_ops.ResizeBilinear(
+        images=tf.cast(square, tf.float32), size=[size, size], half_pixel_centers=True
+    )
+    return views.round_to_uint8(resized)
 
 
 def _sample(label, sampling, seed, mirror=False, bounds=None):

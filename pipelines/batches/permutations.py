@@ -158,7 +158,7 @@ def read_permutations(path: str | os.PathLike) -> np.ndarray:
 
 def _content(file):
     """Return the file's int32 numbers; a file of a wrong size is not read."""
-    if not file.is_file():  # a pipe, say, would never end
+    if not file.is_file():  # for example, reading a pipe would never end
         raise PermutationError("there is no such file. Pass the path of a permutations_*.bin file.")
     size = file.stat().st_size
     largest = _INT.itemsize * (_HEADER + MAX_PERMUTATIONS * NUM_TILES)

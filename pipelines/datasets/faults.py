@@ -50,7 +50,7 @@ class Faults:
         self._names: dict[Kind, list[str]] = {}
 
     def __iter__(self) -> Iterator[tuple[Kind, tuple[str, ...]]]:
-        """Yields each kind with its files."""
+        """Yield each kind with its files."""
         return ((kind, tuple(names)) for kind, names in self._names.items())
 
     def add(self, kind: Kind, name: object) -> None:
@@ -64,7 +64,7 @@ class Faults:
                 self.add(kind, name)
 
     def check(self, where: str) -> None:
-        """Raises one DatasetError that lists all faults, if there are any."""
+        """Raise one DatasetError that lists all faults, if there are any."""
         lines = [
             f"{len(names)} x {kind.problem}: {named(names)}. {kind.fix}" for kind, names in self
         ]

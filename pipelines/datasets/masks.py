@@ -127,8 +127,8 @@ class MaskRule:
             return "Correct the masks or the list of classes." + either
         if len(wrong) > max(20, num_classes):
             return (
-                "So many values come from interpolation, or the mask holds no class ids. Create the "
-                "masks again, with nearest neighbor."
+                "So many values come from interpolation, or the mask holds no class ids. Create "
+                "the masks again, with nearest neighbor."
             )
         return "Correct the masks or the list of classes."
 

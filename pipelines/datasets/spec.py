@@ -110,7 +110,7 @@ class Split:
         return f"{self.name}, {self.part}" if self.part else self.name
 
     def labelled(self) -> "Split":
-        """Returns the split without the images that have no labelled pixel."""
+        """Return the split without the images that have no labelled pixel."""
         return self.take(k for k, has_labels in enumerate(self.has_labels) if has_labels)
 
     def take(self, indices: Iterable[int], part: str | None = None) -> "Split":

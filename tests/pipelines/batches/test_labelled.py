@@ -196,8 +196,8 @@ def test_the_middle_pixel_of_a_patch_shows_its_label(tmp_path):
 
 
 def test_patches_show_padding_outside_the_canvas(plain):
-    # Canvas and patch are of one size: what a patch off the middle lacks is padding, although the
-    # image goes on there.
+    # Canvas and patch have the same size. A patch off the center shows padding there, although the
+    # image continues.
     options = {"num_images": 7, "patches_per_image": 5, "crop": 16, "min_size": 16, "max_size": 16}
     (step,) = arrays(patches(plain, patch_size=16, pad_color=(99, 98, 97), num_steps=1, **options))
     padded = (step["patches"] == [99, 98, 97]).all(-1)

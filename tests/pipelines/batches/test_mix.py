@@ -182,7 +182,7 @@ def choose_paper(boxes, labels, quotas):
         order = kept + [i for i in pool if i not in kept]
         refilled += [i not in kept for i in order[:quota]]
         chosen += order[:quota]
-        accepted += kept[:quota]  # what is put back judges nobody
+        accepted += kept[:quota]  # added back ones reject no others
         # Kept ones beyond the quota came last, so judging by them changed nothing within it.
     return boxes[chosen], labels[chosen], refilled
 
@@ -303,7 +303,7 @@ def assert_bounded_union(boxes, refilled, _):
 
 
 def assert_bounded_coverage(boxes, refilled, sizes):
-    # Two survivors share, inside the map, at most what may be covered of the later one: 0.6 of the
+    # Inside the map, two survivors share at most the allowed coverage of the later one: 0.6 of the
     # area of the first candidate, which always survives.
     boxes, refilled = boxes[:, :4], refilled[:, :4]
     assert not refilled[:, 0].any()

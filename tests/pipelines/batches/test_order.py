@@ -83,3 +83,13 @@ def test_wrong_arguments_raise_an_error_with_their_name(num_files, change, messa
 def test_settings_at_their_bounds_are_accepted():
     assert arrays(1, num_images=1, start_step=3, num_steps=3) == []
     assert order.Order(num_images=6, share=order.Share(2, 3)).num_own == 2
+
+
+def test_the_default_seed_is_zero():
+    for step, other in zip(
+        arrays(5, num_images=3, num_steps=4),
+        arrays(5, num_images=3, num_steps=4, seed=0),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(step["id"], other["id"])
+        np.testing.assert_array_equal(step["seed"], other["seed"])

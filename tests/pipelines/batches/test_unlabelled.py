@@ -1,4 +1,4 @@
-"""Finding image files, leaving out what is of no use, and holding out a share."""
+"""Find image files, leave out unusable ones, and hold out a share."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ def noise(*size):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Usable, gray and unreadable files of several kinds; the names say which."""
+    """Write usable, gray and unreadable files of several kinds, named by kind."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / ".hidden").mkdir()
     noise(20, 30, 3).save(tmp_path / "b_color.png")

@@ -1,3 +1,5 @@
+"""Downloads of archives: unpacking, damage, missing network and disk space."""
+
 import hashlib
 import io
 import tarfile
@@ -39,7 +41,7 @@ def test_only_wanted_members_are_unpacked_once(tmp_path):
     assert files >= {"kit/wanted/sub/a", "kit/wanted/c"} and "kit/other/b" not in files
     (tmp_path / "in" / "x.tgz").unlink()
     downloads.provide((archive,), tmp_path / "in")  # neither the archive nor a network is needed
-    # What an interruption left is filled up.
+    # An interrupted unpacking is completed.
     (tmp_path / "in" / ".x.tgz.unpacked").unlink()
     (tmp_path / "in" / "kit" / "wanted" / "c").unlink()
     downloads.provide((write(tmp_path / "in" / "x.tgz", members, "w:gz"),), tmp_path / "in")

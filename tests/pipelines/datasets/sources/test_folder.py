@@ -353,7 +353,7 @@ def test_camvid_is_found_in_its_parent_and_keeps_its_facts(tmp_path, write_pair)
 
 
 def rewrite(file, change):
-    """Replaces a mask by what `change` makes of its values."""
+    """Replace a mask by `change` of its values; return the old values."""
     with Image.open(file) as mask:
         values = np.asarray(mask).copy()
     Image.fromarray(change(values)).save(file)

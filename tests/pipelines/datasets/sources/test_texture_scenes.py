@@ -1,3 +1,5 @@
+"""Texture scenes: reproducible, and separable by texture but not by color."""
+
 import hashlib
 
 import numpy as np

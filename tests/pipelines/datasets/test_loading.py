@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data_dir():
-    """Returns the folder of the real data, which the project does not hold."""
+    """Return the folder of the real data, which is not part of the project."""
     if "MM_TEST_DATA" not in os.environ:
         pytest.skip("MM_TEST_DATA names no folder with camvid/ and VOCdevkit/")
     return pathlib.Path(os.environ["MM_TEST_DATA"])
@@ -45,7 +45,7 @@ def test_voc_colors_equal_the_table_of_the_development_kit():
 
 
 def count(split, class_names):
-    """Counts images and pixels by class, in the words of the data's stats.json."""
+    """Count images and pixels by class, in the format of the data's stats.json."""
     names = dict(enumerate(class_names)) | {datasets.VOID: "void(255)"}
     images, pixels = {}, {}
     for file in split.label_files:

@@ -16,7 +16,7 @@ from pipelines.datasets.sources import voc_sbd
 
 @pytest.fixture
 def voc(tmp_path, write_pair):
-    """Returns a development kit with masks a, b of VOC's own and c of SBD alone."""
+    """Return a development kit with VOC's own masks a and b, and mask c of SBD only."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for name in "abc":
         write_pair(root, name, values=(0, 20, 255))
@@ -78,7 +78,7 @@ def test_missing_folders_and_lists_raise_an_error(voc):
 
 
 def sbd_file(folder, name, pixels):
-    """Writes a .mat file in SBD's layout, with boundaries beside the mask."""
+    """Write a .mat file in SBD's layout, with boundaries next to the mask."""
     scipy_io = pytest.importorskip("scipy.io")
     folder.mkdir(parents=True, exist_ok=True)
     content = {"Boundaries": np.zeros((20, 1), object), "Segmentation": pixels}

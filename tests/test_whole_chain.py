@@ -155,8 +155,14 @@ def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(envi
         (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         (["--set", "mm.steps=many"], "mm.steps must be int, at least 0. Received 'many'"),
         (["--init=imagenet", "--backbone=alexnet"], "bvlc_alexnet.caffemodel.*init_weights"),
-        (["--stage=proxy"], "Stage proxy trains a pretext task. It needs network.init=colorization"),
-        (["--init=jigsaw", "--init_weights=a.h5"], "network.init_weights=a.h5: there is no such file"),
+        (
+            ["--stage=proxy"],
+            "Stage proxy trains a pretext task. It needs network.init=colo",
+        ),
+        (
+            ["--init=jigsaw", "--init_weights=a.h5"],
+            "init_weights=a.h5: there is no such file",
+        ),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
         (["--precision=float8"], "Unknown precision 'float8'"),
         (["--backbone=vgg61"], "Unknown backbone 'vgg61'.*Did you mean 'vgg16'"),

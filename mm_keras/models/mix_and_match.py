@@ -18,7 +18,7 @@ class MixAndMatch(Trainable):
     their labels into triplets, computes the triplet loss (Eq. 1 over the distances of Eq. 2) and
     updates the weights. The tuned weights stay in `backbone`.
 
-    `fit` takes the batches of `pipelines.batches.build.patches`: {"patches": uint8 [N, S, S, 3],
+    `fit` takes the batches of `pipelines.batches.patches`: {"patches": uint8 [N, S, S, 3],
     "labels": int32 [N]}. On any Keras backend it also takes patches as x and labels as y. One batch
     is one graph, so set `batch_size` to N.
 

@@ -13,7 +13,7 @@ class Segmenter(Trainable):
     output_stride), ceil(W / output_stride), num_classes]; cell (i, j) lies on pixel (i, j) *
     output_stride. In training it may return another form that its own `paired` understands.
 
-    `fit` takes the batches of `pipelines.batches.build.crops`: {"image": uint8 [B, H, W, 3],
+    `fit` takes the batches of `pipelines.batches.crops`: {"image": uint8 [B, H, W, 3],
     "label": uint8 [B, H, W]}. On any Keras backend it also takes images as x and labels as y.
 
     Metrics: loss; pixel_accuracy, the share of the labelled pixels of the loss whose class has the

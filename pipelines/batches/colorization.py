@@ -1,115 +1,136 @@
-"""Inputs of the colorization proxy (Larsson, Maire, Shakhnarovich, "Colorization as a proxy task",
-CVPR 2017): image crops, and the hue and chroma of some of their pixels.
+"""Inputs of the colorization proxy: image crops, and hue and chroma of some of their pixels.
 
-The crop is yielded in color; that the network sees its lightness alone is the model's duty.
+The proxy is described in Larsson, Maire, Shakhnarovich, "Colorization as a proxy task", CVPR 2017.
+The crops are in color. The model itself reduces them to lightness before the network sees them.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pipelines.batches import mix, order, views
+from pipelines.batches import order, views
 from pipelines.datasets.spec import suggest
 
 TARGETS = ("pixel", "histogram")
 
-# Of a bin. The bins of 8-bit colors lie on a bin's edge or at least 1/765 of a bin from it, so
-# that with this margin rounding errors never decide.
+# As a fraction of a bin. 8-bit colors lie on a bin's edge or at least 1/765 of a bin away from it,
+# so with this margin rounding errors never change a bin.
 _MARGIN = 1e-4
 
 
-def batches(
-    files: Sequence[str],
-    *,
-    num_images: int,
-    crop: int = 224,
-    num_points: int = 256,
-    border: int | None = None,
-    targets: str = "pixel",
-    num_bins: int = 32,
-    window: int = 7,
-    shorter_side: int | None = None,
-    enlarge: bool = False,
-    pad_color: tuple[int, int, int] = (0, 0, 0),
-    mirror: bool = True,
-    share: order.Share = order.WHOLE,
-    seed: int | tf.Tensor = 0,
-    start_step: int | tf.Tensor = 0,
-    num_steps: int | tf.Tensor | None = None,
-    num_parallel: int = tf.data.AUTOTUNE,
-) -> tf.data.Dataset:
-    """Builds the data of the colorization proxy: each step, crops of some images with the colors
-    of random points.
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """The settings of the points whose colors are predicted, and of their targets.
 
-    The view of an image is drawn as `ops.draw_unlabelled_view` says. Points are uniform, with
-    replacement, over the pixels of the image at least `border` pixels from the canvas's border;
-    along an axis where the image has no such pixel, over all its pixels. None lies on padding,
-    whose color is nobody's (the released code has points there too: images smaller than the crop).
-
-    Args:
-        files: paths of JPEG, PNG or BMP images, `unlabelled.find` has them.
-        num_images: images of a step.
-        crop: side of the square crop in pixels, 224 for VGG-16 and 227 for AlexNet in the released
-            code.
-        num_points: points of an image; 256 in the released colorize_hypercolumn.py, 128 in its
+    Attributes:
+        num_points: int, points of an image; 256 in the released colorize_hypercolumn.py, 128 in its
             variants and in 2016.
-        border: distance of the points from the canvas's border in pixels; None for the released 32
-            pixels of 224, and for smaller crops the same share of them, crop // 7.
-        targets: "pixel", class ids of the point's own color (2017), or "histogram", the
-            distribution over a window around it (2016).
-        num_bins: bins of hue and of chroma.
-        window: side of the histogram's window in pixels, odd.
-        shorter_side: images whose shorter side is larger are scaled down to it first; None for the
-            images as they are.
-        enlarge: scale smaller images up so that they fill the crop, instead of padding them.
-        pad_color: color outside the image, three ints in 0..255; black in the released code.
-        mirror: mirror images with probability 1/2.
-        share: the part of each step's images to yield, for one of several replicas.
-        seed: int or int32 [2].
-        start_step: the first step to yield; a scalar tensor inside of another dataset.
-        num_steps: the step to stop before, so num_steps - start_step elements come; None for no
-            end.
-        num_parallel: images worked on at once; it changes the speed, not the data.
-
-    Returns:
-        Dataset of {"image" uint8 [num_images, crop, crop, 3]; "points" int32 [num_images,
-        num_points, 2] as (y, x); "hue" and "chroma", with targets="pixel" int32 [num_images,
-        num_points] of 0..num_bins - 1, with "histogram" float32 [num_images, num_points, num_bins]
-        that sum to 1; "chroma_value" and "lightness", float32 [num_images, num_points] in 0..1, of
-        the point's own color}.
+        border: int, smallest distance of the points from the canvas's border in pixels. None means
+            32 pixels, as released for a crop of 224, and crop // 7 for smaller crops.
+        targets: "pixel", class ids of the point's own color (2017), or "histogram", the color
+            distribution in a window around the point (2016).
+        num_bins: int, bins of hue and of chroma.
+        window: int, side of the histogram's window in pixels, odd.
 
     Raises:
-        ValueError: an argument is out of range, or there is no file.
+        ValueError: if a value is out of range.
+
+    Example:
+        >>> Points().border_of(224), Points().border_of(56)
+        (32, 8)
     """
-    border = min(32, crop // 7) if border is None else border
-    _check(crop, num_points, border, targets, num_bins, window, shorter_side)
-    mix.check_pad_color(pad_color)
+
+    num_points: int = 256
+    border: int | None = None
+    targets: str = "pixel"
+    num_bins: int = 32
+    window: int = 7
+
+    def __post_init__(self):
+        views.check_at_least_one(
+            num_points=self.num_points, num_bins=self.num_bins, window=self.window
+        )
+        if self.window % 2 == 0:
+            raise ValueError(
+                f"window must be odd, so that it has a middle pixel, got {self.window}."
+            )
+        if self.targets not in TARGETS:
+            raise ValueError(
+                f"targets must be one of {', '.join(TARGETS)}, got {self.targets!r}."
+                f"{suggest(str(self.targets), TARGETS)}"
+            )
+
+    def border_of(self, crop: int) -> int:
+        """Return the border for a crop in pixels.
+
+        Raises:
+            ValueError: if the border leaves no pixel of the crop.
+        """
+        border = min(32, crop // 7) if self.border is None else self.border
+        if not 0 <= 2 * border < crop:
+            raise ValueError(
+                f"border must leave pixels of the crop: 0 <= 2 * border < {crop}, got {border}."
+            )
+        return border
+
+
+def batches(
+    files: Sequence[str], points: Points, view: views.View, order: order.Order
+) -> tf.data.Dataset:
+    """Build the data of the colorization proxy: image crops with the colors of random points.
+
+    The view of an image is drawn by `views.draw_unlabelled_view`. Points are uniform, with
+    replacement, over the pixels of the image at least `border` pixels from the canvas's border.
+    Along an axis where the image has no such pixel, they are uniform over all its pixels. No point
+    is on padding, because padding has no true color. (The released code places points there too,
+    for images smaller than the crop.)
+
+    Args:
+        files: paths of JPEG, PNG or BMP images; `unlabelled.find` returns them.
+        points: the settings of points and targets.
+        view: how an image is scaled and placed. The crop of the released code is 224 for VGG-16 and
+            227 for AlexNet, and its pad color is black.
+        order: which images a step shows.
+
+    Returns:
+        Dataset of dicts with these keys, where N is order.num_own:
+        "image": uint8 [N, crop, crop, 3].
+        "points": int32 [N, num_points, 2], (y, x).
+        "hue" and "chroma": with targets="pixel" int32 [N, num_points] in 0..num_bins - 1, with
+            "histogram" float32 [N, num_points, num_bins] with sum 1.
+        "chroma_value" and "lightness": float32 [N, num_points] in 0..1, of the point's own color.
+
+    Raises:
+        ValueError: if the border leaves no pixel of the crop, or if there is no file.
+
+    Example:
+        >>> Points(num_points=16)
+        Points(num_points=16, border=None, targets='pixel', num_bins=32, window=7)
+        >>> batches(files, Points(), view, order)  # doctest: +SKIP
+    """
+    return _batches(files, points, view, order).prefetch(tf.data.AUTOTUNE)
+
+
+def _batches(files, settings, view, step_order):
+    crop, border = view.crop, settings.border_of(view.crop)
+    window = settings.window if settings.targets == "histogram" else None
     paths = tf.constant(list(files), tf.string)
 
     def example(image_id, seed):
         view_seed, point_seed = tf.unstack(tf.random.split(seed))
         image = views.read_image(paths[image_id])
-        size = tf.shape(image)[:2]
-        view = views.draw_unlabelled_view(size, crop, shorter_side, mirror, view_seed, enlarge)
-        part, offset = views.view_image(image, view)
+        placement = views.draw_unlabelled_view(tf.shape(image)[:2], view, view_seed)
+        part, offset = views.view_image(image, placement)
         after = crop - offset - tf.shape(part)[:2]
-        canvas = views.pad(part, offset, after, pad_color)
-        points = draw_points(tf.shape(part)[:2], offset, crop, border, num_points, point_seed)
-        colors = color_targets(part, points, num_bins, window if targets == "histogram" else None)
+        canvas = views.pad(part, offset, after, view.pad_color)
+        size = tf.shape(part)[:2]
+        points = draw_points(size, offset, crop, border, settings.num_points, point_seed)
+        colors = color_targets(part, points, settings.num_bins, window)
         image = tf.ensure_shape(canvas, [crop, crop, 3])
         return {"image": image, "points": points + offset, **colors}
 
-    elements = order.batches(
-        len(files),
-        example,
-        num_images=num_images,
-        share=share,
-        seed=seed,
-        start_step=start_step,
-        num_steps=num_steps,
-        num_parallel=num_parallel,
-    )
-    return elements.prefetch(tf.data.AUTOTUNE)
+    return order.batches(len(files), example, step_order)
 
 
 def draw_points(
@@ -120,7 +141,7 @@ def draw_points(
     num_points: int,
     seed: int | tf.Tensor = 0,
 ) -> tf.Tensor:
-    """Draws points of the part of an image that lies in a canvas; see `batches` for the rule.
+    """Draw points of the part of an image inside a canvas; see `batches` for the rule.
 
     Args:
         size: int32 [2], (height, width) of the part.
@@ -146,7 +167,7 @@ def draw_points(
 def color_targets(
     image: tf.Tensor, points: tf.Tensor, num_bins: int = 32, window: int | None = None
 ) -> dict[str, tf.Tensor]:
-    """The colors of an image at some points, as a network is to predict them.
+    """Return the colors of an image at some points, as targets of a network.
 
     Args:
         image: uint8 [height, width, 3].
@@ -157,6 +178,11 @@ def color_targets(
 
     Returns:
         {"hue", "chroma", "chroma_value", "lightness"}, see `batches`, without the first axis.
+
+    Example:
+        >>> red = tf.constant([[[255, 0, 0]]], tf.uint8)
+        >>> {k: float(v[0]) for k, v in color_targets(red, tf.constant([[0, 0]])).items()}
+        {'hue': 0.0, 'chroma': 31.0, 'chroma_value': 1.0, 'lightness': 0.3333333432674408}
     """
     colors = tf.gather_nd(image, points)
     hue, chroma = hue_and_chroma(colors)
@@ -175,13 +201,20 @@ def color_targets(
 
 
 def hue_and_chroma(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Hue as in HSV, red 0, green 1/3, blue 2/3, 0 where there is no color; chroma max - min.
+    """Return hue and chroma of colors.
+
+    Hue is defined as in HSV: red 0, green 1/3, blue 2/3, and 0 for grays. Chroma is max - min.
 
     Args:
         pixels: uint8 or float [..., 3], RGB in 0..255.
 
     Returns:
         (hue float32 [...] in 0..1, 1 excluded, chroma float32 [...] in 0..1).
+
+    Example:
+        >>> hue, chroma = hue_and_chroma(tf.constant([[0, 0, 255], [7, 7, 7]]))
+        >>> hue.numpy().round(3), chroma.numpy()
+        (array([0.667, 0.   ], dtype=float32), array([1., 0.], dtype=float32))
     """
     pixels = tf.cast(pixels, tf.float32) / 255
     hue = tf.image.rgb_to_hsv(pixels)[..., 0]
@@ -189,24 +222,33 @@ def hue_and_chroma(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def bin_index(values: tf.Tensor, num_bins: int = 32) -> tf.Tensor:
-    """min(num_bins - 1, floor(v * num_bins)) of values in 0..1; int32.
+    """Return min(num_bins - 1, floor(v * num_bins)) for values in 0..1; int32.
 
-    This is the rule of 2016 (uniform_to_histogram_layer.cpp); the code of 2017 has floor(v * 32 *
-    0.99999), which differs where v is a multiple of 1/32 alone.
+    This is the rule of 2016 (uniform_to_histogram_layer.cpp). The code of 2017 uses floor(v * 32 *
+    0.99999), which differs only where v is a multiple of 1/32.
+
+    Example:
+        >>> bin_index(tf.constant([0.0, 0.5, 1.0])).numpy()
+        array([ 0, 16, 31], dtype=int32)
     """
     index = tf.floor(tf.cast(values, tf.float32) * num_bins + _MARGIN)
     return tf.minimum(tf.cast(index, tf.int32), num_bins - 1)
 
 
 def histogram(bins: tf.Tensor, inside: tf.Tensor, num_bins: int = 32) -> tf.Tensor:
-    """Shares of the bins among those `inside`, of which there must be one.
+    """Return the share of each bin among the entries that are `inside`.
 
     Args:
-        bins: int32 [..., N].
-        inside: bool [..., N].
+        bins: int32 [..., N], bin of each entry.
+        inside: bool [..., N], True for entries to count; at least one.
+        num_bins: int, number of bins.
 
     Returns:
         float32 [..., num_bins], sum 1.
+
+    Example:
+        >>> histogram(tf.constant([0, 1, 1]), tf.constant([True, True, False]), 2).numpy()
+        array([0.5, 0.5], dtype=float32)
     """
     weights = tf.cast(inside, tf.float32)
     counts = tf.reduce_sum(tf.one_hot(bins, num_bins) * weights[..., None], axis=-2)
@@ -214,27 +256,10 @@ def histogram(bins: tf.Tensor, inside: tf.Tensor, num_bins: int = 32) -> tf.Tens
 
 
 def _windows(image, points, window):
-    """Colors [P, window^2, 3] of the windows around points, and which of them the image has."""
+    """Return the colors [P, window^2, 3] of windows around points, and whether each is inside."""
     reach = tf.range(window) - window // 2
     around = tf.reshape(tf.stack(tf.meshgrid(reach, reach, indexing="ij"), -1), [-1, 2])
     places = points[:, None] + around
     size = tf.shape(image)[:2]
     inside = tf.reduce_all((places >= 0) & (places < size), axis=-1)
     return tf.gather_nd(image, tf.clip_by_value(places, 0, size - 1)), inside
-
-
-def _check(crop, num_points, border, targets, num_bins, window, shorter_side):
-    order.check_at_least_one(crop=crop, num_points=num_points, num_bins=num_bins, window=window)
-    if shorter_side is not None:
-        order.check_at_least_one(shorter_side=shorter_side)
-    if not 0 <= 2 * border < crop:
-        raise ValueError(
-            f"border must leave pixels of the crop: 0 <= 2 * border < {crop}, got {border}."
-        )
-    if window % 2 == 0:
-        raise ValueError(f"window must be odd, so that it has a middle pixel, got {window}.")
-    if targets not in TARGETS:
-        raise ValueError(
-            f"targets must be one of {', '.join(TARGETS)}, got {targets!r}."
-            f"{suggest(str(targets), TARGETS)}"
-        )

@@ -1,5 +1,6 @@
-"""tf.data pipelines of labelled images: element k is the data of training step k, a pure function
-of (seed, k); see `pipelines.steps`.
+"""Input pipelines of labelled images: element k is the data of training step k.
+
+Each element is a pure function of (seed, k); see `pipelines.batches.order`.
 """
 
 from collections.abc import Callable
@@ -11,113 +12,61 @@ from pipelines.datasets.spec import Split
 
 
 def patches(
-    split: Split,
-    *,
-    num_images: int,
-    patches_per_image: int,
-    min_size: int,
-    max_size: int,
-    patch_size: int = 128,
-    crop: int,
-    shorter_side: int | None = None,
-    rule: str = "paper",
-    background_label: int | None = None,
-    background_share: float = 0.1,
-    class_balanced: bool = False,
-    pad_color: tuple[int, int, int] = (0, 0, 0),
-    mirror: bool = True,
-    share: order.Share = order.WHOLE,
-    seed: int | tf.Tensor = 0,
-    start_step: int | tf.Tensor = 0,
-    num_steps: int | tf.Tensor | None = None,
-    num_parallel: int = tf.data.AUTOTUNE,
+    split: Split, sampling: mix.PatchSampling, view: views.View, order: order.Order
 ) -> tf.data.Dataset:
-    """Builds the data of mix-and-match tuning: labelled patches of some images (M&M paper, Mix).
+    """Build the data of mix-and-match tuning: labelled patches of some images (M&M paper, Mix).
 
-    An image is scaled, mirrored and placed in a canvas as `ops.draw_view` says; patches are drawn
-    and cut inside the canvas as `patches.sample_boxes` and `patches.cut` say. What lies outside of
-    canvas or image is pad_color.
+    An image is scaled, mirrored and placed in a canvas by `views.draw_view`. Patches are drawn and
+    cut inside the canvas by `mix.sample_boxes` and `mix.cut`. Pixels outside the canvas or the
+    image have the color `view.pad_color`.
 
     Args:
-        split: the images, each with a labelled pixel: `image_files` and `label_files`, equally
-            many.
-        num_images: images of a step, of all shares together.
-        patches_per_image: patches of an image.
-        min_size: smallest side of a box in pixels of the canvas, even.
-        max_size: largest side, even.
-        patch_size: side in pixels to which boxes are resized; 128 in the paper.
-        crop: side of the canvas in pixels; 512 in the released code.
-        shorter_side: images whose shorter side is larger are scaled down to it first; None for the
-            images as they are.
-        rule: overlap rule, "paper" or "release".
-        background_label: id of the background class, None if there is none.
-        background_share: share of patches centered on background.
-        class_balanced: draw patch centers by class first.
-        pad_color: color outside the image, three ints in 0..255.
-        mirror: mirror images with probability 1/2.
-        share: the part of each step's images to yield, for one of several replicas.
-        seed: int or int32 [2].
-        start_step: the first step to yield; a scalar tensor inside of another dataset.
-        num_steps: the step to stop before, so num_steps - start_step elements come; None for no
-            end.
-        num_parallel: images worked on at once; it changes the speed, not the data.
+        split: the images, each with at least one labelled pixel. `image_files` and `label_files`
+            have the same length.
+        sampling: how patches are drawn.
+        view: how an image is scaled and placed.
+        order: which images a step shows. In a share, only its images are yielded.
 
     Returns:
-        Dataset of {"patches" uint8 [num_images * patches_per_image, patch_size, patch_size, 3],
-        "labels" int32 [num_images * patches_per_image]}, the patches of an image side by side; of
-        a share, those of its images.
+        Dataset of {"patches" uint8 [N, patch_size, patch_size, 3], "labels" int32 [N]}, where N is
+        order.num_own * sampling.patches_per_image. The patches of an image are adjacent.
 
     Raises:
-        ValueError: an argument is out of range, or the split is empty.
-    """
-    mix.check_sampling(
-        patches_per_image, min_size, max_size, rule, background_label, background_share
-    )
-    order.check_at_least_one(patch_size=patch_size)
-    mix.check_pad_color(pad_color)
+        ValueError: if the split is empty.
 
-    def from_view(part, label, view, seed):
+    Example:
+        >>> from pipelines import batches, datasets
+        >>> data = datasets.load("texture_scenes")  # doctest: +SKIP
+        >>> sampling = batches.PatchSampling(patches_per_image=8, min_size=28, max_size=110)
+        >>> view, order = batches.View(crop=160), batches.Order(num_images=4)
+        >>> batches.patches(data.train, sampling, view, order)  # doctest: +SKIP
+    """
+
+    def from_placement(part, label, placement, seed):
         boxes, labels = mix.sample_boxes(
             label,
-            num_patches=patches_per_image,
-            min_size=min_size,
-            max_size=max_size,
-            rule=rule,
-            background_label=background_label,
+            sampling,
             seed=seed,
-            background_share=background_share,
-            class_balanced=class_balanced,
-            mirror=view.mirror,
-            bounds=_canvas_in_part(view),
+            mirror=placement.mirror,
+            bounds=_canvas_in_part(placement),
         )
-        return {"patches": mix.cut(part, boxes, patch_size, pad_color), "labels": labels}
+        pixels = mix.cut(part, boxes, sampling.patch_size, view.pad_color)
+        return {"patches": pixels, "labels": labels}
 
-    batches = _batches(
-        split,
-        from_view,
-        num_images=num_images,
-        crop=crop,
-        shorter_side=shorter_side,
-        mirror=mirror,
-        share=share,
-        seed=seed,
-        start_step=start_step,
-        num_steps=num_steps,
-        num_parallel=num_parallel,
-    )
-    num_patches = num_images // share.count * patches_per_image
-    joined = _side_by_side(batches, num_patches, patch_size)
+    batches = _batches(split, from_placement, view, order)
+    num_patches = order.num_own * sampling.patches_per_image
+    joined = _side_by_side(batches, num_patches, sampling.patch_size)
     return joined.prefetch(tf.data.AUTOTUNE)
 
 
-def _canvas_in_part(view):
-    """The canvas as a box int32 [4] in the part of the image that lies in it."""
-    offset = tf.maximum(-view.origin, 0)
-    return tf.concat([-offset, view.crop - offset], axis=0)
+def _canvas_in_part(placement):
+    """Return the canvas as a box int32 [4] relative to the part of the image inside it."""
+    offset = tf.maximum(-placement.origin, 0)
+    return tf.concat([-offset, placement.crop - offset], axis=0)
 
 
 def _side_by_side(batches, num_patches, patch_size):
-    """Joins the images of a step and the patches of an image to one axis."""
+    """Join the images of a step and the patches of an image to one axis."""
 
     def join(step):
         return {
@@ -128,98 +77,57 @@ def _side_by_side(batches, num_patches, patch_size):
     return batches.map(join)
 
 
-def crops(
-    split: Split,
-    *,
-    num_images: int,
-    crop: int,
-    shorter_side: int | None = None,
-    pad_color: tuple[int, int, int] = (0, 0, 0),
-    mirror: bool = True,
-    share: order.Share = order.WHOLE,
-    seed: int | tf.Tensor = 0,
-    start_step: int | tf.Tensor = 0,
-    num_steps: int | tf.Tensor | None = None,
-    num_parallel: int = tf.data.AUTOTUNE,
-) -> tf.data.Dataset:
-    """Builds the data of fine-tuning: each step, square crops of some images with their label maps.
+def crops(split: Split, view: views.View, order: order.Order) -> tf.data.Dataset:
+    """Build the data of fine-tuning: square crops of some images with their label maps.
 
-    Args: see `patches`.
+    Args:
+        split: the images, each with at least one labelled pixel.
+        view: how an image is scaled and placed.
+        order: which images a step shows.
 
     Returns:
-        Dataset of {"image" uint8 [num_images, crop, crop, 3], "label" uint8 [num_images, crop,
-        crop]}; outside of the image they are pad_color and 255.
+        Dataset of {"image" uint8 [order.num_own, crop, crop, 3], "label" uint8 [order.num_own,
+        crop, crop]}. Outside the image they are view.pad_color and 255.
 
     Raises:
-        ValueError: an argument is out of range, or the split is empty.
+        ValueError: if the split is empty.
+
+    Example:
+        >>> from pipelines import batches, datasets
+        >>> data = datasets.load("texture_scenes")  # doctest: +SKIP
+        >>> batches.crops(  # doctest: +SKIP
+        ...     data.train, batches.View(crop=160), batches.Order(num_images=4)
+        ... )
     """
-    mix.check_pad_color(pad_color)
+    crop = view.crop
 
-    def from_view(part, label, view, _):
-        offset = tf.maximum(-view.origin, 0)
-        image = views.pad(part, offset, crop - offset - tf.shape(part)[:2], pad_color)
+    def from_placement(part, label, placement, _):
+        offset = tf.maximum(-placement.origin, 0)
+        image = views.pad(part, offset, crop - offset - tf.shape(part)[:2], view.pad_color)
         image = tf.ensure_shape(image, [crop, crop, 3])
-        return {"image": image, "label": views.label_canvas(label, view)}
+        return {"image": image, "label": views.label_canvas(label, placement)}
 
-    batches = _batches(
-        split,
-        from_view,
-        num_images=num_images,
-        crop=crop,
-        shorter_side=shorter_side,
-        mirror=mirror,
-        share=share,
-        seed=seed,
-        start_step=start_step,
-        num_steps=num_steps,
-        num_parallel=num_parallel,
-    )
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return _batches(split, from_placement, view, order).prefetch(tf.data.AUTOTUNE)
 
 
-def _batches(
-    split,
-    from_view: Callable,
-    *,
-    num_images,
-    crop,
-    shorter_side,
-    mirror,
-    share,
-    seed,
-    start_step,
-    num_steps,
-    num_parallel,
-):
-    """Batches of what `from_view` makes of each image of a step.
+def _batches(split, from_placement: Callable, view, step_order):
+    """Build the batches of the dicts that `from_placement` returns for each image of a step.
 
-    Its arguments are the part of the image that lies in the canvas, that of the label map (not
-    mirrored), the view, and a seed.
+    Its arguments are the part of the image inside the canvas, the same part of the label map (not
+    mirrored), the placement, and a seed.
     """
     _check_split(split)
-    order.check_at_least_one(crop=crop)
-    if shorter_side is not None:
-        order.check_at_least_one(shorter_side=shorter_side)
     image_files, label_files = tf.constant(split.image_files), tf.constant(split.label_files)
 
     def example(image_id, seed):
         view_seed, seed = tf.unstack(tf.random.split(seed))
         image_file, label_file = tf.gather(image_files, image_id), tf.gather(label_files, image_id)
         image, label = views.read(image_file, label_file)
-        view, label = views.draw_view(label, crop, shorter_side, mirror, view_seed, name=label_file)
-        part, _ = views.view_image(image, view)
-        return from_view(part, label, view, seed)
+        placement, label = views.draw_view(label, view, view_seed, name=label_file)
+        part, _ = views.view_image(image, placement)
+        return from_placement(part, label, placement, seed)
 
-    return order.batches(
-        len(split.image_files),
-        example,
-        num_images=num_images,
-        share=share,
-        seed=seed,
-        start_step=start_step,
-        num_steps=num_steps,
-        num_parallel=num_parallel,
-    )
+    return order.batches(len(split.image_files), example, step_order)
 
 
 def _check_split(split):

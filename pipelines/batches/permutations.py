@@ -1,4 +1,4 @@
-"""Sets of permutations for the jigsaw proxy: far apart from each other, so that each can be told.
+"""Sets of permutations for the jigsaw proxy, far apart so that a network can distinguish them.
 
 Permutations are integer arrays [num, 9] of 0..8; slot i of a puzzle receives grid cell perm[i],
 cells counted row by row. The index of a permutation in its set is the label of a puzzle.
@@ -21,32 +21,36 @@ _INT = np.dtype("<i4")
 
 
 class PermutationError(ValueError):
-    """Permutations that cannot be used; the message names the file where there is one."""
+    """Permutations that cannot be used; the message names the file if there is one."""
 
 
 @functools.lru_cache(maxsize=8)
 def permutation_set(num_permutations: int, rule: str = "mean", seed: int = 0) -> np.ndarray:
-    """Chooses permutations that differ in many places (Hamming distance), greedily.
+    """Choose permutations greedily that differ in many places (Hamming distance).
 
-    The first is random; each next one is, of all 9! - those chosen, the farthest from the chosen
-    ones. Among equals the first in lexicographic order is taken.
+    The first permutation is random. Each next one is the farthest from the chosen ones among all
+    others of the 9!. If several are equally far, the first in lexicographic order is taken.
 
-    Rule "mean": farthest in the mean distance, as in the widely used third-party code
+    Rule "mean" maximizes the mean distance, as in the widely used third-party code
     (select_permutations.py). The set has the statistics of the released permutations_100_max.bin:
     100 permutations have a mean distance of 8.08 and a minimum of 2.
-    Rule "minimum": farthest from the nearest one, then in the mean distance. 100 permutations have
-    the same mean and a minimum of 6.
+    Rule "minimum" maximizes the distance to the nearest one, then the mean distance. 100
+    permutations have the same mean and a minimum of 6.
 
     Args:
-        num_permutations: 2..9!. 100 take a tenth of a second, 1000 a second.
+        num_permutations: int in 2..9!. 100 take a tenth of a second, 1000 a second.
         rule: "mean" or "minimum".
-        seed: int, decides the first permutation.
+        seed: int, determines the first permutation.
 
     Returns:
         uint8 [num_permutations, 9], read only.
 
     Raises:
-        PermutationError: an argument is out of range.
+        PermutationError: if an argument is out of range.
+
+    Example:
+        >>> permutation_set(2, seed=1).shape
+        (2, 9)
     """
     if not 2 <= num_permutations <= MAX_PERMUTATIONS:
         raise PermutationError(
@@ -62,14 +66,14 @@ def permutation_set(num_permutations: int, rule: str = "mean", seed: int = 0) ->
 
 
 def _all_columns():
-    """uint8 [9, 9!], all permutations in lexicographic order, one row per place."""
+    """Return all permutations in lexicographic order, uint8 [9, 9!], one row per place."""
     numbers = itertools.chain.from_iterable(itertools.permutations(range(NUM_TILES)))
     flat = np.fromiter(numbers, np.uint8, count=MAX_PERMUTATIONS * NUM_TILES)
     return np.ascontiguousarray(flat.reshape(MAX_PERMUTATIONS, NUM_TILES).T)
 
 
 def _greedy(columns, first, num, rule):
-    """Indices of `num` permutations, `first` and those that `rule` adds to it."""
+    """Return indices of `num` permutations: `first` and the ones that `rule` adds."""
     total = np.zeros(columns.shape[1], np.int64)
     nearest = np.full(columns.shape[1], NUM_TILES, np.int64)
     chosen = [int(first)]
@@ -86,22 +90,26 @@ def _greedy(columns, first, num, rule):
 
 
 def _distances(columns, index):
-    """Hamming distance, uint8 [9!], of every permutation to the one at `index`."""
-    # Place by place: nine passes over contiguous bytes are faster than one over rows of nine.
+    """Return the Hamming distance, uint8 [9!], of each permutation to the one at `index`."""
+    # Nine passes over contiguous bytes, one per place, are faster than one pass over rows of nine.
     return sum(((column != column[index]).view(np.uint8) for column in columns), np.uint8(0))
 
 
-def check_permutations(permutations) -> np.ndarray:
-    """Checks that this is a set of permutations, at least two and no two alike.
+def check_permutations(permutations: np.ndarray) -> np.ndarray:
+    """Check that this is a set of at least two different permutations.
 
     Args:
         permutations: integer [num, 9] of 0..8.
 
     Returns:
-        The same as int32.
+        The same permutations as int32.
 
     Raises:
-        PermutationError: it is not; the message names the first row that is wrong.
+        PermutationError: if it is not. The message names the first wrong row.
+
+    Example:
+        >>> check_permutations([[0, 1, 2, 3, 4, 5, 6, 7, 8], [1, 0, 2, 3, 4, 5, 6, 7, 8]]).shape
+        (2, 9)
     """
     array = np.asarray(permutations)
     if array.ndim != 2 or array.shape[1] != NUM_TILES or not np.issubdtype(array.dtype, np.integer):
@@ -121,25 +129,25 @@ def check_permutations(permutations) -> np.ndarray:
     if len(firsts) < len(array):
         again = np.setdiff1d(np.arange(len(array)), firsts)[0]
         raise PermutationError(
-            f"Row {again} repeats an earlier one, {array[again].tolist()}: two labels would have "
-            "one puzzle."
+            f"Row {again} repeats an earlier one, {array[again].tolist()}: two labels would mean "
+            "the same puzzle."
         )
     return array.astype(np.int32)
 
 
 def read_permutations(path: str | os.PathLike) -> np.ndarray:
-    """Reads a file in the format of the released permutations_100_max.bin.
+    """Read a file in the format of the released permutations_100_max.bin.
 
-    The format: two little-endian int32, the count and 9, then count x 9 int32 of 1..9.
+    The file contains two little-endian int32, the count and 9, then count x 9 int32 of 1..9.
 
     Args:
-        path: the file; at most 9! permutations, 13 MB.
+        path: path of the file; at most 9! permutations, 13 MB.
 
     Returns:
         int32 [num, 9] of 0..8.
 
     Raises:
-        PermutationError: naming the file, whatever is wrong with it.
+        PermutationError: if the file cannot be used. The message names the file.
     """
     file = pathlib.Path(path)
     try:
@@ -149,9 +157,9 @@ def read_permutations(path: str | os.PathLike) -> np.ndarray:
 
 
 def _content(file):
-    """The file's int32 numbers. Nothing is read of what cannot be such a file."""
-    if not file.is_file():  # a pipe, say, would never end
-        raise PermutationError("there is no such file. Name a permutations_*.bin file.")
+    """Return the file's int32 numbers; a file of a wrong size is not read."""
+    if not file.is_file():  # for example, reading a pipe would never end
+        raise PermutationError("there is no such file. Pass the path of a permutations_*.bin file.")
     size = file.stat().st_size
     largest = _INT.itemsize * (_HEADER + MAX_PERMUTATIONS * NUM_TILES)
     if not _INT.itemsize * _HEADER <= size <= largest or size % _INT.itemsize:
@@ -164,11 +172,11 @@ def _content(file):
 
 
 def _parsed(numbers):
-    """The permutations as the file has them, int32 [count, 9]."""
+    """Return the permutations as in the file, int32 [count, 9] of 1..9."""
     (count, length), rest = numbers[:_HEADER], numbers[_HEADER:]
     if length != NUM_TILES or count * np.int64(NUM_TILES) != len(rest):
         raise PermutationError(
-            f"the header promises {count} permutations of {length} tiles, and {len(rest)} numbers "
+            f"the header announces {count} permutations of {length} tiles, but {len(rest)} numbers "
             f"follow: expected {NUM_TILES} tiles and count x {NUM_TILES} numbers."
         )
     if len(rest) and not (rest.min() >= 1 and rest.max() <= NUM_TILES):
@@ -176,11 +184,15 @@ def _parsed(numbers):
     return rest.reshape(-1, NUM_TILES)
 
 
-def write_permutations(path: str | os.PathLike, permutations):
-    """Writes permutations, integer [num, 9] of 0..8, so that `read_permutations` can read them.
+def write_permutations(path: str | os.PathLike, permutations: np.ndarray) -> None:
+    """Write permutations to a file that `read_permutations` can read.
+
+    Args:
+        path: path of the file.
+        permutations: integer [num, 9] of 0..8.
 
     Raises:
-        PermutationError: they are no set of permutations.
+        PermutationError: if `permutations` is not a set of permutations.
     """
     array = check_permutations(permutations)
     file = pathlib.Path(path)

@@ -1,7 +1,7 @@
-"""Batches that other hosts make: whole steps handed out by a tf.data service.
+"""Batches made by other hosts: a tf.data service distributes whole steps.
 
-Its workers build the batches of single steps, which are pure functions of (seed, step) as ever; the
-service decides which worker makes which step, and they come as they get ready.
+Its workers build the batches of single steps, which are pure functions of (seed, step). The service
+assigns steps to workers, and batches arrive in the order in which they become ready.
 """
 
 import queue
@@ -12,25 +12,30 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-_QUEUED = 2  # batches that wait in this process; the service's client holds more
+_QUEUED = 2  # batches that wait in this process; the service's client buffers more
 
 
 class ServiceError(RuntimeError):
-    """The service gave no batch within the time allowed, or an error."""
+    """The service returned an error, or no batch within the timeout."""
 
 
 class Feed:
-    """Endless batches of a tf.data service, with a time-out and an account of what came.
+    """Endless batches of a tf.data service, with a timeout and counts of received steps.
 
-    Each step is given out once at most: the steps that a lost worker had begun never come, and
-    later ones follow in their place.
+    The service distributes each step at most once. Steps that a lost worker had started never
+    arrive; later steps follow instead.
 
     Args:
         one_step: function(step) -> dataset of one dict, traced into the graph; step is an int64
             scalar. It runs on the service's workers, which must see the same files.
-        address: grpc://HOST:PORT of the dispatcher.
-        start_step: the first step.
-        timeout: seconds that a batch may take.
+        address: str, grpc://HOST:PORT of the dispatcher.
+        start_step: int, the first step.
+        timeout: float, seconds to wait for a batch.
+
+    Example:
+        >>> feed = Feed(one_step, "grpc://localhost:5050", timeout=60)  # doctest: +SKIP
+        >>> int(next(iter(feed))["step"])  # doctest: +SKIP
+        0
     """
 
     def __init__(
@@ -48,20 +53,20 @@ class Feed:
 
     @property
     def num_missing(self) -> int:
-        """Steps below the largest one so far that have not come."""
+        """The number of steps below the largest received step that were not received."""
         return self.last_step - self.start_step + 1 - self.num_batches
 
     def __iter__(self) -> Iterator[dict]:
-        """Yields batches with their step number under "step", an int64 scalar.
+        """Yield batches with their step number under "step", an int64 scalar.
 
         Raises:
-            ServiceError: says what did not answer.
+            ServiceError: if the service does not answer, or returns an error.
         """
         made = self._made()
         self._await_dispatcher()
         batches, stop = queue.Queue(_QUEUED), threading.Event()
-        # A thread of its own: neither registering nor reading a dataset takes a time-out. A daemon,
-        # since one that waits in TensorFlow for good cannot be ended.
+        # Use a thread, because registering and reading a dataset have no timeout. Use a daemon,
+        # because a thread that waits in TensorFlow cannot be stopped.
         thread = threading.Thread(target=self._fill, args=(made, batches, stop), daemon=True)
         thread.start()
         try:
@@ -93,7 +98,7 @@ class Feed:
         except queue.Empty:
             raise ServiceError(
                 f"No batch came from the data service {self.address} within {self.timeout:g} "
-                "seconds. What answers there is no dispatcher, is stuck, or has no worker: look at "
+                "seconds. The program there is no dispatcher, is stuck, or has no worker: look at "
                 "the logs of dispatcher and workers."
             ) from None
         if isinstance(result, Exception):
@@ -110,12 +115,12 @@ class Feed:
         return batch
 
     def _made(self) -> tf.data.Dataset:
-        """The batches as a worker makes them."""
+        """Return the dataset that the workers run."""
 
         def numbered(step):
             return self.one_step(step).map(lambda batch: {**batch, "step": step})
 
-        # No end: what is lost with a worker is made up for by later steps.
+        # The dataset is endless, because later steps replace the steps of a lost worker.
         steps = tf.data.Dataset.range(self.start_step, tf.int64.max)
         return steps.interleave(
             numbered, cycle_length=2, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False
@@ -123,18 +128,18 @@ class Feed:
 
     def _fill(self, made, batches, stop):
         try:
-            # Dynamic sharding gives each element of the source, a step, to one worker.
+            # Dynamic sharding assigns each element of the source (a step) to one worker.
             policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
             distribute = tf.data.experimental.service.distribute(policy, self.address)
             for batch in made.apply(distribute):
                 if not _put(batches, batch, stop):
                     return
-        except Exception as error:  # whatever it is, the training thread is to raise it
+        except Exception as error:  # the training thread raises it
             _put(batches, error, stop)
 
 
 def _put(batches, item, stop) -> bool:
-    """Waits for room; False if `stop` was set meanwhile."""
+    """Wait for space in the queue; return False if `stop` was set meanwhile."""
     while not stop.is_set():
         try:
             batches.put(item, timeout=0.5)

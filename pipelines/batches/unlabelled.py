@@ -1,7 +1,7 @@
-"""Images without labels, for the proxies: the image files of any folder, less those of no use.
+"""Images without labels, for the proxies: the usable image files of any folder.
 
-Each file is decoded once before training, by the very function that training reads it with, so that
-no damaged file can end a run; where a task needs color, gray images are left out as well.
+Each file is decoded once before training, by the same function that training uses. A damaged file
+therefore cannot stop a run. If a task needs color, gray images are left out as well.
 """
 
 import concurrent.futures
@@ -23,8 +23,9 @@ from pipelines.datasets.spec import DatasetError
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 
 GRAY_TOLERANCE = 3
-"""The largest difference of red, green and blue at any pixel of a gray image: what a JPEG shows
-whose two color components are one step off neutral (R - Y = 1.402, B - Y = 1.772; JFIF 1.02).
+"""The largest difference of red, green and blue at any pixel of a gray image. A JPEG has this
+difference if both color components are one step off neutral (R - Y = 1.402, B - Y = 1.772; JFIF
+1.02).
 """
 
 _GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # Pillow's, of one channel
@@ -37,18 +38,18 @@ _DAMAGED = (
     tf.errors.OpError,
 )
 _USED, _GRAY_MODE, _GRAY_PIXELS = "used", "gray mode", "gray pixels"
-_COARSE = 8  # pixels; of nearly all images every eighth row and column tells that they have color
+_COARSE = 8  # pixels; every eighth row and column is enough to find color in nearly all images
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Image files for training, and those that were left out.
+    """Image files for training, and the files that were left out.
 
     Attributes:
         image_files: absolute paths of files that can be decoded, in order.
-        gray_mode: files that hold one gray channel; left out where color is needed, else empty.
-        gray_pixels: files that hold three channels which differ by at most GRAY_TOLERANCE at every
-            pixel; left out where color is needed, else empty.
+        gray_mode: left out files with one gray channel; empty if color is not needed.
+        gray_pixels: left out files with three channels that differ by at most GRAY_TOLERANCE at
+            every pixel; empty if color is not needed.
         unreadable: files that cannot be decoded, each with the reason.
     """
 
@@ -59,12 +60,12 @@ class Files:
 
     @property
     def num_gray(self) -> int:
-        """Gray images of either kind."""
+        """The number of gray images of both kinds."""
         return len(self.gray_mode) + len(self.gray_pixels)
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """Plain sentences for the log: what is used, what was left out and why."""
+        """Sentences for the log: the used files, and the files left out with the reason."""
         num_found = len(self.image_files) + self.num_gray + len(self.unreadable)
         lines = [f"{len(self.image_files)} of {num_found} unlabelled images are used."]
         if self.num_gray:
@@ -79,19 +80,23 @@ class Files:
 
 
 def find(folder: str | os.PathLike, need_color: bool = False) -> Files:
-    """Finds the image files in a folder and all folders below it, and checks each of them.
+    """Find the image files in a folder and all folders below it, and check each of them.
 
-    Hidden files and folders (a leading dot) are skipped, links to folders are not followed.
+    Hidden files and folders (a leading dot) are skipped. Links to folders are not followed.
 
     Args:
-        folder: any folder.
-        need_color: leave out gray images too.
+        folder: path of any folder.
+        need_color: bool, also leave out gray images.
 
     Returns:
         Files in the order of their paths within the folder.
 
     Raises:
-        DatasetError: there is no such folder, no image in it, or none of use.
+        DatasetError: if there is no such folder, no image in it, or no usable image.
+
+    Example:
+        >>> find("photos", need_color=True).image_files  # doctest: +SKIP
+        ('/data/photos/a.jpg', '/data/photos/b.jpg')
     """
     root = pathlib.Path(folder).expanduser().resolve()
     if not root.is_dir():
@@ -106,10 +111,14 @@ def find(folder: str | os.PathLike, need_color: bool = False) -> Files:
 
 
 def check(files: Sequence[str], need_color: bool = False) -> Files:
-    """Decodes each file once and sorts out those that cannot be used; see `Files`.
+    """Decode each file once and leave out the files that cannot be used; see `Files`.
+
+    Args:
+        files: paths of image files.
+        need_color: bool, also leave out gray images.
 
     Raises:
-        DatasetError: there is no file, or none of use; the message counts and names them.
+        DatasetError: if there is no file, or no usable file. The message counts and names them.
     """
     if not files:
         raise DatasetError("There are no image files to check: name at least one.")
@@ -131,28 +140,32 @@ def check(files: Sequence[str], need_color: bool = False) -> Files:
 
 
 def divide(files: Sequence[str], share: float = 0.1) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Holds out a share of the files, chosen by a hash of their names.
+    """Hold out a share of the files, chosen by a hash of their names.
 
-    The hash is SHA-256 of the path within the files' common folder, so that the same names are
-    divided alike wherever the folder lies.
+    The hash is SHA-256 of the path within the files' common folder. The same names are therefore
+    divided in the same way, wherever the folder is.
 
     Args:
-        files: two paths at least, of the same kind (absolute or relative).
-        share: to hold out, between 0 and 1; one file at least, and not all.
+        files: at least two paths of the same kind (absolute or relative).
+        share: float between 0 and 1, the share to hold out: at least one file, and not all.
 
     Returns:
         (files to train on, files held out), each in the given order.
 
     Raises:
-        DatasetError: fewer than two files.
-        ValueError: `share` is out of range.
+        DatasetError: if there are fewer than two files.
+        ValueError: if `share` is out of range.
+
+    Example:
+        >>> divide(["photos/a.jpg", "photos/b.jpg", "photos/c.jpg"], share=0.4)
+        (('photos/b.jpg', 'photos/c.jpg'), ('photos/a.jpg',))
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}.")
     if len(files) < 2:
         raise DatasetError(
-            f"Two images at least are needed, one to train on and one to measure on; got "
-            f"{len(files)} ({_named(files)})."
+            "At least two images are needed, one to train on and one to measure on; got "
+            f"{len(files)} ({_named(files)}). Add images."
         )
     folder = os.path.commonpath(files)
     num_held_out = min(max(1, round(share * len(files))), len(files) - 1)
@@ -170,7 +183,7 @@ def _image_files(root: pathlib.Path):
 
 
 def _kind(file: str, need_color: bool) -> str:
-    """One of the kinds of files, or the reason why the file cannot be read."""
+    """Return the kind of the file, or the reason why it cannot be read."""
     try:
         with Image.open(file) as image:
             mode = image.mode

@@ -1,11 +1,11 @@
 """Joint geometry of an image and its label map: read, scale, mirror, place in a square canvas.
 
-All random parameters of an image are drawn once, as a `View`; the image and the label map, if it
-has one, are then shown through that one view, so that they cannot come apart. Images are uint8
-[height, width, 3], label maps uint8 [height, width] with 255 = void; everything runs in graph mode
-inside tf.data.
+All random parameters of an image are drawn once, as a `Placement`. The image and its label map are
+then shown through the same placement, so they stay aligned. Images are uint8 [height, width, 3].
+Label maps are uint8 [height, width] with 255 = void. All functions run in graph mode in tf.data.
 """
 
+import dataclasses
 import numbers
 from typing import NamedTuple
 
@@ -14,16 +14,58 @@ import tensorflow as tf
 from pipelines.datasets.spec import VOID
 
 
-class View(NamedTuple):
-    """How an image is seen: scaled to `size`, then mirrored or not, then through a square canvas.
+@dataclasses.dataclass(frozen=True)
+class View:
+    """The settings by which views of images are drawn.
+
+    Attributes:
+        crop: int, side of the square canvas in pixels; 512 in the released code.
+        shorter_side: int, images whose shorter side is larger are first scaled down to it. None
+            keeps all images as they are.
+        mirror: bool, mirror images left-right with probability 1/2.
+        pad_color: three ints in 0..255, the color of the canvas outside the image.
+        enlarge: bool, scale images up until their shorter side is `crop`, if it is smaller (also
+            after scaling down). Without it, small images are placed inside the canvas.
+
+    Raises:
+        ValueError: if a value is out of range.
+
+    Example:
+        >>> View(crop=512, shorter_side=512).mirror
+        True
+        >>> View(crop=0)
+        Traceback (most recent call last):
+        ValueError: crop must be at least 1, got 0.
+    """
+
+    crop: int
+    shorter_side: int | None = None
+    mirror: bool = True
+    pad_color: tuple[int, int, int] = (0, 0, 0)
+    enlarge: bool = False
+
+    def __post_init__(self):
+        check_at_least_one(crop=self.crop)
+        if self.shorter_side is not None:
+            check_at_least_one(shorter_side=self.shorter_side)
+        check_pad_color(self.pad_color)
+
+    @property
+    def may_scale(self) -> bool:
+        """Whether the view can change the size of an image."""
+        return self.enlarge or self.shorter_side is not None
+
+
+class Placement(NamedTuple):
+    """One drawn view: scale the image to `size`, mirror it or not, look through a square canvas.
 
     Attributes:
         size: int32 [2], (height, width) of the whole image after scaling, in pixels.
         mirror: bool scalar, True for a left-right flip.
-        origin: int32 [2], (y, x) of the canvas's upper left pixel in the scaled, mirrored image;
-            negative where the image is shorter than the canvas and thus placed inside it.
-        crop: side of the canvas in pixels.
-        may_scale: whether `size` may differ from the size of the file.
+        origin: int32 [2], (y, x) of the canvas's upper left pixel in the scaled, mirrored image.
+            It is negative where the image is shorter than the canvas and thus placed inside it.
+        crop: int, side of the canvas in pixels.
+        may_scale: bool, whether `size` may differ from the size of the file.
     """
 
     size: tf.Tensor
@@ -33,18 +75,43 @@ class View(NamedTuple):
     may_scale: bool
 
 
+def check_at_least_one(**sizes: int) -> None:
+    """Raise a ValueError that names the first of `sizes` below 1.
+
+    Example:
+        >>> check_at_least_one(crop=3, tile=0)
+        Traceback (most recent call last):
+        ValueError: tile must be at least 1, got 0.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+
+
+def check_pad_color(pad_color: tuple[int, int, int]) -> None:
+    """Raise ValueError unless the color is three integers in 0..255."""
+    if len(pad_color) != 3 or any(c != int(c) or not 0 <= c <= 255 for c in pad_color):
+        raise ValueError(f"pad_color must be three integers in 0..255, got {pad_color}.")
+
+
 def read_image(file: str | tf.Tensor) -> tf.Tensor:
-    """Reads and decodes one JPEG, PNG or BMP file; uint8 [height, width, 3].
+    """Read and decode one JPEG, PNG or BMP file.
+
+    Args:
+        file: string scalar, path of the file.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
 
     Raises:
-        tf.errors.OpError: the file cannot be read or decoded.
+        tf.errors.OpError: if the file cannot be read or decoded.
     """
     image = tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])
 
 
 def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads and decodes one image and its label map.
+    """Read and decode one image and its label map.
 
     Args:
         image_file: string scalar, path of a JPEG, PNG or BMP file.
@@ -54,15 +121,16 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         (image uint8 [height, width, 3], label uint8 [height, width]).
 
     Raises:
-        tf.errors.InvalidArgumentError: a file cannot be decoded, or the sizes differ (then both
-        files are named). The builders decode every file once, so this needs a file that changed.
+        tf.errors.InvalidArgumentError: if a file cannot be decoded, or if the sizes differ. The
+            message then names both files. `datasets.load` decodes every file once, so this happens
+            only if a file changed later.
     """
     image = read_image(image_file)
     label = tf.squeeze(tf.io.decode_png(tf.io.read_file(label_file), channels=1), axis=2)
     same_size = tf.debugging.Assert(
         tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)),
         [
-            "An image and its label map must have one (height, width). Got",
+            "An image and its label map must have the same (height, width). Got",
             *(tf.shape(image)[:2], "of", image_file, "and", tf.shape(label), "of", label_file),
             "Remove or repair the pair.",
         ],
@@ -71,120 +139,117 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         return tf.identity(image), tf.identity(label)
 
 
-def draw_unlabelled_view(
-    size: tf.Tensor,
-    crop: int,
-    shorter_side: int | None = None,
-    mirror: bool = True,
-    seed: int | tf.Tensor = 0,
-    enlarge: bool = False,
-) -> View:
-    """Draws the view of an image that has no label map (scaled, mirrored, placed).
+def draw_unlabelled_view(size: tf.Tensor, view: View, seed: int | tf.Tensor = 0) -> Placement:
+    """Draw the view of an image that has no label map.
 
-    Along each axis an image of at least `crop` pixels is cut at a uniform offset, a shorter one is
-    placed at a uniform offset in the canvas, both ends included.
+    Along each axis, an image of at least `view.crop` pixels is cut at a uniform offset. A shorter
+    image is placed at a uniform offset in the canvas. Both ends are included.
 
     Args:
         size: int32 [2], (height, width) of the image in pixels.
-        crop: side of the canvas in pixels.
-        shorter_side: images whose shorter side is larger are scaled down to it; None leaves all as
-            they are.
-        mirror: whether to mirror with probability 1/2.
+        view: the settings.
         seed: int or int32 [2].
-        enlarge: whether images whose shorter side is below `crop`, by themselves or after scaling
-            down, are scaled so that it is `crop`; without it they are placed in the canvas.
+
+    Returns:
+        The drawn placement.
+
+    Example:
+        >>> draw_unlabelled_view(tf.constant([40, 20]), View(crop=16, shorter_side=16)).size.numpy()
+        array([32, 16], dtype=int32)
     """
-    scaled = _scaled_size(size, shorter_side, smallest=crop if enlarge else 1)
-    return _draw_view(scaled, crop, mirror, seed, may_scale=enlarge or shorter_side is not None)
+    smallest = view.crop if view.enlarge else 1
+    return _draw(_scaled_size(size, view.shorter_side, smallest), view, seed)
 
 
 def draw_view(
-    label: tf.Tensor,
-    crop: int,
-    shorter_side: int | None = None,
-    mirror: bool = True,
-    seed: int | tf.Tensor = 0,
-    name: str | tf.Tensor = "",
-) -> tuple[View, tf.Tensor]:
-    """Draws the view of one image (scaled if too large, mirrored, placed) and looks at its labels.
+    label: tf.Tensor, view: View, seed: int | tf.Tensor = 0, name: str | tf.Tensor = ""
+) -> tuple[Placement, tf.Tensor]:
+    """Draw the view of one labelled image so that it shows at least one labelled pixel.
 
-    Along each axis an image of at least `crop` pixels is cut at a uniform offset, a shorter one is
-    placed at a uniform offset in the canvas, both ends included (released code, two-datum Transform
-    of data_transformer.cpp). A canvas without any labelled pixel teaches nothing, so instead of it
-    one labelled pixel is drawn, and a canvas uniform among those that hold it. Where scaling down
-    leaves no labelled pixel (sparse labels), one of the file is drawn and kept.
+    Offsets are drawn as in `draw_unlabelled_view` (released code, two-datum Transform of
+    data_transformer.cpp). A canvas without any labelled pixel teaches nothing. The function
+    replaces it: it draws one labelled pixel, and a uniform canvas among those that hold it. Scaling
+    down may lose all labelled pixels of a sparse label map. Then one labelled pixel of the file is
+    drawn and kept.
 
     Args:
         label: uint8 [height, width], 255 = void.
-        crop: side of the canvas in pixels.
-        shorter_side: images whose shorter side is larger are scaled down to it; None leaves all as
-            they are.
-        mirror: whether to mirror with probability 1/2.
+        view: the settings.
         seed: int or int32 [2].
         name: string scalar, the label map's file for the error message.
 
     Returns:
-        (view, the part of the label map that lies in the canvas: uint8 [h, w] with h, w <= crop,
-        nearest neighbor, *not* mirrored; `label_canvas` finishes it).
+        (placement, the label map inside the canvas: uint8 [h, w] with h, w <= crop, nearest
+        neighbor, *not* mirrored). Pass both to `label_canvas` to mirror and pad.
 
     Raises:
-        tf.errors.InvalidArgumentError: no pixel of the label map is labelled.
+        tf.errors.InvalidArgumentError: if no pixel of the label map is labelled.
     """
     seed = as_seed(seed)
-    size = _scaled_size(tf.shape(label), shorter_side)
-    view = _draw_view(size, crop, mirror, seed, may_scale=shorter_side is not None)
+    placement = draw_unlabelled_view(tf.shape(label), view, seed)
+    size, crop = placement.size, view.crop
 
     def another():
         pixel_seed, origin_seed = tf.unstack(tf.random.split(seed))
-        whole = _whole_label(label, view, name, pixel_seed)
+        whole = _whole_label(label, placement, name, pixel_seed)
         pixel = _draw_labelled(whole, name, pixel_seed)
-        pixel = tf.stack([pixel[0], _mirrored_column(pixel[1], size[1], view.mirror)])
+        pixel = tf.stack([pixel[0], _mirrored_column(pixel[1], size[1], placement.mirror)])
         lowest, highest = _origins(size, crop)
         lowest, highest = tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel)
         origin = uniform(lowest, highest, origin_seed)
-        return origin, tf.slice(whole, *_window(view._replace(origin=origin)))
+        return origin, tf.slice(whole, *_window(placement._replace(origin=origin)))
 
-    part = _seen_label(label, view)
+    part = _seen_label(label, placement)
     is_labelled = tf.reduce_min(part) < VOID
-    origin, part = tf.cond(is_labelled, lambda: (view.origin, part), another)
-    return view._replace(origin=origin), tf.ensure_shape(part, [None, None])
+    origin, part = tf.cond(is_labelled, lambda: (placement.origin, part), another)
+    return placement._replace(origin=origin), tf.ensure_shape(part, [None, None])
 
 
-def label_canvas(part: tf.Tensor, view: View) -> tf.Tensor:
-    """Mirrors and places what `draw_view` returned; uint8 [crop, crop], 255 outside the image."""
-    before = tf.maximum(-view.origin, 0)
-    after = view.crop - before - tf.shape(part)
-    canvas = pad(_mirrored(part[..., None], view), before, after, (VOID,))
-    return tf.ensure_shape(canvas[..., 0], [view.crop, view.crop])
+def label_canvas(part: tf.Tensor, placement: Placement) -> tf.Tensor:
+    """Mirror and pad the label map that `draw_view` returned.
+
+    Args:
+        part: uint8 [h, w], the label map inside the canvas.
+        placement: the placement that `draw_view` returned with it.
+
+    Returns:
+        uint8 [crop, crop], 255 outside the image.
+    """
+    before = tf.maximum(-placement.origin, 0)
+    after = placement.crop - before - tf.shape(part)
+    canvas = pad(_mirrored(part[..., None], placement), before, after, (VOID,))
+    return tf.ensure_shape(canvas[..., 0], [placement.crop, placement.crop])
 
 
-def view_image(image: tf.Tensor, view: View) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the part of the image that lies in the canvas of `view`, without padding.
+def view_image(image: tf.Tensor, placement: Placement) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the part of an image inside the canvas, without padding.
 
-    Scaling is bilinear with antialiasing and half-pixel centers. Only the part itself is computed.
+    Scaling is bilinear with antialiasing and half-pixel centers. Only this part is computed.
 
     Args:
         image: uint8 [height, width, 3].
-        view: the View that was drawn for the image.
+        placement: the placement that was drawn for the image.
 
     Returns:
         (part uint8 [h, w, 3], with h, w <= crop; offset int32 [2], the (y, x) of the part in the
         canvas).
     """
-    corner, size = _window(view)
+    corner, size = _window(placement)
     part = _if_scaled(
         image,
-        view,
-        lambda: _scaled_part(image, view.size, corner, size),
+        placement,
+        lambda: _scaled_part(image, placement.size, corner, size),
         lambda: tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0)),
     )
-    return _mirrored(tf.ensure_shape(part, [None, None, 3]), view), tf.maximum(-view.origin, 0)
+    return _mirrored(tf.ensure_shape(part, [None, None, 3]), placement), tf.maximum(
+        -placement.origin, 0
+    )
 
 
 def pad(
     pixels: tf.Tensor, before: tf.Tensor, after: tf.Tensor, color: tuple[int, ...]
 ) -> tf.Tensor:
-    """Surrounds pixels with one color.
+    """Surround pixels with one color.
 
     Args:
         pixels: uint8 [height, width, channels].
@@ -194,6 +259,12 @@ def pad(
 
     Returns:
         uint8 [before[0] + height + after[0], before[1] + width + after[1], channels].
+
+    Example:
+        >>> pixels = tf.ones([1, 1, 1], tf.uint8)
+        >>> pad(pixels, tf.constant([0, 1]), tf.constant([1, 0]), (9,))[..., 0].numpy()
+        array([[9, 1],
+               [9, 9]], dtype=uint8)
     """
     rows = pad_rows(pixels, before, after, color)
     return tf.reshape(rows, [tf.shape(rows)[0], -1, len(color)])
@@ -202,8 +273,8 @@ def pad(
 def pad_rows(
     pixels: tf.Tensor, before: tf.Tensor, after: tf.Tensor, color: tuple[int, ...]
 ) -> tf.Tensor:
-    """As `pad`, but leaves the columns and channels of a row on one axis: uint8 [rows, bytes]."""
-    # tf.pad knows one value for all channels, and joining whole rows of bytes is faster.
+    """Pad as `pad` does, but keep columns and channels on one axis: uint8 [rows, bytes]."""
+    # tf.pad takes one value for all channels, and joining whole rows of bytes is faster.
     channels = len(color)
     sizes = tf.stack([before, tf.shape(pixels)[:2], after]) * [1, channels]
     (above, left), (height, middle), (below, right) = map(tf.unstack, tf.unstack(sizes))
@@ -219,12 +290,28 @@ def pad_rows(
 
 
 def round_to_uint8(pixels: tf.Tensor) -> tf.Tensor:
-    """Rounds float pixels in 0..255 to the nearest uint8, halves upwards as OpenCV does."""
+    """Round float pixels in 0..255 to the nearest uint8, halves upwards as OpenCV does.
+
+    Example:
+        >>> round_to_uint8(tf.constant([0.4, 0.5, 254.6])).numpy()
+        array([  0,   1, 255], dtype=uint8)
+    """
     return tf.cast(pixels + 0.5, tf.uint8)
 
 
 def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
-    """Makes the int32 [2] seed of TensorFlow's stateless ops from an int, or passes it on."""
+    """Return the int32 [2] seed of TensorFlow's stateless ops.
+
+    Args:
+        seed: an int, of which the lower 62 bits are used, or int32 [2], returned as it is.
+
+    Raises:
+        ValueError: if the seed has another shape.
+
+    Example:
+        >>> as_seed(7).numpy()
+        array([7, 0], dtype=int32)
+    """
     if isinstance(seed, numbers.Integral):
         # The lower 62 bits, so that numpy-style seeds beyond int32 do not collide.
         seed = [int(seed) & 0x7FFFFFFF, int(seed) >> 31 & 0x7FFFFFFF]
@@ -235,31 +322,37 @@ def as_seed(seed: int | tf.Tensor) -> tf.Tensor:
 
 
 def uniform(lowest: tf.Tensor, highest: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Draws int32 uniformly from lowest..highest, both included, each element from its own range.
+    """Draw int32 uniformly from lowest..highest, both included, each element from its own range.
 
-    The op behind it has one range for all, hence the remainder of a 62-bit draw, which is uniform
-    to within a factor of 1 + 2^-30.
+    TensorFlow's op has one range for all elements. Therefore the function returns the remainder of
+    a 62-bit draw, which is uniform to within a factor of 1 + 2^-30.
+
+    Args:
+        lowest: int32 [...], or a scalar.
+        highest: int32 of the same shape.
+        seed: int32 [2].
     """
     span = tf.cast(highest - lowest + 1, tf.int64)
     draw = tf.random.stateless_uniform(tf.shape(span), seed, 0, 2**62, tf.int64)
     return lowest + tf.cast(draw % span, tf.int32)
 
 
-def _draw_view(size, crop, mirror, seed, may_scale):
+def _draw(size, view, seed):
+    """Draw the placement of an image that is `size` after scaling."""
     # One draw of three ranges: an image is worth a hundred small ops at most.
-    lowest, highest = _origins(size, crop)
+    lowest, highest = _origins(size, view.crop)
     lowest, highest = tf.pad(lowest, [[0, 1]]), tf.concat([highest, [1]], axis=0)
     drawn = uniform(lowest, highest, as_seed(seed))
-    return View(size, mirror & (drawn[2] == 1), drawn[:2], crop, may_scale)
+    return Placement(size, view.mirror & (drawn[2] == 1), drawn[:2], view.crop, view.may_scale)
 
 
 def _origins(size, crop):
-    """The lowest and the highest (y, x) of a canvas that cuts an image, or that holds it."""
+    """Return the lowest and the highest (y, x) of a canvas that cuts an image or holds it."""
     return tf.minimum(size - crop, 0), tf.maximum(size - crop, 0)
 
 
 def _scaled_size(size, shorter_side, smallest=1):
-    """The (height, width) with the shorter side scaled down to `shorter_side`, up to `smallest`."""
+    """Return (height, width) with the shorter side in `smallest`..`shorter_side`."""
     if shorter_side is None and smallest == 1:
         return size
     shorter = tf.reduce_min(size)
@@ -268,63 +361,65 @@ def _scaled_size(size, shorter_side, smallest=1):
     return tf.maximum((2 * size * target + shorter) // (2 * shorter), 1)
 
 
-def _window(view):
-    """First (y, x) and size of what the canvas shows of the scaled image, before the mirror."""
-    start = tf.maximum(view.origin, 0)
-    end = tf.minimum(view.origin + view.crop, view.size)
+def _window(placement):
+    """Return the first (y, x) and the size of the scaled image's visible part, not mirrored."""
+    start = tf.maximum(placement.origin, 0)
+    end = tf.minimum(placement.origin + placement.crop, placement.size)
     # Column x of the mirror image is column width - 1 - x.
-    is_mirrored = tf.stack([False, view.mirror])
-    return tf.where(is_mirrored, view.size - end, start), end - start
+    is_mirrored = tf.stack([False, placement.mirror])
+    return tf.where(is_mirrored, placement.size - end, start), end - start
 
 
-def _if_scaled(pixels, view, scaled, unscaled):
-    """`scaled()` where the view scales the pixels, else `unscaled()`."""
-    if not view.may_scale:
+def _if_scaled(pixels, placement, scaled, unscaled):
+    """Return `scaled()` where the placement scales the pixels, else `unscaled()`."""
+    if not placement.may_scale:
         return unscaled()
-    return tf.cond(tf.reduce_any(view.size != tf.shape(pixels)[:2]), scaled, unscaled)
+    return tf.cond(tf.reduce_any(placement.size != tf.shape(pixels)[:2]), scaled, unscaled)
 
 
 def _mirrored_column(column, width, mirror):
     return tf.where(mirror, width - 1 - column, column)
 
 
-def _mirrored(part, view):
-    """Flips [height, width, channels] left-right if the view is mirrored."""
+def _mirrored(part, placement):
+    """Flip [height, width, channels] left-right if the placement is mirrored."""
     # Reversing along no axis costs as much as along one.
-    return tf.cond(view.mirror, lambda: tf.reverse(part, [1]), lambda: part)
+    return tf.cond(placement.mirror, lambda: tf.reverse(part, [1]), lambda: part)
 
 
-def _seen_label(label, view):
-    """The part of the label map that lies in the canvas, not mirrored and without padding."""
-    corner, size = _window(view)
+def _seen_label(label, placement):
+    """Return the part of the label map inside the canvas, not mirrored and without padding."""
+    corner, size = _window(placement)
 
     def nearest():
         # At half-pixel centers, as the image: floor((i + 1/2) * length / scaled length).
         ys, xs = (
             (2 * tf.range(corner[i], corner[i] + size[i]) + 1)
             * tf.shape(label)[i]
-            // (2 * view.size[i])
+            // (2 * placement.size[i])
             for i in range(2)
         )
         return tf.gather(tf.gather(label, ys), xs, axis=1)
 
-    return _if_scaled(label, view, nearest, lambda: tf.slice(label, corner, size))
+    return _if_scaled(label, placement, nearest, lambda: tf.slice(label, corner, size))
 
 
-def _whole_label(label, view, name, seed):
-    """The scaled label map, not mirrored; a labelled pixel of the file is put in if it has none."""
+def _whole_label(label, placement, name, seed):
+    """Return the scaled label map, not mirrored, with at least one labelled pixel of the file."""
 
     def with_one():
         pixel = _draw_labelled(label, name, seed)
-        place = pixel * view.size // tf.shape(label)
+        place = pixel * placement.size // tf.shape(label)
         return tf.tensor_scatter_nd_update(scaled, [place], [tf.gather_nd(label, pixel)])
 
-    scaled = _seen_label(label, view._replace(origin=tf.zeros_like(view.size), crop=view.size))
+    scaled = _seen_label(
+        label, placement._replace(origin=tf.zeros_like(placement.size), crop=placement.size)
+    )
     return tf.cond(tf.reduce_min(scaled) < VOID, lambda: scaled, with_one)
 
 
 def _draw_labelled(label, name, seed):
-    """Draws one labelled pixel, int32 [2]; raises, with the file's name, if there is none."""
+    """Draw one labelled pixel, int32 [2]; raise an error with the file's name if there is none."""
     labelled = tf.where(label != VOID)
     found = tf.debugging.Assert(
         tf.size(labelled) > 0,
@@ -337,7 +432,7 @@ def _draw_labelled(label, name, seed):
 
 
 def _scaled_part(image, size, corner, part_size):
-    """Pixels corner..corner + part_size of the image scaled to `size`; no others are computed."""
+    """Compute only the pixels corner..corner + part_size of the image scaled to `size`."""
     scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
     pixels = tf.raw_ops.ScaleAndTranslate(
         images=image[None],

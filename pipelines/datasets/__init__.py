@@ -1,4 +1,4 @@
-"""Data sets: facts, loading, checks of files, and the sources that find them."""
+"""Data sets: facts, loading, checks of files, and sources."""
 
 from pipelines.datasets.loading import examples, load, names, no_labels, plan, select, spread
 from pipelines.datasets.spec import (
@@ -6,6 +6,7 @@ from pipelines.datasets.spec import (
     Dataset,
     DatasetError,
     DatasetSpec,
+    Request,
     Split,
     suggest,
     voc_colors,
@@ -16,6 +17,7 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "DatasetSpec",
+    "Request",
     "Split",
     "examples",
     "load",

@@ -1,8 +1,8 @@
-"""What a data set holds and what is wrong with it: everything at once, before hours are spent.
+"""Audit a data set: report its content and all its faults at once, before training.
 
-`examine` reads each image and mask as `datasets.load` does, with the same checks, but goes on after
-a fault; and it looks for what load has no reason to refuse: classes without pixels, images that
-are in both splits, masks that are void.
+`examine` reads each image and mask with the same checks as `datasets.load`, but continues after a
+fault. It also reports problems that `load` accepts: classes without pixels, images that are in both
+splits, masks that are void.
 """
 
 import concurrent.futures
@@ -21,26 +21,26 @@ _SMALLEST_SIDE = 32  # the backbones' last feature map is 32 times smaller than 
 
 _ABSENT_IN_TRAINING = faults.Kind(
     "class without any pixel in split '{split}'",
-    "A class that is not trained on is never predicted: choose another --train_split, add images, "
-    "or go on and leave it out of account.",
+    "A class that is not trained on is never predicted: choose another train_split, add images, or "
+    "continue and ignore the class.",
 )
 _ABSENT_IN_EVALUATION = faults.Kind(
     "class without any pixel in split '{split}'",
-    "It has no IoU there, and the mean is taken without it: choose another --eval_split, or go on "
-    "if that is known.",
+    "It has no IoU there, and the mean IoU excludes it: choose another eval_split, or continue if "
+    "this is intended.",
 )
 _IN_BOTH_SPLITS = faults.Kind(
     "image that is in both splits, pixel by pixel",
-    "What is measured on images that were trained on says nothing: take each out of one of the "
-    "splits (its list, or its folder).",
+    "Measurements on training images are worthless: remove each image from one of the splits (its "
+    "list, or its folder).",
 )
 _SAME_SPLIT = faults.Kind(
     "split that is both trained on and measured on",
-    "What is measured on images that were trained on says nothing: choose another --eval_split.",
+    "Measurements on training images are worthless: choose another eval_split.",
 )
 _TWICE = faults.Kind(
     "image that is in its split more than once, pixel by pixel",
-    "It counts that many times: remove all but one.",
+    "Each copy counts: remove all but one.",
 )
 _TWICE_WITH_OTHER_MASK = faults.Kind(
     "image that is in its split more than once, and with different masks",
@@ -48,7 +48,7 @@ _TWICE_WITH_OTHER_MASK = faults.Kind(
 )
 _ALL_VOID = faults.Kind(
     "mask that is void everywhere",
-    "Training leaves such images out: label them, or remove image and mask.",
+    "Training skips such images: label them, or remove image and mask.",
 )
 _NO_LABELS = faults.Kind(
     "split with masks, but without any labelled pixel",
@@ -59,33 +59,33 @@ _MOSTLY_VOID = faults.Kind(
     "Void pixels are neither trained on nor measured. If they should be, give them a class.",
 )
 _VOID_CLASS = faults.Kind(
-    "class whose name says void, but which counts as a class",
-    "Take its line out of classes.txt, and say which value is void: --set data.void_value=VALUE.",
+    "class whose name means void, but which counts as a class",
+    "Remove its line from classes.txt, and give its value as the argument void_value.",
 )
 _PALETTE = faults.Kind(
-    "palette mask whose colors are those of other classes in the color table",
+    "palette mask whose colors belong to other classes in the color table",
     "Masks are read by index, not by color. If the colors are right, save the masks as RGB "
     "(Pillow: convert('RGB')), which the color table decodes.",
 )
 _MIRRORED = faults.Kind(
     "image that its EXIF data turn or mirror",
-    "Nothing is turned here. If its mask was made for the turned image, save the image upright "
+    "EXIF data are not applied. If the mask was made for the turned image, save the image upright "
     "(Pillow: ImageOps.exif_transpose).",
 )
 _SMALL = faults.Kind(
     f"image with a side of less than {_SMALLEST_SIDE} pixels",
-    "The networks shrink images 32 times, so little is left of it: remove it, or use larger ones.",
+    "The networks shrink images 32 times: remove it, or use larger images.",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that a person should know before training.
+    """A fault or a warning to consider before training.
 
     Attributes:
-        is_error: whether the data set is refused, or its figures would be worthless, as it is.
-        kind: what is wrong, and what mends it.
-        names: the files, or the classes or splits, that it is about.
+        is_error: whether `datasets.load` refuses the data set, or its figures would be worthless.
+        kind: the problem and its fix.
+        names: the files, classes or splits with the problem.
     """
 
     is_error: bool
@@ -95,7 +95,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image to look at: uint8 [height, width, 3], and its class ids uint8 [height, width]."""
+    """An image to show, uint8 [height, width, 3], and its class ids, uint8 [height, width]."""
 
     id: str
     pixels: np.ndarray
@@ -104,17 +104,18 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class SplitFacts:
-    """What a split holds, counted over its images that are free of faults.
+    """The content of a split, counted over its images without faults.
 
     Attributes:
         name: the split's name.
-        num_images: the number of its images, those with faults included.
+        num_images: the number of its images, including images with faults.
         num_sound: the number of its images that were counted.
         has_masks: whether it has masks; a test split may have none.
         class_pixels: int64 [num_classes].
         class_images: int64 [num_classes], images with at least one pixel of the class.
         void_pixels: the number of pixels without a class.
-        smallest, largest: (height, width) of the images with the least and the most pixels.
+        smallest: (height, width) of the image with the fewest pixels.
+        largest: (height, width) of the image with the most pixels.
         pictures: some images, evenly spread over the split.
     """
 
@@ -131,13 +132,13 @@ class SplitFacts:
 
     @property
     def void_share(self) -> float:
-        """The share of void pixels, 0 to 1; 0 without pixels."""
+        """The share of void pixels, 0 to 1; 0 if there are no pixels."""
         return self.void_pixels / max(1, int(self.class_pixels.sum()) + self.void_pixels)
 
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """A data set's splits and findings, errors first; messages are those of `datasets.load`."""
+    """A data set's splits, its findings (errors first), and the messages of its plan."""
 
     spec: DatasetSpec
     splits: tuple[SplitFacts, ...]
@@ -151,9 +152,9 @@ class Audit:
 
 
 class _Facts(NamedTuple):
-    """What is kept of an image and its mask; `reading` without its arrays."""
+    """The facts kept of an image and its mask; `checked` has no arrays."""
 
-    reading: inspection.Reading
+    checked: inspection.CheckedImage
     is_sound: bool
     size: tuple[int, int] | None
     counts: np.ndarray | None  # int64 [256], pixels of each class id
@@ -173,14 +174,19 @@ def examine(
     num_workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Audit:
-    """Reads all images and masks of a plan, in threads, and reports all that is wrong with them.
+    """Read all images and masks of a plan in threads and report all their faults.
 
     Args:
-        plan: what `datasets.plan` found.
-        max_unreadable: how many damaged files are no error.
-        num_pictures: images to keep of each split.
-        num_workers: threads; None means one for each core.
-        progress: called after each image.
+        plan: the plan from `datasets.plan`.
+        max_unreadable: int, the largest number of damaged files that is no error.
+        num_pictures: int, images to keep of each split.
+        num_workers: int, number of threads. None means one per core.
+        progress: function that is called after each image.
+
+    Example:
+        >>> from pipelines import datasets
+        >>> examine(datasets.plan("texture_scenes")).num_errors  # doctest: +SKIP
+        0
     """
     facts = _read_all(plan, num_workers or os.cpu_count() or 1, progress)
     splits = tuple(_split_facts(plan, name, part, num_pictures) for name, part in facts.items())
@@ -190,8 +196,8 @@ def examine(
         *_class_findings(plan, facts),
         *_duplicates(plan, facts),
     ]
-    # Until it is certain what the masks mean, their classes cannot be judged.
-    if not any(_is_wrong(image.reading) for image in _all_images(facts)) and not any(
+    # If the meaning of the masks is uncertain, counts of their classes are not reliable.
+    if not any(_is_wrong(image.checked) for image in _all_images(facts)) and not any(
         finding.kind is masks.BINARY for finding in found
     ):
         found += _frequency_findings(plan, splits)
@@ -213,21 +219,21 @@ def _read_all(plan, num_workers, progress) -> dict[str, list[_Facts]]:
     return facts
 
 
-def _facts(reading: inspection.Reading) -> _Facts:
+def _facts(checked: inspection.CheckedImage) -> _Facts:
     counts, mask_hash = None, b""
-    if reading.sample is not None:
-        counts = np.bincount(reading.sample.label.ravel(), minlength=256)
-        mask_hash = _hash(reading.sample.label)
+    if checked.sample is not None:
+        counts = np.bincount(checked.sample.label.ravel(), minlength=256)
+        mask_hash = _hash(checked.sample.label)
     light = dataclasses.replace(
-        reading,
+        checked,
         sample=None,
         pixels=None,
-        mask=reading.mask and dataclasses.replace(reading.mask, ids=np.empty([0, 0], np.uint8)),
+        mask=checked.mask and dataclasses.replace(checked.mask, ids=np.empty([0, 0], np.uint8)),
     )
     size, image_hash = None, b""
-    if reading.pixels is not None:
-        size, image_hash = reading.pixels.shape[:2], _hash(reading.pixels)
-    return _Facts(light, reading.sample is not None, size, counts, image_hash, mask_hash)
+    if checked.pixels is not None:
+        size, image_hash = checked.pixels.shape[:2], _hash(checked.pixels)
+    return _Facts(light, checked.sample is not None, size, counts, image_hash, mask_hash)
 
 
 def _hash(array: np.ndarray) -> bytes:
@@ -246,7 +252,7 @@ def _split_facts(plan, name: str, facts: Sequence[_Facts], num_pictures: int) ->
         name=name,
         num_images=len(facts),
         num_sound=len(sound),
-        has_masks=any(image.reading.mask_file for image in facts),
+        has_masks=any(image.checked.mask_file for image in facts),
         class_pixels=counts[:, :num_classes].sum(0),
         class_images=(counts[:, :num_classes] > 0).sum(0),
         void_pixels=int(counts[:, VOID].sum()),
@@ -257,15 +263,15 @@ def _split_facts(plan, name: str, facts: Sequence[_Facts], num_pictures: int) ->
 
 
 def _picture(plan, item) -> Picture:
-    reading = plan.read(item)
-    return Picture(reading.id, reading.pixels, reading.sample.label)
+    checked = plan.read(item)
+    return Picture(checked.id, checked.pixels, checked.sample.label)
 
 
 def _refused(plan, facts, max_unreadable) -> Iterator[Finding]:
-    """Yields what `datasets.load` refuses."""
+    """Yield the faults for which `datasets.load` raises an error."""
     inspected = inspection.Inspection(plan.rule)
     for image in _all_images(facts):
-        inspected.add(image.reading)
+        inspected.add(image.checked)
     for found in (plan.found, inspected.found()):
         for kind, names in found:
             yield Finding(True, kind, names)
@@ -273,8 +279,8 @@ def _refused(plan, facts, max_unreadable) -> Iterator[Finding]:
     if unreadable:
         kind = faults.Kind(
             "file that is damaged",
-            "Restore or remove it (image and mask), or have such files left out: --set "
-            f"data.max_unreadable={len(unreadable)}.",
+            "Restore or remove it (image and mask), or leave such files out with "
+            f"max_unreadable={len(unreadable)}.",
         )
         yield Finding(len(unreadable) > max_unreadable, kind, tuple(unreadable))
     for split, images in facts.items():
@@ -283,8 +289,8 @@ def _refused(plan, facts, max_unreadable) -> Iterator[Finding]:
 
 
 def _is_void(images: Iterable[_Facts]) -> bool:
-    """Whether a split has sound masks, and all of them are void everywhere."""
-    sound = [image for image in images if image.is_sound and image.reading.mask_file]
+    """Return whether a split has sound masks and all of them are void everywhere."""
+    sound = [image for image in images if image.is_sound and image.checked.mask_file]
     return bool(sound) and all(image.is_all_void for image in sound)
 
 
@@ -293,34 +299,34 @@ def _all_images(facts: dict[str, list[_Facts]]) -> Iterator[_Facts]:
 
 
 def _image_findings(facts) -> Iterator[Finding]:
-    """Yields what single images and masks show."""
+    """Yield findings on single images and masks."""
     for kind, applies in (
-        (_MIRRORED, lambda image: image.reading.orientation in (2, 3, 4)),
+        (_MIRRORED, lambda image: image.checked.orientation in (2, 3, 4)),
         (_SMALL, lambda image: image.size and min(image.size) < _SMALLEST_SIDE),
     ):
         yield from _warning(
-            kind, [image.reading.image_file for image in _all_images(facts) if applies(image)]
+            kind, [image.checked.image_file for image in _all_images(facts) if applies(image)]
         )
     partly = [images for images in facts.values() if not _is_void(images)]
-    void = [i.reading.mask_file for images in partly for i in images if i.is_all_void]
+    void = [i.checked.mask_file for images in partly for i in images if i.is_all_void]
     yield from _warning(_ALL_VOID, [file for file in void if file])
 
 
 def _class_findings(plan, facts) -> Iterator[Finding]:
-    """Yields what the classes' names and colors show."""
+    """Yield findings on the names and colors of classes."""
     names = plan.spec.class_names
     void = [f"'{name}'" for name in names if name.lower() in masks.VOID_NAMES]
     yield from _warning(_VOID_CLASS, void)
-    odd = [i.reading.mask_file for i in _all_images(facts) if _is_palette_odd(plan.rule, i.reading)]
+    odd = [i.checked.mask_file for i in _all_images(facts) if _is_palette_odd(plan.rule, i.checked)]
     yield from _warning(_PALETTE, odd)
 
 
-def _is_wrong(reading: inspection.Reading) -> bool:
-    return reading.mask is not None and bool(reading.mask.wrong or reading.mask.unknown)
+def _is_wrong(checked: inspection.CheckedImage) -> bool:
+    return checked.mask is not None and bool(checked.mask.wrong or checked.mask.unknown)
 
 
 def _frequency_findings(plan, splits) -> Iterator[Finding]:
-    """Yields what the numbers of pixels show."""
+    """Yield findings on the numbers of pixels."""
     for split in splits:
         if split.has_masks and split.class_pixels.any():
             yield from _absent(plan, split, splits)
@@ -334,17 +340,17 @@ def _absent(plan, split: SplitFacts, splits) -> Iterator[Finding]:
     template = _ABSENT_IN_EVALUATION
     if split.name == plan.train_split:
         template = _ABSENT_IN_TRAINING
-    kind = faults.Kind(template.what.format(split=split.name), template.mend)
+    kind = faults.Kind(template.problem.format(split=split.name), template.fix)
     first_is_absent = not any(other.class_images[0] for other in splits)
     if first_is_absent and plan.rule.takes_void_value and plan.rule.table[0] == 0:
-        advice = " No mask holds 0: if 0 means void and ids start at 1, --set data.void_value=0."
-        kind = dataclasses.replace(kind, mend=kind.mend + advice)
+        advice = " No mask holds 0: if 0 means void and ids start at 1, use void_value=0."
+        kind = dataclasses.replace(kind, fix=kind.fix + advice)
     yield from _warning(kind, names)
 
 
-def _is_palette_odd(rule: masks.MaskRule, reading: inspection.Reading) -> bool:
-    """Whether two or more values have the colors of other classes; one may be chance, as black."""
-    palette = reading.mask.palette if reading.mask else {}
+def _is_palette_odd(rule: masks.MaskRule, checked: inspection.CheckedImage) -> bool:
+    """Return whether two or more values have colors of other classes; one may be chance."""
+    palette = checked.mask.palette if checked.mask else {}
     labels = dict(rule.colors)
     odd = [
         value
@@ -357,21 +363,21 @@ def _is_palette_odd(rule: masks.MaskRule, reading: inspection.Reading) -> bool:
 
 
 def _duplicates(plan, facts) -> Iterator[Finding]:
-    """Yields images with the same pixels; files of other formats, too, if the pixels are equal."""
+    """Yield findings on images with equal pixels, also in files of different formats."""
     if len(facts) == 1:
         yield from _warning(_SAME_SPLIT, [f"'{plan.train_split}'"])
     seen = {split: _by_hash(part) for split, part in facts.items()}
     twice, twice_with_other_mask = [], []
     for images in (same for groups in seen.values() for same in groups.values() if len(same) > 1):
         masks_differ = len({image.mask_hash for image in images if image.is_sound}) > 1
-        files = " = ".join(image.reading.image_file for image in images)
+        files = " = ".join(image.checked.image_file for image in images)
         (twice_with_other_mask if masks_differ else twice).append(files)
     yield from _warning(_TWICE, twice)
     yield from _warning(_TWICE_WITH_OTHER_MASK, twice_with_other_mask)
     if len(facts) == 2:
         train, eval_ = seen[plan.train_split], seen[plan.eval_split]
         shared = [
-            f"{train[key][0].reading.image_file} = {eval_[key][0].reading.image_file}"
+            f"{train[key][0].checked.image_file} = {eval_[key][0].checked.image_file}"
             for key in train
             if key in eval_
         ]

@@ -1,7 +1,7 @@
-"""What can be wrong with the files of a data set: kinds of fault, and the files of each kind.
+"""Faults of the files of a data set: kinds of fault, and the files of each kind.
 
-A kind is stated once. `datasets.load` refuses a data set with its faults in one message; the audit
-(`pipelines.audit`) shows the same kinds as findings.
+Each kind is defined once. `datasets.load` raises one error that lists all faults of a data set. The
+audit (`pipelines.datasets.audit`) shows the same kinds as findings.
 """
 
 import dataclasses
@@ -15,54 +15,69 @@ class Kind:
     """A kind of fault.
 
     Attributes:
-        what: what is wrong with one file, without a full stop: "image without a mask".
-        mend: whole sentences that say what to do.
+        problem: the fault of one file, without a full stop: "image without a mask".
+        fix: whole sentences, the steps that correct the file.
     """
 
-    what: str
-    mend: str
+    problem: str
+    fix: str
 
 
 class WrongKindError(Exception):
-    """A file that is whole but not usable.
+    """A file that can be decoded but not used.
 
     Attributes:
         kind: the kind of fault.
     """
 
     def __init__(self, kind: Kind):
-        super().__init__(kind.what)
+        super().__init__(kind.problem)
         self.kind = kind
 
 
 class Faults:
-    """Faulty files by kind, both in the order in which they were met."""
+    """Faulty files by kind, in the order in which they were found.
+
+    Example:
+        >>> faults = Faults()
+        >>> faults.add(Kind("image without a mask", "Add it."), "a.jpg")
+        >>> faults.check("Data 'x'")
+        Traceback (most recent call last):
+        pipelines.datasets.spec.DatasetError: Data 'x': 1 x image without a mask: a.jpg. Add it.
+    """
 
     def __init__(self):
         self._names: dict[Kind, list[str]] = {}
 
     def __iter__(self) -> Iterator[tuple[Kind, tuple[str, ...]]]:
-        """Yields each kind with its files."""
+        """Yield each kind with its files."""
         return ((kind, tuple(names)) for kind, names in self._names.items())
 
     def add(self, kind: Kind, name: object) -> None:
-        """Notes one file."""
+        """Add one file."""
         self._names.setdefault(kind, []).append(str(name))
 
     def update(self, others: Iterable[tuple[Kind, Iterable[str]]]) -> None:
-        """Notes all files of other faults."""
+        """Add all files of other faults."""
         for kind, names in others:
             for name in names:
                 self.add(kind, name)
 
     def check(self, where: str) -> None:
-        """Raises one DatasetError that lists all faults, if there are any."""
-        lines = [f"{len(names)} x {kind.what}: {named(names)}. {kind.mend}" for kind, names in self]
+        """Raise one DatasetError that lists all faults, if there are any."""
+        lines = [
+            f"{len(names)} x {kind.problem}: {named(names)}. {kind.fix}" for kind, names in self
+        ]
         if lines:
             raise DatasetError(f"{where}: " + "\n".join(lines))
 
 
 def named(items: list[str] | tuple[str, ...], limit: int = 10) -> str:
-    """Returns up to `limit` items as text, and how many more there are."""
+    """Return up to `limit` items as text, and the number of the other items.
+
+    Example:
+        >>> named(["a", "b", "c"], limit=2)
+        'a; b and 1 more'
+    """
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return "; ".join(items[:limit]) + more

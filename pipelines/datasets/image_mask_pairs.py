@@ -1,4 +1,4 @@
-"""Data sets of image files and mask files: finding the pairs, reading and checking each one."""
+"""Data sets of image files and mask files: find the pairs, read and check each of them."""
 
 import dataclasses
 import functools
@@ -17,13 +17,13 @@ from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 UNLABELLED_SPLIT = "test"
-"""The split that may come without masks, as those of VOC's and Cityscapes' servers do."""
+"""The only split that may have no masks, as the test splits of VOC and Cityscapes."""
 
-# Formats by content, in Pillow's words, whose bytes are kept; MPO is a JPEG of some cameras.
+# Pillow's names of formats whose bytes are kept. MPO is the JPEG variant of some cameras.
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 _ORIENTATION = 0x0112  # EXIF tag
-# All that Pillow raises on damaged files (and beyond its bound on pixels), and TensorFlow.
+# Errors of Pillow on damaged files and on images above its pixel limit, and of TensorFlow.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -36,12 +36,12 @@ _DAMAGED = (
 )
 
 ENDING = faults.Kind(
-    "file of a kind that is not read here",
+    "file of an unknown kind",
     f"Images may end in {' '.join(IMAGE_ENDINGS)}, masks in {' '.join(masks.ENDINGS)} (a JPEG "
     "would blur class ids). Convert these files, or move them elsewhere.",
 )
 TWICE = faults.Kind(
-    "two files of one name", "Files pair by their name without ending: rename or remove one."
+    "two files of one name", "Files are paired by name without ending: rename or remove one."
 )
 NO_MASK = faults.Kind(
     "image without a mask",
@@ -51,16 +51,17 @@ NO_MASK = faults.Kind(
 NO_IMAGE = faults.Kind("mask without an image", "Add the image, or remove the mask.")
 LISTED = faults.Kind(
     "name on a list without an image file",
-    "Add the image, or take the name off the list (one name a line, without folder and ending).",
+    "Add the image, or remove the name from the list (one name per line, without folder and "
+    "ending).",
 )
 LISTED_PAIR = faults.Kind(
     "line 'image mask' of a list that names a missing file",
-    "Paths start at the data set's folder: correct them, or add the files.",
+    "Paths are relative to the data set's folder: correct them, or add the files.",
 )
 EMPTY = faults.Kind(
     "split without any pair of image and mask",
-    "Each split needs images and their masks: add them, or choose others with --train_split and "
-    "--eval_split.",
+    "Each split needs images and their masks: add them, or choose other splits with the arguments "
+    "train_split and eval_split.",
 )
 SIZES = faults.Kind(
     "image and mask of different size (height x width)",
@@ -68,12 +69,12 @@ SIZES = faults.Kind(
 )
 TURNED = faults.Kind(
     "image that its EXIF data turn by a quarter, with a mask made for the turned image",
-    "Nothing is turned here: save the images upright (Pillow: ImageOps.exif_transpose).",
+    "EXIF data are not applied: save the images upright (Pillow: ImageOps.exif_transpose).",
 )
 DEEP = faults.Kind(
-    "image with more than 8 bits a value",
-    "Choose the range of values that matters and save it as 8 bits; a choice made here would be a "
-    "guess.",
+    "image with more than 8 bits per value",
+    "Choose the relevant range of values and save it as 8 bits. The program cannot guess this "
+    "range.",
 )
 
 
@@ -91,9 +92,9 @@ class DecodedImage:
     """An image, decoded in full.
 
     Attributes:
-        kept: the file itself if TensorFlow can decode it, otherwise PNG bytes of it.
-        pixels: uint8 [height, width, 3], RGB.
-        orientation: by its EXIF data, 1 to 8; 1 is upright. The pixels are as stored.
+        kept: the file itself if TensorFlow can decode it, otherwise the image as PNG bytes.
+        pixels: uint8 [height, width, 3], RGB, as stored in the file.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
     """
 
     kept: pathlib.Path | bytes
@@ -101,8 +102,8 @@ class DecodedImage:
     orientation: int
 
 
-def read(pair: Pair, rule: masks.MaskRule) -> inspection.Reading:
-    """Reads and checks an image and its mask; what is wrong stands in the result."""
+def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
+    """Read and check an image and its mask; the result lists the faults."""
     image, image_problem = _attempt(read_image, pair.image)
     if pair.mask is None:
         mask, mask_problem = _all_void(image), None
@@ -116,7 +117,7 @@ def read(pair: Pair, rule: masks.MaskRule) -> inspection.Reading:
             found.append(_size_fault(pair, image, mask))
         elif not mask.wrong and not mask.unknown:
             sample = inspection.Sample(pair.id, image.kept, mask.ids)
-    return inspection.Reading(
+    return inspection.CheckedImage(
         id=pair.id,
         sample=sample,
         pixels=None if image is None else image.pixels,
@@ -130,7 +131,7 @@ def read(pair: Pair, rule: masks.MaskRule) -> inspection.Reading:
 
 
 def _attempt(function: Callable, file: pathlib.Path):
-    """Returns function(file) and None; or None and (kind, file), or what makes it unreadable."""
+    """Return (function(file), None), or None with (kind, file) or the reason for damage."""
     try:
         return function(file), None
     except faults.WrongKindError as wrong:
@@ -153,10 +154,14 @@ def _size_fault(pair: Pair, image: DecodedImage, mask: masks.Mask) -> tuple[faul
 
 
 def read_image(file: pathlib.Path) -> DecodedImage:
-    """Decodes an image in full, with Pillow and with TensorFlow, which is the stricter one.
+    """Decode an image completely with Pillow and with TensorFlow, which is stricter.
+
+    Args:
+        file: path of the image.
 
     Raises:
-        WrongKindError or one of _DAMAGED.
+        WrongKindError: if the image has more than 8 bits per value.
+        OSError: or another error of _DAMAGED, if it is damaged.
     """
     content = file.read_bytes()
     kept: pathlib.Path | bytes = file
@@ -176,30 +181,35 @@ def read_image(file: pathlib.Path) -> DecodedImage:
 
 
 def _is_deep_png(content: bytes) -> bool:
-    """Whether a PNG has 16 bits a value, of which Pillow keeps 8 where there are colors."""
+    """Return whether a PNG has 16 bits per value; Pillow silently keeps 8 of a color image."""
     return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
 
 
 def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> pathlib.Path:
-    """Returns the folder that the user gave, as an absolute path.
+    """Return the user's folder as an absolute path.
+
+    Args:
+        data_dir: the user's argument.
+        name: the data set, for the message.
+        advice: sentence on the expected layout, for the message.
 
     Raises:
-        DatasetError: if none was given, or it is no folder.
+        DatasetError: if data_dir is None or not a folder.
     """
     if data_dir is None:
         raise DatasetError(
-            f"Data set '{name}' needs --data_dir, its own folder or its parent. {advice}"
+            f"Data set '{name}' needs data_dir, its own folder or its parent. {advice}"
         )
     folder = pathlib.Path(data_dir).expanduser().resolve()
     if not folder.is_dir():
-        raise DatasetError(f"--data_dir={data_dir} is not a folder. {advice}")
+        raise DatasetError(f"data_dir={str(data_dir)!r} is not a folder. {advice}")
     return folder
 
 
 def files_by_stem(
     folder: pathlib.Path, endings: Iterable[str], found: faults.Faults
 ) -> dict[str, pathlib.Path]:
-    """Returns the folder's files by name without ending; hidden files and folders are left out."""
+    """Return the folder's files by name without ending; skip hidden files and folders."""
     files: dict[str, pathlib.Path] = {}
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or file.is_dir():
@@ -216,7 +226,7 @@ def files_by_stem(
 def pair_all(
     image_files: Mapping, mask_files: Mapping, found: faults.Faults, split: str | None = None
 ) -> tuple[Pair, ...]:
-    """Pairs all images with all masks, in the order of their names; see `pair_listed`."""
+    """Pair all images with all masks, in the order of their names; see `pair_listed`."""
     for stem in sorted(mask_files.keys() - image_files.keys()):
         found.add(NO_IMAGE, mask_files[stem])
     return pair_listed(sorted(image_files), image_files, mask_files, found, split)
@@ -229,10 +239,14 @@ def pair_listed(
     found: faults.Faults,
     split: str | None = None,
 ) -> tuple[Pair, ...]:
-    """Pairs the images of a list with their masks, in the list's order.
+    """Pair the images of a list with their masks, in the list's order.
 
     Args:
-        split: in UNLABELLED_SPLIT it is no fault if no image at all has a mask.
+        ids: names of the images.
+        image_files: name -> file of each image.
+        mask_files: name -> file of each mask.
+        found: collects the faults.
+        split: name of the split. In UNLABELLED_SPLIT it is no fault if no image has a mask.
     """
     ids = tuple(ids)
     has_labels = split != UNLABELLED_SPLIT or any(stem in mask_files for stem in ids)
@@ -248,9 +262,9 @@ def pair_listed(
 
 
 def read_list(file: pathlib.Path) -> tuple[str, ...]:
-    """Reads the names of a list file: the first word of each line, each name once.
+    """Read the names of a list file: the first word of each line, each name once.
 
-    An image's ending is cut off: the M&M release's lists have it.
+    The ending of an image file is removed: the lists of the M&M release contain it.
     """
     lines = (line.split() for line in file.read_text(encoding="utf-8-sig").splitlines())
     return tuple(dict.fromkeys(_without_ending(words[0]) for words in lines if words))
@@ -271,7 +285,7 @@ def plan(
     found: faults.Faults,
     messages: tuple[str, ...] = (),
 ) -> records.Plan:
-    """Returns the plan of a data set of pairs; a split without pairs becomes a fault."""
+    """Return the plan of a data set of pairs; a split without pairs is a fault."""
     for split, pairs in splits.items():
         if not pairs:
             found.add(EMPTY, f"'{split}'")
@@ -290,17 +304,22 @@ def plan(
 
 
 def size_message(split: str, num_images: int, num_official: int) -> str:
-    """Returns a sentence for the log if a split is not as large as the official one, or ""."""
+    """Return a sentence for the log if a split has not its official size, or "".
+
+    Example:
+        >>> size_message("val", 1449, 1449)
+        ''
+    """
     if num_images == num_official:
         return ""
     return (
-        f"Split '{split}' has {num_images:,} images, the official one {num_official:,}: figures do "
-        "not compare with published ones."
+        f"Split '{split}' has {num_images:,} images, the official one {num_official:,}: do not "
+        "compare its figures with published figures."
     )
 
 
 def fingerprint(splits: Mapping[str, Iterable[Pair]]) -> str:
-    """Returns text made of all files' names, sizes and times, in order."""
+    """Return text made of the names, sizes and times of all files, in order."""
     lines = []
     for split, pairs in splits.items():
         for pair in pairs:
@@ -311,7 +330,7 @@ def fingerprint(splits: Mapping[str, Iterable[Pair]]) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image, or its head is damaged"
+        return "not an image, or its header is damaged"
     if isinstance(error, tf.errors.InvalidArgumentError):
         return "damaged or cut short: TensorFlow cannot decode it"
     return str(error).splitlines()[0][:100] if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""What reading the images and masks of a data set gives: samples, and what is wrong with them."""
+"""Results of reading the images and masks of a data set: samples and faults."""
 
 import dataclasses
 import pathlib
@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines.datasets import faults, masks
 
-# A photograph in the place of a mask has more colors than a message can name.
+# A photograph used as a mask has more colors than a message can list.
 _MAX_COLORS = 10_000
 
 
@@ -17,7 +17,7 @@ class Sample:
 
     Attributes:
         id: the image's name, unique in its split.
-        image: path of a JPEG or PNG file, or the bytes of a PNG that the builder is to write.
+        image: path of a JPEG or PNG file, or bytes of a PNG, which the builder writes to a file.
         label: uint8 [height, width], class ids, 255 = void.
     """
 
@@ -27,18 +27,19 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
-    """What one image and its mask hold.
+class CheckedImage:
+    """One image and its mask, read and checked.
 
     Attributes:
         id: the image's name.
-        sample: what goes into the records; None if something is wrong.
-        pixels: uint8 [height, width, 3], RGB, if the image could be read.
-        mask: the mask, if there is one that could be read.
-        image_file, mask_file: their files, for messages; no mask file without labels.
+        sample: the sample for the records; None if there is a fault.
+        pixels: uint8 [height, width, 3], RGB; None if the image cannot be read.
+        mask: the mask; None if there is no mask, or if it cannot be read.
+        image_file: path of the image, for messages.
+        mask_file: path of the mask, for messages; empty if there are no labels.
         found: kinds of fault, each with the file.
         unreadable: damaged files, each with the reason.
-        orientation: of the image by its EXIF data, 1 to 8; 1 is upright.
+        orientation: EXIF orientation of the image, 1 to 8; 1 is upright.
     """
 
     id: str
@@ -53,7 +54,7 @@ class Reading:
 
 
 class Inspection:
-    """Gathers what is wrong with the files of a data set, one reading after the other.
+    """Collect the faults of the files of a data set, image by image.
 
     Attributes:
         unreadable: damaged files, each with the reason.
@@ -64,29 +65,29 @@ class Inspection:
         self._rule = rule
         self._faults = faults.Faults()
         self._values: set[int] = set()  # over all masks
-        self._colors: dict[masks.RGB, int] = {}  # those that are not in the table
+        self._colors: dict[masks.RGB, int] = {}  # colors that are not in the table
         self._mask_files: list[str] = []
         self._wrong_values: list[str] = []
         self._wrong_colors: list[str] = []
 
-    def add(self, reading: Reading) -> None:
-        """Notes one reading; keeps none of its arrays."""
-        self._faults.update((kind, (name,)) for kind, name in reading.found)
-        self.unreadable += reading.unreadable
-        if reading.mask is None:
+    def add(self, checked: CheckedImage) -> None:
+        """Add the result of one image; keep none of its arrays."""
+        self._faults.update((kind, (name,)) for kind, name in checked.found)
+        self.unreadable += checked.unreadable
+        if checked.mask is None:
             return
-        self._mask_files.append(reading.mask_file)
-        self._values |= reading.mask.values
-        for color, count in reading.mask.unknown.items():
+        self._mask_files.append(checked.mask_file)
+        self._values |= checked.mask.values
+        for color, count in checked.mask.unknown.items():
             if color in self._colors or len(self._colors) < _MAX_COLORS:
                 self._colors[color] = self._colors.get(color, 0) + count
-        if reading.mask.wrong:
-            self._wrong_values.append(reading.mask_file)
-        if reading.mask.unknown:
-            self._wrong_colors.append(reading.mask_file)
+        if checked.mask.wrong:
+            self._wrong_values.append(checked.mask_file)
+        if checked.mask.unknown:
+            self._wrong_colors.append(checked.mask_file)
 
     def found(self) -> faults.Faults:
-        """Returns all faults so far, with those that only all masks together show."""
+        """Return all faults so far, including faults that only all masks together show."""
         result = faults.Faults()
         result.update(self._faults)
         if self._wrong_values:

@@ -1,8 +1,8 @@
-"""Data sets by name, checked and ready to be read.
+"""Load data sets by name and check their files.
 
-`load` returns images with one class id a pixel; 255 marks pixels without a class. Each split is
-there twice: as TFDS records in the split's order (`examples`), and as files for reading by index
-(`Split.image_files`, `Split.label_files`). Both hold the same bytes.
+`load` returns images with one class id per pixel; 255 marks pixels without a class. Each split
+exists twice: as TFDS records in the split's order (`examples`), and as files that can be read by
+index (`Split.image_files`, `Split.label_files`). Both hold the same bytes.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ import os
 import statistics
 from typing import TYPE_CHECKING
 
-from pipelines.datasets.sources import SOURCES
-from pipelines.datasets.spec import VOID, Dataset, DatasetError, Split, suggest
+from pipelines.datasets import sources
+from pipelines.datasets.spec import VOID, Dataset, DatasetError, Request, Split, suggest
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names that `load` takes, sorted."""
-    return tuple(sorted(SOURCES))
+    """Return the names that `load` accepts, sorted.
+
+    Example:
+        >>> names()
+        ('camvid', 'cityscapes', 'folder', 'texture_scenes', 'voc_sbd')
+    """
+    return tuple(sorted(sources.SOURCES))
 
 
 def load(
@@ -33,25 +38,34 @@ def load(
     max_unreadable: int = 0,
     void_value: int = VOID,
 ) -> Dataset:
-    """Finds a data set, checks every file of it, and writes its records if they are not there yet.
+    """Find a data set, check each of its files, and write its records if they do not exist yet.
 
-    Records are kept under TFDS_DATA_DIR (default ~/tensorflow_datasets), in a folder whose name
-    depends on the files' names, sizes and times: a changed data set is read anew.
+    Records are stored under TFDS_DATA_DIR (default ~/tensorflow_datasets). The name of their folder
+    depends on the files' names, sizes and times, so a changed data set is read again.
 
     Args:
-        name: one of `names()`.
-        data_dir: the data set's own folder or its parent; not needed for texture_scenes, and
-            voc_sbd is fetched from its official addresses without.
-        train_split: name of the split to train on; None means the data set's usual one.
-        eval_split: name of the split to measure on; None means the data set's usual one. The split
-            "test" may come without masks.
-        max_unreadable: how many damaged images or masks may be left out.
-        void_value: for "folder": the value in the masks of pixels without a class, 0 to 255. The
-            classes have the other values in their order, so with 0 they start at 1; 255 always
+        name: str, one of `names()`.
+        data_dir: path of the data set's folder or its parent. texture_scenes does not need it.
+            Without it, voc_sbd is downloaded from its official addresses.
+        train_split: str, name of the split to train on. None means the data set's usual split.
+        eval_split: str, name of the split to measure on. None means the data set's usual split. The
+            split "test" may have no masks.
+        max_unreadable: int, the largest number of damaged images or masks to leave out.
+        void_value: int in 0..255, the value in the masks of pixels without a class; for "folder"
+            only. The classes have the other values in order, so with 0 they start at 1. 255 always
             means void, too.
 
+    Returns:
+        The data set with both splits.
+
     Raises:
-        DatasetError: for an unknown name or split, missing or wrong files; it says what to do.
+        DatasetError: for an unknown name or split, and for missing or wrong files. The message
+            describes the fix.
+
+    Example:
+        >>> data = load("texture_scenes")  # doctest: +SKIP
+        >>> data.spec.num_classes, data.train.num_images  # doctest: +SKIP
+        (9, 300)
     """
     found = plan(name, data_dir, train_split, eval_split, void_value)
     from pipelines.datasets import records
@@ -77,24 +91,33 @@ def plan(
     eval_split: str | None = None,
     void_value: int = VOID,
 ) -> "records.Plan":
-    """Finds a data set's files and pairs them; reads none of them.
+    """Find a data set's files and pair them, without reading them.
 
-    Args: see `load`.
+    Args:
+        name: str, one of `names()`.
+        data_dir: see `load`, as for the other arguments.
+        train_split: see `load`.
+        eval_split: see `load`.
+        void_value: see `load`.
 
     Raises:
-        DatasetError: for an unknown name or split, or where there is nothing to read. What is wrong
-            with single files stands in the plan.
+        DatasetError: for an unknown name or split, or if there is nothing to read. Faults of single
+            files are listed in the plan.
+
+    Example:
+        >>> len(plan("texture_scenes").splits["val"])
+        80
     """
-    if name not in SOURCES:
+    if name not in sources.SOURCES:
         raise DatasetError(
             f"There is no data set {name!r}; there are {', '.join(names())}."
             f"{suggest(name, names())} For your own images use 'folder'."
         )
-    return SOURCES[name](data_dir, train_split, eval_split, void_value)
+    return sources.find(name, Request(data_dir, train_split, eval_split, void_value))
 
 
 def examples(split: Split) -> "tf.data.Dataset":
-    """Read the records of a split one after the other, in the split's order.
+    """Read the records of a split in the split's order.
 
     Returns:
         Dataset of {"image": uint8 [height, width, 3] RGB, "label": uint8 [height, width],
@@ -102,6 +125,11 @@ def examples(split: Split) -> "tf.data.Dataset":
 
     Raises:
         ValueError: if the split was made by hand and has no records.
+
+    Example:
+        >>> split = load("texture_scenes").train  # doctest: +SKIP
+        >>> next(iter(examples(split)))["label"].shape  # doctest: +SKIP
+        TensorShape([160, 160])
     """
     from pipelines.datasets import records
 
@@ -109,7 +137,7 @@ def examples(split: Split) -> "tf.data.Dataset":
 
 
 def no_labels(split: str) -> str:
-    """Returns what to say of a split to train on that has no labelled pixel."""
+    """Return the error message for a training split without any labelled pixel."""
     return (
         f"no mask of split '{split}' has a labelled pixel, all are {VOID} (void). Training needs "
         "labels: check the masks."
@@ -117,34 +145,47 @@ def no_labels(split: str) -> str:
 
 
 def spread(num_chosen: int, num_all: int) -> tuple[int, ...]:
-    """Returns `num_chosen` of the indices 0 .. num_all - 1, evenly spaced from 0 on.
+    """Return `num_chosen` of the indices 0 .. num_all - 1, evenly spaced from 0.
 
     Index k is floor(k * num_all / num_chosen). Neighbors in a split may be frames of one film, so
-    an even choice shows more of a data set than its first images do.
+    an even choice represents a data set better than its first images.
+
+    Args:
+        num_chosen: int in 0..num_all.
+        num_all: int, at least 0.
 
     Raises:
-        ValueError: more are asked for than there are, or less than none.
+        ValueError: if num_chosen is out of range.
+
+    Example:
+        >>> spread(4, 10)
+        (0, 2, 5, 7)
     """
     if not 0 <= num_chosen <= num_all:
-        raise ValueError(f"Expected 0..{num_all} to choose of {num_all}, got {num_chosen}.")
+        raise ValueError(f"num_chosen must lie in 0..{num_all} (num_all), got {num_chosen}.")
     return tuple(k * num_all // num_chosen for k in range(num_chosen))
 
 
 def select(dataset: Dataset, num_train_images: int | None = None, holdout: int = 0) -> Dataset:
-    """Trains on a part of the train split, and measures on another part of it if asked to.
+    """Return a data set that trains on a part of the train split, and optionally holds out another.
 
-    Both parts are chosen evenly (`spread`) among the images that have labels: first those to train
-    on, then, from what is left, those to hold out. The images to train on therefore do not depend
-    on `holdout`, unless `num_train_images` is None, where they are all that is not held out.
+    Both parts are chosen evenly (`spread`) among the images with labels: first the training images,
+    then the held-out images from the rest. The training images therefore do not depend on
+    `holdout`. The exception is num_train_images=None, which trains on all images not held out.
 
     Args:
-        dataset: from `load`.
-        num_train_images: how many images to train on; None for all.
-        holdout: how many images of the train split to measure on in place of the eval split, for
-            choosing settings without a look at it; 0 for none.
+        dataset: a data set from `load`.
+        num_train_images: int, the number of training images. None means all.
+        holdout: int, the number of images of the train split to measure on, instead of the eval
+            split. Use it to choose settings without looking at the eval split. 0 means none.
 
     Raises:
-        DatasetError: the train split has too few images with labels.
+        DatasetError: if the train split has too few images with labels.
+
+    Example:
+        >>> small = select(load("texture_scenes"), 20, holdout=10)  # doctest: +SKIP
+        >>> small.train.num_images, small.eval.title  # doctest: +SKIP
+        (20, 'train, 10 held out')
     """
     if num_train_images is None and not holdout:
         return dataset
@@ -160,8 +201,8 @@ def select(dataset: Dataset, num_train_images: int | None = None, holdout: int =
     message = f"Training on {num_chosen} of the {pool.num_images} labelled images of '{pool.name}'."
     if holdout:
         message += (
-            f" Evaluation on {holdout} others of them, which is for choosing settings: figures to "
-            f"report come from '{dataset.eval.name}', without data.holdout."
+            f" Evaluation on {holdout} others of them, to choose settings: measure the figures to "
+            f"report on '{dataset.eval.name}', with holdout=0."
         )
     return dataclasses.replace(
         dataset,
@@ -172,7 +213,7 @@ def select(dataset: Dataset, num_train_images: int | None = None, holdout: int =
 
 
 def _parts(num_all, num_train_images, holdout):
-    """The indices to train on and the indices to hold out, of a pool of `num_all` images."""
+    """Return the indices to train on and to hold out, of a pool of `num_all` images."""
     if num_train_images is None:
         held_out = spread(holdout, num_all)
         return sorted(set(range(num_all)) - set(held_out)), held_out

@@ -1,7 +1,7 @@
-"""Mask files: what their values or colors mean, and reading them as class ids.
+"""Mask files: the meaning of their values or colors, and reading them as class ids.
 
 Masks are gray, palette or 1-bit pictures of values, pictures of colors with a color table, or
-SBD's .mat files. The colors of a palette mean nothing: its indices are the values.
+SBD's .mat files. The indices of a palette are the values; its colors are not used.
 """
 
 import dataclasses
@@ -21,19 +21,19 @@ NOT_ALLOWED = -1
 """In `MaskRule.table`: a value that no mask may hold."""
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
-"""What people call the pixels without a class, in lower case."""
+"""Usual names for pixels without a class, in lower case."""
 
 _VALUE_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _COLOR_MODES = ("LA", "RGB", "RGBA")
-# Weights of red, green and blue when colors are turned gray: Pillow's (ITU-R 601), and those of
-# libpng, which TensorFlow uses (ITU-R 709).
+# Weights of red, green and blue when colors become gray: of Pillow (ITU-R 601) and of libpng, which
+# TensorFlow uses (ITU-R 709).
 _GRAY_WEIGHTS = ((0.299, 0.587, 0.114), (0.2126, 0.7152, 0.0722))
 
 RGB = tuple[int, int, int]
 
 COLORED = faults.Kind(
-    "mask that holds colors, and no color table is there",
-    "Either write the table (--dataset=folder: colors.txt with a line 'name red green blue' for "
+    "mask that holds colors, but there is no color table",
+    "Either write the table (data set 'folder': colors.txt with a line 'name red green blue' for "
     "each class, and 'void red green blue'), or save each pixel's class id as a gray or palette "
     f"PNG, {VOID} for void.",
 )
@@ -41,7 +41,7 @@ LOSSY = faults.Kind(
     "mask that is a JPEG, which blurs class ids", "Save masks as PNG from their source."
 )
 TRANSPARENT = faults.Kind(
-    "mask with transparent pixels, whose class is not known",
+    "mask with transparent pixels, whose class is unknown",
     f"Save it without an alpha channel, with {VOID} or the color of void where it is transparent.",
 )
 NO_VALUES = faults.Kind(
@@ -56,14 +56,14 @@ BINARY = faults.Kind(
 
 @dataclasses.dataclass(frozen=True)
 class MaskRule:
-    """What the values, or colors, in the masks of a data set mean.
+    """The meaning of the values, or colors, in the masks of a data set.
 
     Attributes:
         class_names: names of the classes, by class id.
         table: 256 entries: the class id of each value, 255 for void, or NOT_ALLOWED.
-        colors: (RGB, class id or 255) of each color that a mask of colors may hold; empty if
-            such masks are refused.
-        takes_void_value: whether data.void_value can change the table, for advice.
+        colors: (RGB, class id or 255) of each allowed color of a color mask. Empty if color masks
+            are refused.
+        takes_void_value: whether the argument void_value can change the table, for advice.
     """
 
     class_names: tuple[str, ...]
@@ -72,11 +72,11 @@ class MaskRule:
     takes_void_value: bool = False
 
     def allows(self, value: int) -> bool:
-        """Whether masks may hold `value`."""
+        """Return whether masks may hold `value`."""
         return 0 <= value <= 255 and self.table[value] != NOT_ALLOWED
 
     def value_fault(self, values: Iterable[int]) -> faults.Kind:
-        """Returns the kind of fault of masks that hold `values`, some of them not allowed."""
+        """Return the kind of fault of masks with `values`, some of which are not allowed."""
         values = set(values)
         wrong = sorted(v for v in values if not self.allows(v))
         seen = f"{wrong[0]} to {wrong[-1]}" if len(wrong) > 1 else f"{wrong[0]}"
@@ -89,10 +89,10 @@ class MaskRule:
         )
 
     def color_fault(self, unknown: dict[RGB, int]) -> faults.Kind:
-        """Returns the kind of fault of masks with colors that are not in the table.
+        """Return the kind of fault of masks with colors that are not in the table.
 
         Args:
-            unknown: number of pixels of each such color.
+            unknown: unknown color -> number of its pixels.
         """
         frequent = sorted(unknown, key=lambda color: (-unknown[color], color))[:5]
         listed = "; ".join(
@@ -108,15 +108,15 @@ class MaskRule:
     def _advice(self, values: set[int], wrong: list[int]) -> str:
         num_classes = len(self.class_names)
         if num_classes == 19 and wrong[0] >= 19 and wrong[-1] <= 33:  # as in Cityscapes
-            return "These look like labelIds, trainIds are needed (*_labelTrainIds.png)."
+            return "These look like labelIds. Use masks with trainIds (*_labelTrainIds.png)."
         if all(24 <= v // 1000 <= 33 for v in wrong):
-            return "These look like Cityscapes' instanceIds, trainIds are needed."
+            return "These look like Cityscapes' instanceIds. Use masks with trainIds."
         if wrong[-1] > 255 and all(v % 256 == 0 for v in wrong):
-            return "The ids stand in the high byte of 16 bits: divide by 256, and save as 8 bits."
+            return "The ids are in the high byte of 16 bits: divide by 256, and save as 8 bits."
         if len(wrong) > 1 and _are_grays_of_voc(values):
             return (
-                "These are the gray values of VOC's colors: a palette mask was turned gray, not "
-                "read by index. Save the palette's indices."
+                "These are the gray values of VOC's colors: a palette mask was converted to gray. "
+                "Save the palette's indices."
             )
         if wrong == [num_classes] and 0 not in values:
             return "The ids seem to start at 1: the first class is 0." + self._void_advice(0)
@@ -127,8 +127,8 @@ class MaskRule:
             return "Correct the masks or the list of classes." + either
         if len(wrong) > max(20, num_classes):
             return (
-                "So many values come of a mask that was resized with interpolation, or that holds "
-                "something else than class ids. Make the masks anew, with nearest neighbor."
+                "So many values come from interpolation, or the mask holds no class ids. Create "
+                "the masks again, with nearest neighbor."
             )
         return "Correct the masks or the list of classes."
 
@@ -136,7 +136,7 @@ class MaskRule:
         if not self.takes_void_value:
             return ""
         follows = " and ids start at 1" if value == 0 else ""
-        return f" If {value} means void{follows}: --set data.void_value={value}."
+        return f" If {value} means void{follows}: use void_value={value}."
 
     def _closest(self, color: RGB) -> str:
         def distance(entry):
@@ -148,28 +148,28 @@ class MaskRule:
 
     def _color_advice(self, unknown: dict[RGB, int]) -> str:
         grays = [r for r, g, b in unknown if r == g == b and self.allows(r)]
-        # White or black alone is void or background that has no line yet.
+        # White or black alone is void or background without a line in the table.
         if len(grays) == len(unknown) and set(grays) - {0, VOID}:
             return (
-                "They look like class ids that were saved as colors: save the masks as gray PNGs, "
+                "They look like class ids saved as colors: save the masks as gray PNGs, "
                 "or remove colors.txt."
             )
         table = "Add them to colors.txt; the color of void is a line 'void red green blue'."
         if len(unknown) > 4 * len(self.colors):
-            table += " So many colors come of JPEG or of smooth edges: use the masks' source."
+            table += " So many colors come from JPEG or smooth edges: use the original masks."
         return table
 
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """A mask as it was read.
+    """A mask after reading.
 
     Attributes:
-        ids: uint8 [height, width], class ids, 255 = void, also where the file is wrong.
-        values: the values in the file; none if it holds colors.
-        wrong: those of `values` that are not allowed.
-        unknown: pixels of each color that is not in the color table.
-        palette: color of each of `values`, if the file has a palette.
+        ids: uint8 [height, width], class ids, 255 = void and for wrong values.
+        values: the values in the file; empty if it holds colors.
+        wrong: the values that are not allowed.
+        unknown: color that is not in the color table -> number of its pixels.
+        palette: value -> color, if the file has a palette.
     """
 
     ids: np.ndarray
@@ -185,16 +185,26 @@ def consecutive(
     colors: tuple[tuple[RGB, int], ...] = (),
     takes_void_value: bool = False,
 ) -> MaskRule:
-    """The usual rule: the classes have the values 0, 1, 2, ... in turn, and one value means void.
+    """Return the usual rule: classes have the values 0, 1, 2, ..., and one value means void.
 
-    A class gets no value that means void: with void_value=0 they start at 1, with void_value=5
-    they are 0 to 4 and 6 on. 255 always means void, too.
+    Classes skip the values that mean void. With void_value=0 they start at 1. With void_value=5
+    they are 0 to 4, 6, 7, and so on. 255 always means void, too.
+
+    Args:
+        class_names: names of the classes, by class id.
+        void_value: int in 0..255.
+        colors: (RGB, class id or 255) of each allowed color of a color mask.
+        takes_void_value: whether users can set void_value, for advice in messages.
 
     Raises:
-        DatasetError: void_value is no value of 0..255, or there are more classes than values.
+        DatasetError: if void_value is not in 0..255, or if there are more classes than values.
+
+    Example:
+        >>> consecutive(("sky", "road"), void_value=0).table[:4]
+        (255, 0, 1, -1)
     """
     if not 0 <= void_value <= 255:
-        raise DatasetError(f"data.void_value must be in 0..255. Received {void_value}.")
+        raise DatasetError(f"void_value must be in 0..255. Received {void_value}.")
     values = [value for value in range(VOID) if value != void_value]
     if len(class_names) > len(values):
         raise DatasetError(
@@ -209,11 +219,15 @@ def consecutive(
 
 
 def read(file: pathlib.Path, rule: MaskRule) -> Mask:
-    """Reads a mask.
+    """Read a mask.
+
+    Args:
+        file: path of a .mat file or of a picture that Pillow can read.
+        rule: the meaning of its values.
 
     Raises:
-        WrongKindError: what the file holds is not class ids.
-        OSError, ValueError and more: it is damaged (see `paired`).
+        WrongKindError: if the file does not hold class ids.
+        OSError: or ValueError and others, if it is damaged (see `image_mask_pairs`).
     """
     if file.suffix == ".mat":
         return _of_values(sbd_mat.read_segmentation(file), rule)
@@ -233,7 +247,7 @@ def read(file: pathlib.Path, rule: MaskRule) -> Mask:
 
 
 def _of_values(pixels: np.ndarray, rule: MaskRule) -> Mask:
-    """Looks the values up in the rule's table."""
+    """Look up the values in the rule's table."""
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     if pixels.dtype == np.uint8:
@@ -242,19 +256,19 @@ def _of_values(pixels: np.ndarray, rule: MaskRule) -> Mask:
         values = np.unique(pixels).tolist()
     wrong = frozenset(v for v in values if not rule.allows(v))
     if pixels.dtype != np.uint8:
-        # Only values of 0..255 can be right; the others must not wrap around to these.
+        # Only 0..255 can be allowed; other values must not wrap around into this range.
         pixels = np.where((pixels >= 0) & (pixels <= 255), pixels, VOID).astype(np.uint8)
     return Mask(_lookup(rule)[pixels], frozenset(values), wrong)
 
 
 @functools.cache
 def _lookup(rule: MaskRule) -> np.ndarray:
-    """The table as uint8 [256], VOID for values that are not allowed."""
+    """Return the table as uint8 [256], VOID for values that are not allowed."""
     return np.array([VOID if k == NOT_ALLOWED else k for k in rule.table], np.uint8)
 
 
 def _of_colors(pixels: np.ndarray, rule: MaskRule) -> Mask:
-    """Decodes [height, width, 2 to 4]: gray or RGB, with or without alpha."""
+    """Decode [height, width, 2 to 4]: gray or RGB, with or without alpha."""
     if pixels.shape[2] in (2, 4):
         if pixels[..., -1].min() < 255:
             raise faults.WrongKindError(TRANSPARENT)
@@ -269,7 +283,7 @@ def _of_colors(pixels: np.ndarray, rule: MaskRule) -> Mask:
 
 
 def _decode(pixels: np.ndarray, rule: MaskRule) -> Mask:
-    """Looks the colors of [height, width, 3] up in the color table."""
+    """Look up the colors of [height, width, 3] in the color table."""
     keys, labels = _color_keys(rule)
     wanted = pixels.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
     places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
@@ -284,21 +298,21 @@ def _decode(pixels: np.ndarray, rule: MaskRule) -> Mask:
 
 @functools.cache
 def _color_keys(rule: MaskRule) -> tuple[np.ndarray, np.ndarray]:
-    """The color table as sorted int32 keys, 65536 red + 256 green + blue, and their class ids."""
+    """Return the color table as sorted int32 keys (65536 r + 256 g + b) and their class ids."""
     entries = sorted((65536 * r + 256 * g + b, label) for (r, g, b), label in rule.colors)
     keys, labels = zip(*entries, strict=True)
     return np.array(keys, np.int32), np.array(labels, np.uint8)
 
 
 def _ranges(values: list[int]) -> str:
-    """Returns "0 to 3, 5" for 0, 1, 2, 3, 5."""
+    """Return "0 to 3, 5" for 0, 1, 2, 3, 5."""
     runs = itertools.groupby(enumerate(values), lambda pair: pair[1] - pair[0])
     ends = [[value for _, value in run] for _, run in runs]
     return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in ends)
 
 
 def _are_grays_of_voc(values: set[int]) -> bool:
-    """Whether all values are brightnesses of VOC's 21 colors and its color of void."""
+    """Return whether all values are gray values of VOC's 21 colors and its void color."""
     colors = np.array([*voc_colors(21), voc_colors(256)[VOID]])
     grays = colors @ np.transpose(_GRAY_WEIGHTS)
     rounded = [{*np.floor(g).tolist(), *np.ceil(g).tolist(), VOID} for g in grays.T]

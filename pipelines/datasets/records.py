@@ -1,9 +1,9 @@
-"""The TFDS builder behind every data set: records, index masks, an index file, and their cache.
+"""The TFDS builder of all data sets: records, label maps, an index file, and their cache.
 
-A builder reads the items of a plan in order. The bytes of each image and a gray PNG of its class
-ids go into the TFDS records; the PNG also stands beside them as a file, so that any image can be
-read by its number. All is generated in a temporary folder that is renamed at the end: never
-half-written.
+A builder reads the items of a plan in order. It writes the bytes of each image and a gray PNG of
+its class ids into the TFDS records. It also writes the PNG as a file, so that any image can be read
+by its number. Everything is generated in a temporary folder that is renamed at the end, so a
+finished folder is always complete.
 """
 
 import contextlib
@@ -51,18 +51,18 @@ class Entry:
 
 @dataclasses.dataclass
 class Index:
-    """What a prepared folder holds: entries by split, in order, and names of what was left out."""
+    """The content of a prepared folder: entries by split, in order, and the files left out."""
 
     splits: dict[str, list[Entry]] = dataclasses.field(default_factory=dict)
     unreadable: list[str] = dataclasses.field(default_factory=list)
 
     def save(self, file: pathlib.Path) -> None:
-        """Writes the index as JSON."""
+        """Write the index as JSON."""
         file.write_text(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def load(cls, file: pathlib.Path) -> "Index":
-        """Reads what `save` wrote."""
+        """Read an index that `save` wrote."""
         raw = json.loads(file.read_text())
         splits = {name: [Entry(**entry) for entry in part] for name, part in raw["splits"].items()}
         return cls(splits, raw["unreadable"])
@@ -70,25 +70,25 @@ class Index:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A data set that was found, but not read yet.
+    """A data set whose files were found, but not read yet.
 
     Attributes:
-        spec: its facts.
-        builder: the TFDS builder, whose name the records' folder has.
-        splits: by split name, the items of the split, one an image.
-        read: reads an item; safe to call from several threads.
-        rule: what the values in the masks mean.
+        spec: the facts of the data set.
+        builder: the TFDS builder; the records' folder has its name.
+        splits: split name -> items of the split, one per image.
+        read: function that reads and checks an item; several threads may call it.
+        rule: the meaning of the values in the masks.
         train_split: name of the split to train on.
         eval_split: name of the split to measure on.
-        fingerprint: text that changes whenever the records must be written anew.
-        messages: plain sentences for the log.
-        found: what is wrong already, before any file is read.
+        fingerprint: text that changes whenever the records must be written again.
+        messages: sentences for the log.
+        found: faults found before any file is read.
     """
 
     spec: DatasetSpec
     builder: type["RecordsBuilder"]
     splits: dict[str, Sequence]
-    read: Callable[[object], inspection.Reading]
+    read: Callable[[object], inspection.CheckedImage]
     rule: masks.MaskRule
     train_split: str
     eval_split: str
@@ -100,13 +100,13 @@ class Plan:
         for split in self.splits:
             if not re.fullmatch(r"\w+", split, re.ASCII) or split == "all":
                 raise DatasetError(
-                    f"A split cannot be called '{split}': letters, digits and _ are possible, and "
-                    "'all' is taken by TFDS. Rename its folders or list."
+                    f"A split cannot be called '{split}': use letters, digits and _ only, and not "
+                    "'all', which TFDS reserves. Rename its folders or list."
                 )
 
     @property
     def key(self) -> str:
-        """Name of the cache folder: a hash of all that the records depend on."""
+        """Name of the cache folder: a hash of everything that the records depend on."""
         facts = (self.fingerprint, self.rule, list(self.splits), CODE_VERSION)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
@@ -120,11 +120,11 @@ class PlanConfig(tfds.core.BuilderConfig):
 
 
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes samples as {"image", "label", "id"} records, in order, with the index beside them."""
+    """Write samples as {"image", "label", "id"} records, in order, with an index file."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS 4.9 looks for checksums of downloads beside the builder's code, by importlib_resources,
-    # which it does not install. Nothing is downloaded here.
+    # TFDS 4.9 searches for checksums of downloads next to the builder's code. It uses
+    # importlib_resources for this, which it does not install. This builder downloads nothing.
     code_path = None
 
     def __init__(self, **kwargs):
@@ -133,28 +133,28 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
 
     def _samples(self, split: str) -> Iterator[inspection.Sample]:
-        """Yields the samples of a split that are free of faults."""
+        """Yield the samples of a split that have no faults."""
         plan, num_yielded = self.builder_config.plan, 0
         for item in plan.splits[split]:
-            reading = plan.read(item)
-            self._inspection.add(reading)
-            if reading.sample is not None:
+            checked = plan.read(item)
+            self._inspection.add(checked)
+            if checked.sample is not None:
                 num_yielded += 1
-                yield reading.sample
+                yield checked.sample
         if not num_yielded:
-            # TFDS cannot write an empty split: this is the end, so name the other faults too.
+            # TFDS cannot write an empty split, so fail here, and report the other faults too.
             splits = list(plan.splits)
             for later in splits[splits.index(split) + 1 :]:
                 for item in plan.splits[later]:
                     self._inspection.add(plan.read(item))
             self._check()
             raise DatasetError(
-                f"Split '{split}' has no readable image; left out were "
+                f"Split '{split}' has no readable image; unreadable are "
                 f"{faults.named(self._inspection.unreadable)}. Restore these files."
             )
 
     def _check(self) -> None:
-        """Raises one DatasetError for all that was found."""
+        """Raise one DatasetError for all faults."""
         self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
         self.index.unreadable = self._inspection.unreadable
         check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
@@ -182,7 +182,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             entries.append(entry)
             image, label = self.data_path / entry.image, self.data_path / entry.label
             yield number, {"image": image, "label": label, "id": sample.id}
-        # TFDS generates the splits in turn, so at the end of the last one all files were seen.
+        # TFDS generates one split after the other, so after the last one all files were read.
         if len(self.index.splits) == len(self.builder_config.plan.splits):
             self._check()
             self.index.save(pathlib.Path(self.data_path) / _INDEX_FILE)
@@ -203,17 +203,21 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
-    """Writes the records of a plan unless they are there; safe to call from several processes.
+    """Write the records of a plan unless they exist; several processes may call this.
+
+    Args:
+        plan: the plan of a data set.
+        max_unreadable: int, the largest number of damaged files to leave out.
 
     Returns:
         The records' folder and its index.
 
     Raises:
-        DatasetError: if the files are at fault; nothing is left behind then.
+        DatasetError: if the files have faults. No files are left behind then.
     """
     plan.found.check(f"Data set '{plan.spec.name}'")
     config = PlanConfig(name=plan.key, plan=plan, max_unreadable=max_unreadable)
-    # Read here because TFDS reads the variable once only, when it is imported.
+    # Read the variable here: TFDS reads it only once, when it is imported.
     with _quiet():
         builder = plan.builder(config=config, data_dir=os.environ.get("TFDS_DATA_DIR"))
     folder = pathlib.Path(builder.data_dir)
@@ -223,7 +227,7 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
             with _quiet(), tempfile.TemporaryDirectory() as no_downloads:
                 builder.download_and_prepare(download_dir=no_downloads)
         except OSError:
-            # Another process renamed its equal folder into place first; ours is gone again.
+            # Another process was first to rename an equal folder; TFDS removed this one.
             if not index_file.exists():
                 raise
     index = Index.load(index_file)
@@ -232,36 +236,41 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
 
 
 def check_unreadable(unreadable: list[str], max_unreadable: int) -> None:
-    """Raises DatasetError if more files are damaged than may be left out."""
+    """Raise DatasetError if more than `max_unreadable` files are damaged."""
     if len(unreadable) > max_unreadable:
         raise DatasetError(
             f"{len(unreadable)} unreadable, {max_unreadable} tolerated: "
-            f"{faults.named(unreadable)}. Restore or remove these files (image and mask), or raise "
-            "max_unreadable to leave them out."
+            f"{faults.named(unreadable)}. Restore or remove these files (image and mask), or leave "
+            f"them out with max_unreadable={len(unreadable)}."
         )
 
 
 def unknown_split(split: str, known: tuple[str, ...], where: str) -> DatasetError:
-    """Returns the error for a split that is not there."""
+    """Return the error for a split that does not exist."""
     there = f"there are {', '.join(known)}" if known else "there are no splits"
     return DatasetError(
         f"No split '{split}' {where}; {there}.{suggest(split, known)} "
-        "Choose with --train_split and --eval_split."
+        "Choose with the arguments train_split and eval_split."
     )
 
 
 def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset:
-    """Reads the examples of a split that stand at `positions`, in the records' order.
+    """Read the examples of a split at `positions`, in the records' order.
+
+    Args:
+        folder: path of the records' folder.
+        split: name of the split.
+        positions: ints, the positions of the wanted images in the records.
 
     Returns:
         Dataset of {"image": uint8 [height, width, 3], "label": uint8 [height, width], "id": text}.
 
     Raises:
-        ValueError: if there is no folder of records.
+        ValueError: if `folder` is empty.
     """
     if not folder:
         raise ValueError(
-            f"Split '{split}' has no records: it was not made by pipelines.datasets.load. "
+            f"Split '{split}' has no records, because pipelines.datasets.load did not make it. "
             "Read its image_files and label_files instead."
         )
     builder = tfds.builder_from_directory(folder)
@@ -274,7 +283,12 @@ def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Encodes uint8 [height, width] or [height, width, 3] as PNG bytes."""
+    """Encode uint8 [height, width] or [height, width, 3] as PNG bytes.
+
+    Example:
+        >>> encode_png(np.zeros([2, 2], np.uint8))[1:4]
+        b'PNG'
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
@@ -291,9 +305,10 @@ def _write_file(file: pathlib.Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps TFDS' bars and notices away, and the caller's `random` state as it was.
+    """Silence TFDS' progress bars and notices, and restore the caller's `random` state.
 
-    TFDS names its temporary folder with `random`: two runs of one seed would write into one folder.
+    TFDS names its temporary folder with `random`. Two runs with the same seed would otherwise write
+    into the same folder.
     """
     state = random.getstate()
     random.seed()

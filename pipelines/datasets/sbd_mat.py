@@ -1,8 +1,8 @@
-"""The .mat files of SBD's masks: GTcls.Segmentation of a MATLAB 5 file, and nothing else.
+"""Read the .mat files of SBD's masks: only GTcls.Segmentation of a MATLAB 5 file.
 
-scipy.io reads such files too, but would be a dependency for this one layout, bounds neither what a
-file unpacks to nor the size it declares, and builds the sparse boundaries that stand beside each
-mask. Layout: MathWorks, "MAT-File Format", chapter 1, level 5.
+scipy.io can read such files, but it would be a dependency for this one layout. It also limits
+neither the unpacked nor the declared size, and it builds the sparse boundaries next to each mask.
+Layout: MathWorks, "MAT-File Format", chapter 1, level 5.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# SBD's files have some 10 KB, and unpack to an image of at most 500 x 500 with its boundaries.
+# SBD's files have about 10 KB and contain an image of at most 500 x 500 with its boundaries.
 _MAX_FILE_BYTES = 4 << 20
 _MAX_UNPACKED_BYTES = 32 << 20
 _HEADER_BYTES = 128
@@ -31,17 +31,20 @@ class _Array(NamedTuple):
     array_class: int
     shape: tuple[int, ...]
     name: str
-    rest: Iterator[_Element]  # what follows name, shape and class
+    rest: Iterator[_Element]  # the elements after name, shape and class
 
 
 def read_segmentation(file: pathlib.Path) -> np.ndarray:
-    """Reads the class ids of one of SBD's files, benchmark_RELEASE/dataset/cls/ID.mat.
+    """Read the class ids of one of SBD's files, benchmark_RELEASE/dataset/cls/ID.mat.
+
+    Args:
+        file: path of the .mat file.
 
     Returns:
         uint8 [height, width].
 
     Raises:
-        ValueError: the file is not of this layout, is damaged, or is larger than a mask can be.
+        ValueError: if the file has another layout, is damaged, or is too large for a mask.
     """
     size = file.stat().st_size
     if size > _MAX_FILE_BYTES:
@@ -60,7 +63,7 @@ def read_segmentation(file: pathlib.Path) -> np.ndarray:
 
 
 def _elements(data: memoryview) -> Iterator[_Element]:
-    """Splits data into elements; short ones stand in the second half of their own tag."""
+    """Split data into elements; short elements are in the second half of their tag."""
     while data:
         first, num_bytes = struct.unpack_from("<II", data)
         if first >> 16:
@@ -69,7 +72,7 @@ def _elements(data: memoryview) -> Iterator[_Element]:
                 raise ValueError(f"is damaged: a short element of {num_bytes} bytes")
         else:
             kind, start = first, 8
-            # Elements begin at multiples of eight bytes, except after a compressed one.
+            # Elements begin at multiples of eight bytes, except after a compressed element.
             stop = start + (num_bytes if kind == _COMPRESSED else -(-num_bytes // 8) * 8)
         content = data[start : start + num_bytes]
         if len(content) < num_bytes:
@@ -89,7 +92,7 @@ def _unpacked(element: _Element) -> _Element:
 
 
 def _array(element: _Element) -> _Array:
-    """Reads the head that every array has: flags, dimensions, name."""
+    """Read the header of an array: flags, dimensions, name."""
     parts = _elements(_data(element, _MATRIX))
     flags = struct.unpack_from("<I", _data(next(parts), _UINT32))[0]
     dimensions = _data(next(parts), _INT32)
@@ -99,7 +102,7 @@ def _array(element: _Element) -> _Array:
 
 
 def _field(array: _Array, name: str) -> _Array:
-    """Returns a field of a 1 x 1 struct."""
+    """Return a field of a 1 x 1 struct."""
     if array.array_class != _STRUCT_CLASS or array.shape != (1, 1):
         raise ValueError(f"holds {array.name} of another form than SBD's")
     length = struct.unpack("<i", _data(next(array.rest), _INT32))[0]

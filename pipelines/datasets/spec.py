@@ -1,11 +1,37 @@
-"""The facts of a data set and of its splits: records that every module may import."""
+"""Records of a data set and its splits, which every module may import."""
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Iterable
 
 VOID = 255
 """Label of pixels without a class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The arguments of `datasets.load` that a source gets to find its files.
+
+    Attributes:
+        data_dir: path of the data set's folder or its parent, or None.
+        train_split: name of the split to train on, or None for the usual one.
+        eval_split: name of the split to measure on, or None for the usual one.
+        void_value: int in 0..255, the value in the masks of pixels without a class.
+
+    Example:
+        >>> Request(eval_split="test").splits("train", "val")
+        ('train', 'test')
+    """
+
+    data_dir: str | os.PathLike | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    void_value: int = VOID
+
+    def splits(self, train: str, eval_: str) -> tuple[str, str]:
+        """Return the names of both splits; `train` and `eval_` are the source's usual splits."""
+        return self.train_split or train, self.eval_split or eval_
 
 
 class DatasetError(ValueError):
@@ -14,7 +40,7 @@ class DatasetError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """What is true of a data set, whatever its files.
+    """Facts of a data set that do not depend on its files.
 
     Attributes:
         name: the name that `load` takes.
@@ -22,8 +48,8 @@ class DatasetSpec:
         colors: one RGB triple, 0..255, a class, for pictures.
         background_label: the class id of "everything else", or None where all classes are equal.
         source: origin and terms of use.
-        label_ids: what a benchmark's server calls class k in the files that it takes, 0..255; None
-            where that is k.
+        label_ids: ids in 0..255 of the classes in the files that a benchmark's server accepts. None
+            if class k has the id k there.
     """
 
     name: str
@@ -35,7 +61,7 @@ class DatasetSpec:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes, void not counted."""
+        """The number of classes, without void."""
         return len(self.class_names)
 
 
@@ -45,16 +71,16 @@ class Split:
 
     Attributes:
         name: the split's name.
-        ids: one name an image.
+        ids: one name per image.
         image_files: absolute paths of JPEG or PNG files, the original bytes of the data set.
         label_files: absolute paths of 8-bit gray PNGs of class ids, 255 = void; all void where the
             split has no labels (`is_labelled`).
         has_labels: whether any pixel of the image has a class.
         shorter_side: median over the whole split of min(height, width), in pixels.
         records: folder of the TFDS records that hold this split.
-        positions: where each image stands in the records.
-        checksums: of each image and its label map.
-        part: which of the split's images these are, in words; empty for all of them.
+        positions: position of each image in the records.
+        checksums: one int for each image and its label map.
+        part: description of the chosen images; empty for the whole split.
     """
 
     name: str
@@ -75,35 +101,40 @@ class Split:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether any pixel of the split has a class; without, it can be predicted only."""
+        """Whether any pixel of the split has a class. Otherwise it can only be predicted."""
         return any(self.has_labels)
 
     @property
     def title(self) -> str:
-        """The name, and which part of the split it is: "train, 60 held out"."""
+        """The name and the description of the part: "train, 60 held out"."""
         return f"{self.name}, {self.part}" if self.part else self.name
 
     def labelled(self) -> "Split":
-        """Returns the split without the images that have no labelled pixel."""
+        """Return the split without the images that have no labelled pixel."""
         return self.take(k for k, has_labels in enumerate(self.has_labels) if has_labels)
 
     def take(self, indices: Iterable[int], part: str | None = None) -> "Split":
-        """Returns the images of these indices, in the split's order.
+        """Return a split of the images at these indices, in the split's order.
 
-        The shorter side stays that of the whole split, so that sizes which depend on it do not
-        depend on the choice.
+        `shorter_side` is not computed again. Sizes that depend on it are therefore independent of
+        the choice.
 
         Args:
-            indices: 0 .. num_images - 1, each at most once.
-            part: the choice in words; None leaves the words as they are.
+            indices: ints in 0 .. num_images - 1, each at most once.
+            part: description of the choice. None keeps the current description.
 
         Raises:
-            ValueError: an index is out of range or comes twice.
+            ValueError: if an index is out of range or repeated.
+
+        Example:
+            >>> split = Split("train", ("a", "b"), ("a.png", "b.png"), ("", ""), (True, True), 90)
+            >>> split.take([1], "one image").title
+            'train, one image'
         """
         indices = sorted(indices)
         if len(set(indices)) < len(indices) or set(indices) - set(range(self.num_images)):
             raise ValueError(
-                f"Indices must be different ones of 0..{self.num_images - 1}, got {indices}."
+                f"Indices must be in 0..{self.num_images - 1}, each at most once, got {indices}."
             )
         per_image = ("ids", "image_files", "label_files", "has_labels", "positions", "checksums")
         chosen = {name: getattr(self, name) for name in per_image}
@@ -113,13 +144,13 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set's facts, its two splits, and what a person should know of how it was read.
+    """A data set: its facts, its two splits, and messages about how it was read.
 
     Attributes:
         spec: the facts.
         train: the split to train on; may hold images without labels (`Split.labelled`).
         eval: the split to measure on.
-        messages: plain sentences for the log.
+        messages: sentences for the log.
     """
 
     spec: DatasetSpec
@@ -129,10 +160,14 @@ class Dataset:
 
 
 def voc_colors(num_colors: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns the first `num_colors` (at most 256) RGB colors of PASCAL VOC's color map.
+    """Return the first `num_colors` (at most 256) RGB colors of PASCAL VOC's color map.
 
-    The map's rule (VOC development kit): of the class id's bits, number 3 i + c (from the lowest)
-    becomes bit 7 - i of color channel c: 0 is black, 1 (128, 0, 0), 255 (224, 224, 192).
+    The rule of the map (VOC development kit): bit 3 i + c of the class id (from the lowest) becomes
+    bit 7 - i of color channel c. Class 0 is black, 1 is (128, 0, 0), 255 is (224, 224, 192).
+
+    Example:
+        >>> voc_colors(3)
+        ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     """
 
     def channel(label: int, c: int) -> int:
@@ -142,6 +177,11 @@ def voc_colors(num_colors: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def suggest(wrong: str, known: tuple[str, ...]) -> str:
-    """Returns " Did you mean 'x'?" for the names of `known` close to `wrong`, or an empty text."""
+    """Return " Did you mean 'x'?" for the names of `known` close to `wrong`, or an empty text.
+
+    Example:
+        >>> suggest("papr", ("paper", "release"))
+        " Did you mean 'paper'?"
+    """
     close = difflib.get_close_matches(wrong.lower(), known, n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -160,19 +160,13 @@ def _picture(rng, height, width):
 
 def patches_of(files, num_steps: int, **changes):
     """Return the batches of `num_steps` mix steps, with the paper's settings and `changes`."""
-    from pipelines.batches import labelled
+    from pipelines import batches
 
-    settings = {
-        "num_images": 16,
-        "patches_per_image": 10,
-        "min_size": 64,
-        "max_size": 256,
-        "crop": 512,
-        "background_label": 0,
-        "pad_color": (122, 116, 104),
-        "num_parallel": 2,
-    }
-    return labelled.patches(files, num_steps=num_steps, **(settings | changes))
+    sizes = {"patches_per_image": 10, "min_size": 64, "max_size": 256}
+    sampling = batches.PatchSampling(background_label=0, **(sizes | changes))
+    view = batches.View(crop=512, pad_color=(122, 116, 104))
+    order = batches.Order(num_images=16, num_steps=num_steps, num_parallel=2)
+    return batches.patches(files, sampling, view, order)
 
 
 def _decoded(files, num_steps):
@@ -277,7 +271,7 @@ def _jit():
 
 
 def noise_batch(num_patches: int, patch_size: int) -> dict[str, np.ndarray]:
-    """Return random patches and labels in the form of `pipelines.batches.labelled.patches`."""
+    """Return random patches and labels in the form of `pipelines.batches.patches`."""
     shape = (num_patches, patch_size, patch_size, 3)
     patches = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
     return {"patches": patches, "labels": _labels(num_patches)}

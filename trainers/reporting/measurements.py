@@ -1,5 +1,6 @@
 """Measurements on the networks of finished runs, for reports and studies."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -8,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mm_keras import backbones, losses, metrics
-from pipelines import datasets
-from pipelines.batches import labelled
+from pipelines import batches, datasets
 from trainers import config
 from trainers.runs import stage_scope
 from trainers.runs.finished import Run
-from trainers.training import initial_weights, networks
+from trainers.training import initial_weights, networks, patch_batches
 
 _BATCH = 64  # patches embedded at a time
 _TOLERANCE = 1e-3  # of mIoU: on another machine rounding changes some pixels
@@ -115,22 +115,16 @@ def patches(
     """
     split, settings = dataset.eval.labelled(), experiment.mm
     num_images = min(split.num_images, num_patches)
-    elements = labelled.patches(
-        split.take(datasets.spread(num_images, split.num_images)),
-        num_images=num_images,
+    background_label = networks.background_label(experiment, dataset.spec)
+    sampling = dataclasses.replace(
+        patch_batches.sampling(settings, background_label),
         patches_per_image=max(1, num_patches // num_images),
-        min_size=settings.min_size,
-        max_size=settings.max_size,
-        patch_size=settings.patch_size,
-        crop=settings.crop,
-        shorter_side=experiment.data.shorter_side,
-        rule=settings.rule,
-        background_label=networks.background_label(experiment, dataset.spec),
-        background_share=settings.background_share,
         class_balanced=True,
-        mirror=False,
-        num_steps=1,
     )
+    view = batches.View(crop=settings.crop, shorter_side=experiment.data.shorter_side, mirror=False)
+    chosen = split.take(datasets.spread(num_images, split.num_images))
+    order = batches.Order(num_images=num_images, num_steps=1)
+    elements = batches.patches(chosen, sampling, view, order)
     element = next(iter(elements))
     return element["patches"].numpy(), element["labels"].numpy()
 

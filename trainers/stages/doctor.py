@@ -72,9 +72,9 @@ def summary(result: audit.Audit) -> dict:
     findings = [
         {
             "severity": _SEVERITIES[finding.is_error],
-            "problem": finding.kind.what,
+            "problem": finding.kind.problem,
             "names": list(finding.names),
-            "fix": finding.kind.mend,
+            "fix": finding.kind.fix,
         }
         for finding in result.findings
     ]
@@ -97,14 +97,14 @@ def _report(result: audit.Audit, console: rich.console.Console):
     for finding in result.findings:
         severity, color = _SEVERITIES[finding.is_error], "red" if finding.is_error else "yellow"
         head = rich.text.Text.assemble(
-            (f"{severity}: ", color), f"{len(finding.names)} x {finding.kind.what}"
+            (f"{severity}: ", color), f"{len(finding.names)} x {finding.kind.problem}"
         )
         console.print(head)
         for name in finding.names[:_MOST_NAMES]:
             console.print(f"    {name}", highlight=False, markup=False)
         if len(finding.names) > _MOST_NAMES:
             console.print(f"    and {len(finding.names) - _MOST_NAMES} more")
-        console.print(f"  -> {finding.kind.mend}", highlight=False, markup=False)
+        console.print(f"  -> {finding.kind.fix}", highlight=False, markup=False)
 
 
 def _class_table(result: audit.Audit) -> rich.table.Table:

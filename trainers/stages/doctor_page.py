@@ -66,8 +66,8 @@ def _finding(finding: audit.Finding) -> str:
     is_open = " open" if len(finding.names) <= 10 else ""
     return (
         f'<div class="finding {severity}"><p><b>{severity}</b>: {len(finding.names):,} &times; '
-        f"{html.escape(finding.kind.what)}</p><details{is_open}><summary>files</summary>"
-        f"<ul>{names}</ul></details><p>&rarr; {html.escape(finding.kind.mend)}</p></div>"
+        f"{html.escape(finding.kind.problem)}</p><details{is_open}><summary>files</summary>"
+        f"<ul>{names}</ul></details><p>&rarr; {html.escape(finding.kind.fix)}</p></div>"
     )
 
 

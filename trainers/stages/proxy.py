@@ -6,7 +6,7 @@ It writes proxy/backbone.weights.h5. `trainers.training.proxy_tasks` holds the t
 import tensorflow as tf
 
 from pipelines import datasets
-from pipelines.batches import unlabelled
+from pipelines.batches import Order, unlabelled
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
@@ -30,14 +30,14 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         task = _task(task_class, experiment)
 
     def data(start_step, share):
-        return task.batches(
-            train,
+        order = Order(
             num_images=settings.num_images,
             share=share,
             seed=experiment.seed,
             start_step=start_step,
             num_steps=settings.steps,
         )
+        return task.batches(train, order)
 
     schedule = Schedule("proxy", settings, section=task_class.section)
     loop = Loop(runtime, schedule, task.model, data)

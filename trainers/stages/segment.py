@@ -1,6 +1,6 @@
 """Stage segment: fine-tune the segmenter and write segment/segmenter.weights.h5."""
 
-from pipelines.batches import labelled
+from pipelines import batches
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
@@ -24,18 +24,20 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         networks.compile_model(model, settings)
 
     def data(start_step, share):
-        return labelled.crops(
-            runtime.dataset.train.labelled(),
-            num_images=settings.num_images,
+        view = batches.View(
             crop=settings.crop,
             shorter_side=experiment.data.shorter_side,
-            pad_color=backbone.spec.pad_color,
             mirror=settings.mirror,
+            pad_color=backbone.spec.pad_color,
+        )
+        order = batches.Order(
+            num_images=settings.num_images,
             share=share,
             seed=experiment.seed,
             start_step=start_step,
             num_steps=settings.steps,
         )
+        return batches.crops(runtime.dataset.train.labelled(), view, order)
 
     seconds = Loop(runtime, Schedule("segment", settings), model, data).run()
     save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
-from pipelines.batches import labelled, mix, order, service
+from pipelines import batches
+from pipelines.batches import service
 from trainers import config
 from trainers.runs.runtime import Runtime
 from trainers.training import networks
@@ -12,6 +13,24 @@ from trainers.training import networks
 
 class ServiceLost(config.UserError):
     """The data service does not send the batches of stage mm."""
+
+
+def sampling(settings: config.Tune, background_label: int | None) -> batches.PatchSampling:
+    """Return the record of how stage mm draws patches.
+
+    Raises:
+        ValueError: if a size or share is out of range.
+    """
+    return batches.PatchSampling(
+        patches_per_image=settings.patches_per_image,
+        min_size=settings.min_size,
+        max_size=settings.max_size,
+        patch_size=settings.patch_size,
+        rule=settings.rule,
+        background_label=background_label,
+        background_share=settings.background_share,
+        class_balanced=settings.class_balanced,
+    )
 
 
 def check(settings: config.Tune, background_label: int | None):
@@ -25,14 +44,7 @@ def check(settings: config.Tune, background_label: int | None):
         config.ConfigError: names the wrong setting.
     """
     try:
-        mix.check_sampling(
-            settings.patches_per_image,
-            settings.min_size,
-            settings.max_size,
-            settings.rule,
-            background_label,
-            settings.background_share,
-        )
+        sampling(settings, background_label)
     except ValueError as error:
         raise config.ConfigError(f"Stage mm: {error}") from error
 
@@ -50,14 +62,14 @@ class Batches:
         self.experiment, self.runtime, self.pad_color = experiment, runtime, pad_color
         self.feeds = []
 
-    def __call__(self, start_step: int, share: order.Share) -> Iterable[dict]:
+    def __call__(self, start_step: int, share: batches.Share) -> Iterable[dict]:
         """Return one element per step from `start_step` on."""
         if self.experiment.data.service is None:
             return self.made_here(start_step, share)
         return self._served(start_step, share)
 
     def made_here(
-        self, start_step: int | tf.Tensor, share: order.Share, num_steps=None
+        self, start_step: int | tf.Tensor, share: batches.Share, num_steps=None
     ) -> tf.data.Dataset:
         """Return the batches that this process computes.
 
@@ -67,26 +79,22 @@ class Batches:
             num_steps: the step after the last one; None for all steps of the stage.
         """
         experiment, settings = self.experiment, self.experiment.mm
-        return labelled.patches(
-            self.runtime.dataset.train.labelled(),
-            num_images=settings.num_images,
-            patches_per_image=settings.patches_per_image,
-            min_size=settings.min_size,
-            max_size=settings.max_size,
-            patch_size=settings.patch_size,
+        background_label = networks.background_label(experiment, self.runtime.dataset.spec)
+        view = batches.View(
             crop=settings.crop,
             shorter_side=experiment.data.shorter_side,
-            rule=settings.rule,
-            background_label=networks.background_label(experiment, self.runtime.dataset.spec),
-            background_share=settings.background_share,
-            class_balanced=settings.class_balanced,
-            pad_color=self.pad_color,
             mirror=settings.mirror,
+            pad_color=self.pad_color,
+        )
+        order = batches.Order(
+            num_images=settings.num_images,
             share=share,
             seed=experiment.seed,
             start_step=start_step,
             num_steps=settings.steps if num_steps is None else num_steps,
         )
+        split = self.runtime.dataset.train.labelled()
+        return batches.patches(split, sampling(settings, background_label), view, order)
 
     def _served(self, start_step, share) -> Iterator[dict]:
         """Yield the batches of the data service.

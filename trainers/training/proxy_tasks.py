@@ -21,7 +21,7 @@ from mm_keras import visualize
 from mm_keras.backbones import Backbone
 from mm_keras.models.proxies import colorization as colorization_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
-from pipelines.batches import colorization, jigsaw, permutations
+from pipelines.batches import Order, View, colorization, jigsaw, permutations
 from trainers import config
 
 
@@ -46,12 +46,12 @@ class Task(Protocol):
 
     def __init__(self, experiment: config.Experiment, backbone: Backbone): ...
 
-    def batches(self, files: Sequence[str], **steps) -> tf.data.Dataset:
+    def batches(self, files: Sequence[str], order: Order) -> tf.data.Dataset:
         """Return one element per step.
 
         Args:
             files: paths of images.
-            **steps: num_images, share, seed, start_step and num_steps.
+            order: which images a step shows.
         """
 
     def measure(self, train: Sequence[str], held_out: Sequence[str]) -> dict[str, float]:
@@ -87,20 +87,19 @@ class Colorization:
             fc6_size=settings.fc6_size,
         )
 
-    def batches(self, files, **steps):
+    def batches(self, files, order):
         settings = self.settings
-        return colorization.batches(
-            files,
-            crop=settings.crop,
-            num_points=settings.num_points,
-            targets=settings.targets,
-            num_bins=settings.num_bins,
-            shorter_side=settings.shorter_side,
-            enlarge=settings.enlarge,
-            pad_color=self.pad_color,
-            mirror=settings.mirror,
-            **steps,
+        points = colorization.Points(
+            num_points=settings.num_points, targets=settings.targets, num_bins=settings.num_bins
         )
+        view = View(
+            crop=settings.crop,
+            shorter_side=settings.shorter_side,
+            mirror=settings.mirror,
+            pad_color=self.pad_color,
+            enlarge=settings.enlarge,
+        )
+        return colorization.batches(files, points, view, order)
 
     def measure(self, train, held_out):
         means = colorization_model.mean_distributions(
@@ -135,19 +134,17 @@ class Jigsaw:
             initialization=settings.initialization,
         )
 
-    def batches(self, files, **steps):
+    def batches(self, files, order):
         settings = self.settings
-        return jigsaw.batches(
-            files,
-            permutations=self.permutations,
+        puzzle = jigsaw.Puzzle(
             shorter_side=settings.shorter_side,
             cell=settings.cell,
             tile=settings.tile,
             placement=settings.placement,
             channel_jitter=settings.channel_jitter,
             gray_share=settings.gray_share,
-            **steps,
         )
+        return jigsaw.batches(files, self.permutations, puzzle, order)
 
     def measure(self, train, held_out):
         del train
@@ -182,6 +179,4 @@ def pixels(init: str) -> str | None:
 def _once(task, files):
     """Return the same batches in every call, of up to 16 images, without an incomplete last one."""
     num_images = min(16, len(files))
-    return task.batches(
-        files, num_images=num_images, seed=0, start_step=0, num_steps=len(files) // num_images
-    )
+    return task.batches(files, Order(num_images=num_images, num_steps=len(files) // num_images))

@@ -1,58 +1,70 @@
 """The table of data sets: a name, and the function that finds its files.
 
-A source is a module with a function `plan(data_dir, train_split, eval_split, void_value)` that
-returns a `records.Plan`. The functions below import their modules late: a source loads TFDS, which
-takes seconds, and the names are needed before.
+A source is a module with a function `plan(request: spec.Request) -> records.Plan`. To add a data
+set, write such a module and add one function and one entry here. The functions import their
+modules late: a source loads TFDS, which takes seconds, and the names are needed earlier.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pipelines.datasets.spec import VOID, DatasetError
+from pipelines.datasets.spec import VOID, DatasetError, Request
 
-
-def _folder(*request):
-    from pipelines.datasets.sources import folder
-
-    return folder.plan(*request)
+if TYPE_CHECKING:
+    from pipelines.datasets import records
 
 
-def _camvid(*request):
+def _camvid(request):
     from pipelines.datasets.sources import camvid
 
-    return camvid.plan(*_without_void_value("camvid", *request))
+    return camvid.plan(request)
 
 
-def _cityscapes(*request):
+def _cityscapes(request):
     from pipelines.datasets.sources import cityscapes
 
-    return cityscapes.plan(*_without_void_value("cityscapes", *request))
+    return cityscapes.plan(request)
 
 
-def _texture_scenes(*request):
+def _folder(request):
+    from pipelines.datasets.sources import folder
+
+    return folder.plan(request)
+
+
+def _texture_scenes(request):
     from pipelines.datasets.sources import texture_scenes
 
-    return texture_scenes.plan(*_without_void_value("texture_scenes", *request))
+    return texture_scenes.plan(request)
 
 
-def _voc_sbd(*request):
+def _voc_sbd(request):
     from pipelines.datasets.sources import voc_sbd
 
-    return voc_sbd.plan(*_without_void_value("voc_sbd", *request))
+    return voc_sbd.plan(request)
 
 
-SOURCES: dict[str, Callable] = {
+SOURCES: dict[str, Callable[[Request], "records.Plan"]] = {
     "camvid": _camvid,
     "cityscapes": _cityscapes,
     "folder": _folder,
     "texture_scenes": _texture_scenes,
     "voc_sbd": _voc_sbd,
 }
-"""Name -> function(data_dir, train_split, eval_split, void_value) -> records.Plan."""
+"""Name -> function that finds the data set's files."""
+
+_TAKE_VOID_VALUE = ("folder",)
 
 
-def _without_void_value(name, data_dir, train_split, eval_split, void_value):
-    if void_value != VOID:
+def find(name: str, request: Request) -> "records.Plan":
+    """Find the files of the data set `name`, a key of SOURCES.
+
+    Raises:
+        DatasetError: if there are no such files, or if the data set takes no void_value.
+    """
+    if request.void_value != VOID and name not in _TAKE_VOID_VALUE:
         raise DatasetError(
-            f"void_value={void_value} is for data set 'folder'; {name} has a void value of its own."
+            f"void_value={request.void_value} is for data set 'folder'; {name} has a void value of "
+            "its own. Remove void_value."
         )
-    return data_dir, train_split, eval_split
+    return SOURCES[name](request)

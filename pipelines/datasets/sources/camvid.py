@@ -1,10 +1,8 @@
-"""CamVid, laid out as a folder of images and masks (`sources.folder`)."""
-
-import os
+"""CamVid in the layout of `sources.folder`: a folder of images and masks."""
 
 from pipelines.datasets import image_mask_pairs, masks, records
 from pipelines.datasets.sources import folder
-from pipelines.datasets.spec import DatasetError, DatasetSpec
+from pipelines.datasets.spec import DatasetError, DatasetSpec, Request
 
 # Brostow et al., "Semantic object classes in video", 2009; classes and colors as in SegNet.
 _COLORS = {
@@ -36,22 +34,20 @@ class Camvid(records.RecordsBuilder, skip_registration=True):
     """CamVid, laid out as a folder of images and masks."""
 
 
-def plan(
-    data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
-) -> records.Plan:
-    """Finds CamVid in `data_dir` or its folder "camvid"; see `datasets.load`."""
-    given = image_mask_pairs.data_folder(data_dir, "camvid", folder.LAYOUT)
+def plan(request: Request) -> records.Plan:
+    """Find CamVid in `data_dir` or its folder "camvid"; see `datasets.load`."""
+    given = image_mask_pairs.data_folder(request.data_dir, "camvid", folder.LAYOUT)
     root = given / "camvid" if (given / "camvid" / "images").is_dir() else given
     if not (root / "images").is_dir():
         raise DatasetError(
-            f"No CamVid in {given}: neither images/ nor camvid/images/. {folder.LAYOUT}"
+            f"No CamVid in {given}: neither images/ nor camvid/images/ exists. {folder.LAYOUT}"
         )
     classes = root / "classes.txt"
     if classes.exists() and folder.read_lines(classes) != SPEC.class_names:
         raise DatasetError(
             f"{classes} does not name CamVid's 11 classes ({', '.join(SPEC.class_names)}), in "
-            "this order. Correct it, or use --dataset=folder for classes of your own."
+            "this order. Correct it, or use data set 'folder' for other classes."
         )
     # In SegNet's own masks the value after the last class, 11, is "Unlabelled".
     rule = masks.consecutive(SPEC.class_names, void_value=SPEC.num_classes)
-    return folder.plan_layout(Camvid, SPEC, rule, root, train_split, eval_split)
+    return folder.plan_layout(Camvid, SPEC, rule, root, request)

@@ -1,13 +1,12 @@
-"""Cityscapes, from an existing tree of leftImg8bit and gtFine; nothing is downloaded."""
+"""Cityscapes from an existing tree of leftImg8bit and gtFine, without downloads."""
 
-import os
 import pathlib
 
 from pipelines.datasets import faults, image_mask_pairs, masks, records
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, Request
 
 # Cordts et al., CVPR 2016: the 19 classes of the benchmark, by train id, with their colors and
-# their ids in *_labelIds.png (cityscapesScripts, helpers/labels.py).
+# ids in *_labelIds.png (cityscapesScripts, helpers/labels.py).
 _CLASSES = (
     ("road", (128, 64, 128), 7),
     ("sidewalk", (244, 35, 232), 8),
@@ -29,7 +28,7 @@ _CLASSES = (
     ("motorcycle", (0, 0, 230), 32),
     ("bicycle", (119, 11, 32), 33),
 )
-_NUM_LABEL_IDS = 34  # 0 to 33; those that are no class above are void
+_NUM_LABEL_IDS = 34  # 0 to 33; ids without a class above are void
 SPEC = DatasetSpec(
     name="cityscapes",
     class_names=tuple(name for name, _, _ in _CLASSES),
@@ -42,7 +41,7 @@ SPEC = DatasetSpec(
     label_ids=tuple(label_id for _, _, label_id in _CLASSES),
 )
 
-# The list of the M&M release has one image less than the official train split.
+# The list of the M&M release has one image fewer than the official train split.
 _PAPER_SPLIT = "train_paper"
 _NOT_IN_PAPER = "strasbourg_000001_052297"
 _NUM_IMAGES = {"train": 2975, _PAPER_SPLIT: 2974, "val": 500, "test": 1525}
@@ -59,16 +58,14 @@ class Cityscapes(records.RecordsBuilder, skip_registration=True):
     """Cityscapes' street scenes with their fine annotations."""
 
 
-def plan(
-    data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
-) -> records.Plan:
-    """Finds Cityscapes in `data_dir` or its folder "cityscapes"; see `datasets.load`.
+def plan(request: Request) -> records.Plan:
+    """Find Cityscapes in `data_dir` or its folder "cityscapes"; see `datasets.load`.
 
-    Splits: train; train_paper, the 2,974 images of the M&M release's list; val; test, without
-    labels.
+    The splits are train, train_paper (the 2,974 images of the M&M release's list), val, and test
+    (without labels).
     """
-    root = _find(image_mask_pairs.data_folder(data_dir, "cityscapes", _LAYOUT))
-    wanted = (train_split or "train", eval_split or "val")
+    root = _find(image_mask_pairs.data_folder(request.data_dir, "cityscapes", _LAYOUT))
+    wanted = request.splits("train", "val")
     for split in wanted:
         if split not in _NUM_IMAGES:
             raise records.unknown_split(split, tuple(_NUM_IMAGES), "in Cityscapes")
@@ -90,7 +87,7 @@ def _find(given: pathlib.Path) -> pathlib.Path:
 
 
 def _images(root: pathlib.Path, split: str) -> dict[str, pathlib.Path]:
-    """Returns the images of a split by name, CITY_SEQUENCE_FRAME, in the names' order."""
+    """Return the images of a split by name, CITY_SEQUENCE_FRAME, sorted by name."""
     folder = root / "leftImg8bit" / split.removesuffix("_paper")
     files = sorted(folder.glob(f"*/*{_IMAGE_ENDING}"), key=lambda file: file.name)
     images = {file.name.removesuffix(_IMAGE_ENDING): file for file in files}
@@ -105,7 +102,7 @@ def _mask_file(root: pathlib.Path, image: pathlib.Path, ending: str) -> pathlib.
 
 
 def _mask_ending(root: pathlib.Path, images: dict[str, dict]) -> str:
-    """Chooses one kind of mask for all images: train ids, unless more images have label ids."""
+    """Choose one kind of mask for all images: train ids, unless more images have label ids."""
     labelled = [
         file
         for split, files in images.items()
@@ -120,7 +117,7 @@ def _mask_ending(root: pathlib.Path, images: dict[str, dict]) -> str:
 
 
 def _pairs(root, split, images, ending, found) -> tuple[image_mask_pairs.Pair, ...]:
-    """Returns the pairs of a split; the masks that come with test are void and not read."""
+    """Return the pairs of a split; the void masks of the test split are not read."""
     if split == image_mask_pairs.UNLABELLED_SPLIT:
         return tuple(image_mask_pairs.Pair(name, image, None) for name, image in images.items())
     mask_files = {name: _mask_file(root, image, ending) for name, image in images.items()}
@@ -144,5 +141,5 @@ def _messages(splits: dict, ending: str) -> tuple[str, ...]:
         for split in splits
     ]
     if ending == _MASK_ENDINGS[1]:
-        lines.append("Masks *_labelIds.png are read by the official table of train ids.")
+        lines.append("Masks *_labelIds.png are converted with the official table of train ids.")
     return tuple(line for line in lines if line)

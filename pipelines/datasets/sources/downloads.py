@@ -1,4 +1,4 @@
-"""Archives of data sets: fetched from their official addresses, checked, and unpacked safely."""
+"""Download archives of data sets from their official addresses, check and unpack them."""
 
 import dataclasses
 import hashlib
@@ -13,13 +13,13 @@ from pipelines.datasets.spec import DatasetError
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A tar file of the web.
+    """A tar file to download.
 
     Attributes:
         url: its official address.
-        md5: its checksum, as hexadecimal digits; it guards against damage, not against malice.
-        keep: beginnings of the paths inside that are unpacked.
-        num_bytes: space that the archive and what is unpacked of it need, roughly.
+        md5: its checksum, as hexadecimal digits. It protects against damage, not against attacks.
+        keep: prefixes of the paths in the archive to unpack.
+        num_bytes: approximate disk space of the archive and its unpacked files.
     """
 
     url: str
@@ -34,19 +34,23 @@ class Archive:
 
 
 def default_folder(name: str) -> pathlib.Path:
-    """Returns the folder for downloads of the data set `name`, beside TFDS' records."""
+    """Return the folder for downloads of the data set `name`, next to TFDS' records."""
     home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return pathlib.Path(home).expanduser().resolve() / "downloads" / name
 
 
 def provide(archives: tuple[Archive, ...], folder: pathlib.Path) -> None:
-    """Sees to it that the content of all archives is in `folder`.
+    """Download and unpack all archives into `folder`, if this was not done before.
 
-    What was unpacked already is left alone; an archive that lies in `folder` is not fetched again.
+    An archive that is already in `folder` is not downloaded again.
+
+    Args:
+        archives: the archives.
+        folder: path of the folder, which is created if needed.
 
     Raises:
-        DatasetError: an archive cannot be fetched or is damaged, or the disk is too full; it says
-            where to put the archives by hand.
+        DatasetError: if an archive cannot be downloaded or is damaged, or if the disk is too full.
+            The message names the place for archives that you download yourself.
     """
     missing = [archive for archive in archives if not _marker(archive, folder).exists()]
     if not missing:
@@ -70,20 +74,20 @@ def _check_space(archives: list[Archive], folder: pathlib.Path) -> None:
     if free < needed:
         raise DatasetError(
             f"{folder} has {free / 1e9:.1f} GB of free disk, downloads need {needed / 1e9:.1f}. "
-            "Set TFDS_DATA_DIR to a folder with more space, or give --data_dir."
+            "Set TFDS_DATA_DIR to a folder with more space, or pass data_dir."
         )
 
 
 def _fetch(archive: Archive, archives: tuple[Archive, ...], folder: pathlib.Path) -> None:
-    import keras  # late: it takes seconds, and only this line needs it
+    import keras  # late, because the import takes seconds
 
     try:
         keras.utils.get_file(archive.filename, archive.url, cache_dir=folder, cache_subdir="")
-    except Exception as error:  # get_file raises Exception itself, for whatever the network does
+    except Exception as error:  # get_file raises Exception itself
         wanted = "; ".join(f"{a.url} (md5 {a.md5})" for a in archives)
         raise DatasetError(
-            f"{archive.url} could not be fetched: {error}. Without a network, put these files into "
-            f"{folder} and run again: {wanted}. Or give --data_dir, if the data are there already."
+            f"{archive.url} could not be downloaded: {error}. Without a network, put these files "
+            f"into {folder} and run again: {wanted}. Or pass data_dir if you have the data already."
         ) from error
 
 
@@ -92,17 +96,17 @@ def _check_sum(archive: Archive, file: pathlib.Path) -> None:
         md5 = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if md5 != archive.md5:
         raise DatasetError(
-            f"{file} is damaged or incomplete: its md5 is {md5}, that of the published file "
-            f"{archive.md5}. Remove it and run again."
+            f"{file} is damaged or incomplete: its md5 is {md5}, expected {archive.md5}. Remove it "
+            "and run again."
         )
 
 
 def _unpack(archive: Archive, file: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks under a temporary name first, so that half of an archive is never taken for whole."""
+    """Unpack into a temporary folder first, so that an incomplete archive is never used."""
     if not hasattr(tarfile, "data_filter"):
         raise DatasetError(
             "This Python cannot unpack archives safely: use 3.11.4 or newer, or unpack "
-            f"{file} yourself and give --data_dir."
+            f"{file} yourself and pass data_dir."
         )
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         with tarfile.open(file) as tar:

@@ -1,20 +1,19 @@
-"""Image folders: images/[SPLIT/], masks/[SPLIT/], classes.txt; lists and colors.txt if wanted.
+"""Image folders: images/[SPLIT/], masks/[SPLIT/], classes.txt, and optional lists and colors.txt.
 
-Lists stand in SPLIT.txt or, as in VOC's development kit, in ImageSets/Segmentation/SPLIT.txt: a
-name a line, or an image and its mask.
+Lists are in SPLIT.txt or, as in VOC's development kit, in ImageSets/Segmentation/SPLIT.txt. A line
+is a name, or the paths of an image and its mask.
 """
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 
 from pipelines.datasets import faults, image_mask_pairs, masks, records
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, voc_colors
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, Request, voc_colors
 
-# The share of images for evaluation where the folder has no split of its own.
+# The share of images for evaluation if the folder has no splits.
 _EVAL_SHARE = 0.2
-# Names of the folders: ours, and those of VOC's development kit.
+# Names of the folders: our names and the names in VOC's development kit.
 _IMAGE_FOLDERS = ("images", "JPEGImages")
 _MASK_FOLDERS = ("masks", "SegmentationClass")
 _LIST_FOLDERS = ("", "ImageSets/Segmentation", "ImageSets")
@@ -22,7 +21,7 @@ _COLOR_TABLES = ("colors.txt", "colours.txt")  # either spelling
 _NOT_LISTS = ("classes", "colors", "colours")
 LAYOUT = (
     "Expected: images/ or images/SPLIT/ with the images, masks/ or masks/SPLIT/ with PNG masks of "
-    "the same names, and classes.txt with one class name a line; or SPLIT.txt with lines "
+    "the same names, and classes.txt with one class name per line; or SPLIT.txt with lines "
     "'image mask'."
 )
 
@@ -33,7 +32,7 @@ class Folder(records.RecordsBuilder, skip_registration=True):
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """Where a data set's files lie; folders may be None if the lists name images and masks."""
+    """Locations of a data set's files; folders may be None if lists name images and masks."""
 
     root: pathlib.Path
     images: pathlib.Path | None
@@ -43,7 +42,7 @@ class _Files:
 
 @dataclasses.dataclass(frozen=True)
 class _Choice:
-    """Pairs of the two splits by name, and how they were chosen."""
+    """Pairs of the two splits by name, and messages about the choice."""
 
     splits: dict[str, tuple[image_mask_pairs.Pair, ...]]
     train: str
@@ -51,23 +50,20 @@ class _Choice:
     messages: tuple[str, ...] = ()
 
 
-def plan(
-    data_dir: str | os.PathLike | None,
-    train_split: str | None,
-    eval_split: str | None,
-    void_value: int = VOID,
-) -> records.Plan:
-    """Finds a user's own images and masks; see `datasets.load`."""
-    root = _find_folder(image_mask_pairs.data_folder(data_dir, "folder", LAYOUT))
+def plan(request: Request) -> records.Plan:
+    """Find the images and masks of a user's folder; see `datasets.load`."""
+    root, void_value = _find_folder(request), request.void_value
     class_names = _read_class_names(root / "classes.txt")
     _check_void_name(root / "classes.txt", class_names, void_value)
     table = _read_color_table(_color_table(root), class_names)
     spec = _spec(root, class_names, table)
     rule = masks.consecutive(class_names, void_value, table, takes_void_value=True)
-    return plan_layout(Folder, spec, rule, root, train_split, eval_split)
+    return plan_layout(Folder, spec, rule, root, request)
 
 
-def _find_folder(given: pathlib.Path) -> pathlib.Path:
+def _find_folder(request: Request) -> pathlib.Path:
+    given = image_mask_pairs.data_folder(request.data_dir, "folder", LAYOUT)
+
     def holds_data(folder):
         return (folder / "classes.txt").exists() or _first_folder(folder, _IMAGE_FOLDERS)
 
@@ -97,30 +93,29 @@ def read_lines(file: pathlib.Path) -> tuple[str, ...]:
 def _read_class_names(file: pathlib.Path) -> tuple[str, ...]:
     if not file.exists():
         raise DatasetError(
-            f"{file} is missing. Write one class name a line: the first line names the pixels of "
-            "value 0 in the masks, the second those of value 1, and so on; 255 (void) gets none."
+            f"{file} is missing. Write one class name per line: line 1 names the pixels of value 0 "
+            "in the masks, line 2 the pixels of value 1, and so on; 255 (void) gets no line."
         )
     class_names = read_lines(file)
     if not class_names or "" in class_names or len(set(class_names)) < len(class_names):
         raise DatasetError(
-            f"{file} needs one name a line, none empty and none twice; got {class_names}."
+            f"{file} needs one name per line, none empty and none twice; got {class_names}."
         )
     return class_names
 
 
 def _check_void_name(file: pathlib.Path, class_names: tuple[str, ...], void_value: int) -> None:
-    """Refuses a class called void where the value of void is given: all ids after it would move."""
+    """Refuse a class called void if void_value is set: all ids after it would change."""
     called_void = [name for name in class_names if name.lower() in masks.VOID_NAMES]
     if called_void and void_value != VOID:
         raise DatasetError(
-            f"{file} names '{called_void[0]}', but void_value={void_value} already says which "
-            "pixels are void: take the line out. The other lines name the values that are left, in "
-            "their order."
+            f"{file} names '{called_void[0]}', but void_value={void_value} already defines void: "
+            "remove the line. The other lines name the remaining values, in order."
         )
 
 
 def _spec(root: pathlib.Path, class_names: tuple[str, ...], table) -> DatasetSpec:
-    """Describes the folder; without a color table, VOC's colors, black only for background."""
+    """Return the facts; without a color table use VOC's colors, black only for background."""
     background = [k for k, name in enumerate(class_names) if name.lower() == "background"]
     first = 0 if background[:1] == [0] else 1
     colors = voc_colors(256)[first : first + len(class_names)]
@@ -137,7 +132,7 @@ def _spec(root: pathlib.Path, class_names: tuple[str, ...], table) -> DatasetSpe
 
 
 def _color_table(root: pathlib.Path) -> pathlib.Path:
-    """Return the file of the color table; its usual name if there is none."""
+    """Return the file of the color table, or its usual name if it does not exist."""
     present = [root / name for name in _COLOR_TABLES if (root / name).exists()]
     if len(present) > 1:
         raise DatasetError(f"{root} holds {' and '.join(_COLOR_TABLES)}: remove one of them.")
@@ -145,10 +140,10 @@ def _color_table(root: pathlib.Path) -> pathlib.Path:
 
 
 def _read_color_table(file: pathlib.Path, class_names: tuple[str, ...]) -> tuple:
-    """Reads lines "name red green blue", one a class, and "void red green blue" if there is any.
+    """Read lines "name red green blue", one per class, and optional "void red green blue".
 
     Returns:
-        ((red, green, blue), class id or 255) of each line; empty if there is no such file.
+        ((red, green, blue), class id or 255) of each line; empty if the file does not exist.
     """
     if not file.exists():
         return ()
@@ -165,7 +160,7 @@ def _read_color_table(file: pathlib.Path, class_names: tuple[str, ...]) -> tuple
     if len(entries) != len(rows) or sorted(classes) != [*range(len(class_names))]:
         raise DatasetError(
             f"{file} needs {len(class_names)} lines 'name red green blue', one for each name in "
-            "classes.txt, 0 to 255, and at will 'void red green blue'; got "
+            "classes.txt, 0 to 255, and optionally 'void red green blue'; got "
             f"{len(set(classes))} such lines of {len(rows)}. Correct or remove it."
         )
     colors = [color for color, _ in entries]
@@ -179,9 +174,15 @@ def _is_byte(word: str) -> bool:
     return word.isdecimal() and int(word) <= 255
 
 
-def plan_layout(builder, spec, rule, root, train_split, eval_split) -> records.Plan:
+def plan_layout(
+    builder: type[records.RecordsBuilder],
+    spec: DatasetSpec,
+    rule: masks.MaskRule,
+    root: pathlib.Path,
+    request: Request,
+) -> records.Plan:
     """Find the splits of a data set in this layout and pair their images and masks."""
-    wanted = (train_split or "train", eval_split or "val")
+    wanted = request.splits("train", "val")
     found = faults.Faults()
     choice = _choose(_find_files(root, wanted), wanted, found)
     return image_mask_pairs.plan(
@@ -190,9 +191,9 @@ def plan_layout(builder, spec, rule, root, train_split, eval_split) -> records.P
 
 
 def _find_files(root: pathlib.Path, wanted: tuple[str, ...]) -> _Files:
-    """Finds folders and lists; other text files are not lists.
+    """Find folders and lists; other text files are not lists.
 
-    A text file of the root is a list if it is asked for, or if it names an image first.
+    A text file of the root is a list if its split is requested, or if its first word is an image.
     """
     images = _first_folder(root, _IMAGE_FOLDERS)
     stems = {path.stem for path in images.glob("**/*") if path.is_file()} if images else set()
@@ -209,7 +210,7 @@ def _find_files(root: pathlib.Path, wanted: tuple[str, ...]) -> _Files:
 
 
 def _choose(files: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Choice:
-    """Takes the wanted splits, or divides the images where the folder has one split or none."""
+    """Take the wanted splits, or divide the images if the folder has one split or none."""
     known = _split_names(files)
     labelled = tuple(split for split in known if not _is_unlabelled_test(files, split))
     if labelled != known and labelled in ((), ("train",)) and wanted[0] == "train":
@@ -226,9 +227,9 @@ def _choose(files: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Ch
 def _choose_beside_test(
     files: _Files, labelled: tuple[str, ...], wanted: tuple[str, str], found: faults.Faults
 ) -> _Choice:
-    """Divides the images that have masks; those of the test split can be predicted beside them.
+    """Divide the images that have masks; images of the test split can be predicted.
 
-    What is trained on is the same whether the test split is asked for or not.
+    The training images are the same with and without a request for the test split.
     """
     pairs = _pairs(files, labelled[0] if labelled else None, found)
     choice = _divide(("train", "val"), labelled, pairs)
@@ -242,7 +243,7 @@ def _choose_beside_test(
 
 
 def _is_unlabelled_test(files: _Files, split: str) -> bool:
-    """Whether a split is a folder of images without masks, which may be called test only."""
+    """Return whether a split is a folder of images without masks; only test may be one."""
     is_test = (
         split == image_mask_pairs.UNLABELLED_SPLIT and split not in files.lists and files.images
     )
@@ -250,7 +251,7 @@ def _is_unlabelled_test(files: _Files, split: str) -> bool:
 
 
 def _split_names(files: _Files) -> tuple[str, ...]:
-    """Returns the names of lists, and of folders in images/."""
+    """Return the names of lists and of folders in images/."""
     names = set(files.lists)
     if files.images:
         names |= {path.name for path in files.images.iterdir() if path.is_dir()}
@@ -260,7 +261,7 @@ def _split_names(files: _Files) -> tuple[str, ...]:
 def _pairs(
     files: _Files, split: str | None, found: faults.Faults
 ) -> tuple[image_mask_pairs.Pair, ...]:
-    """Returns the pairs of a split, or with None those of a folder without splits."""
+    """Return the pairs of a split; None means a folder without splits."""
     list_file = files.lists.get(split)
     if list_file and (lines := _read_pair_lines(list_file)):
         return _pairs_of_lines(files.root, lines, found)
@@ -277,7 +278,7 @@ def _pairs(
 
 
 def _folders(files: _Files, split: str | None) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """Returns the folders of a split's images and masks; None for those of a test split."""
+    """Return the folders of a split's images and masks; the latter is None for a test split."""
     images, masks_folder = files.images, files.masks
     if images is None:
         raise DatasetError(f"{files.root / _IMAGE_FOLDERS[0]} is missing. {LAYOUT}")
@@ -292,9 +293,9 @@ def _folders(files: _Files, split: str | None) -> tuple[pathlib.Path, pathlib.Pa
 
 
 def _read_pair_lines(file: pathlib.Path) -> list[tuple[str, str]]:
-    """Returns the lines "image mask" of a list, each once; empty if its lines are names.
+    """Return the lines "image mask" of a list, each once; empty if its lines are names.
 
-    The lists of VOC's other tasks also have two words a line: only files make a pair.
+    The lists of VOC's other tasks also have two words per line. Only two files make a pair.
     """
     lines = [line.split() for line in read_lines(file) if line]
     pairs = [tuple(words) for words in lines if _is_pair(words)]
@@ -302,7 +303,7 @@ def _read_pair_lines(file: pathlib.Path) -> list[tuple[str, str]]:
         others = [" ".join(words) for words in lines if not _is_pair(words)]
         raise DatasetError(
             f"{file} has {len(pairs)} lines 'image mask' and others: {faults.named(others)}. "
-            "Write all lines alike: two paths without blanks, or one name."
+            "Write all lines in the same form: two paths without blanks, or one name."
         )
     return list(dict.fromkeys(pairs))
 
@@ -319,7 +320,7 @@ def _is_pair(words: list[str]) -> bool:
 def _pairs_of_lines(
     root: pathlib.Path, lines: list[tuple[str, str]], found: faults.Faults
 ) -> tuple[image_mask_pairs.Pair, ...]:
-    """Returns the pairs; paths start at the root, with or without a slash before them."""
+    """Return the pairs; paths are relative to the root, with or without a leading slash."""
     pairs = {}
     for name, line in zip(_ids([image for image, _ in lines]), lines, strict=True):
         image, mask = (root / path.lstrip("/") for path in line)
@@ -334,7 +335,7 @@ def _pairs_of_lines(
 
 
 def _ids(images: list[str]) -> list[str]:
-    """Returns the images' names without ending or, where two are equal, their paths."""
+    """Return the images' names without ending, or their paths if two names are equal."""
     paths = [pathlib.PurePosixPath(image.lstrip("/")) for image in images]
     names = [path.stem for path in paths]
     if len(set(names)) == len(names):
@@ -343,14 +344,14 @@ def _ids(images: list[str]) -> list[str]:
 
 
 def _divide(wanted, known, pairs) -> _Choice:
-    """Gives a fifth of the images, chosen by a hash of their names, to evaluation.
+    """Use a fifth of the images for evaluation, chosen by a hash of their names.
 
-    The hash is SHA-256, so that the same names are divided alike everywhere and at any time.
+    The hash is SHA-256, so the same names are always divided in the same way.
     """
     if len(pairs) == 1:
         raise DatasetError(
-            f"There is one image only ({pairs[0].image}): one to train on and one to measure on "
-            "are needed."
+            f"There is one image only ({pairs[0].image}): add at least one, because training and "
+            "evaluation need one image each."
         )
     num_eval = max(1, round(_EVAL_SHARE * len(pairs)))
     by_hash = sorted(pairs, key=lambda pair: hashlib.sha256(pair.id.encode()).digest())

@@ -1,22 +1,22 @@
-"""Texture scenes, the data set that is always there: generated images whose colors say nothing.
+"""Texture scenes: generated images whose colors carry no information about the classes.
 
-Objects of all eight classes, and the background, take their colors from one distribution; a class
-is a texture and a shape. A color histogram cannot tell the classes apart, as it cannot tell bus
-from car in figure 1 of the M&M paper. Borders of 255 surround the objects as in PASCAL VOC. The
-pixels use only arithmetic that is exact everywhere (no sine): they are the same on each machine.
+Objects of all eight classes, and the background, take their colors from one distribution. A class
+is a texture and a shape. A color histogram cannot distinguish the classes, just as it cannot
+distinguish bus from car in figure 1 of the M&M paper. Borders of 255 surround the objects as in
+PASCAL VOC. Pixels are computed only with arithmetic that is exact everywhere (no sine), so they are
+the same on each machine.
 """
 
 import dataclasses
-import os
 
 import numpy as np
 
 from pipelines.datasets import inspection, masks, records
-from pipelines.datasets.spec import VOID, DatasetSpec, voc_colors
+from pipelines.datasets.spec import VOID, DatasetSpec, Request, voc_colors
 
 _NUM_IMAGES = {"train": 300, "val": 80}
 _SEEDS = {"train": 1, "val": 2}
-# (height, width); most images are square, some are not, so that no code relies on it.
+# (height, width). Some images are not square, so that no code relies on squares.
 _SIZES = ((160, 160), (160, 160), (160, 160), (160, 200), (200, 160))
 _BORDER = 3  # pixels of 255 around each object
 _NOISE = 10  # sensor noise: the sum of two uniform integers of -_NOISE..+_NOISE
@@ -46,15 +46,13 @@ class TextureScenes(records.RecordsBuilder, skip_registration=True):
     """Generated scenes of textured objects."""
 
 
-def plan(
-    data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
-) -> records.Plan:
-    """Describes the data set; nothing is read, so `data_dir` is not needed; see `datasets.load`."""
-    wanted = (train_split or "train", eval_split or "val")
+def plan(request: Request) -> records.Plan:
+    """Return the plan of the generated images; `data_dir` is not used; see `datasets.load`."""
+    wanted = request.splits("train", "val")
     for split in wanted:
         if split not in _NUM_IMAGES:
             raise records.unknown_split(split, tuple(_NUM_IMAGES), "in texture_scenes")
-    unused = f"texture_scenes is generated: --data_dir={data_dir} is not used."
+    unused = f"texture_scenes is generated: data_dir={str(request.data_dir)!r} is not used."
     return records.Plan(
         spec=SPEC,
         builder=TextureScenes,
@@ -64,7 +62,7 @@ def plan(
         train_split=wanted[0],
         eval_split=wanted[1],
         fingerprint=repr((_NUM_IMAGES, _SEEDS, _SIZES)),
-        messages=() if data_dir is None else (unused,),
+        messages=() if request.data_dir is None else (unused,),
     )
 
 
@@ -72,19 +70,28 @@ def _items(split: str) -> list[tuple[str, int]]:
     return [(split, number) for number in range(_NUM_IMAGES[split])]
 
 
-def _read(item: tuple[str, int]) -> inspection.Reading:
+def _read(item: tuple[str, int]) -> inspection.CheckedImage:
     split, number = item
     image, label = scene(_SEEDS[split], number)
     name = f"{split}_{number:04d}"
     sample = inspection.Sample(name, records.encode_png(image), label)
-    return inspection.Reading(name, sample, image, masks.Mask(label), name, name)
+    return inspection.CheckedImage(name, sample, image, masks.Mask(label), name, name)
 
 
 def scene(seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws scene `number`: two to four objects, 40 to 100 pixels in size, on a smooth background.
+    """Draw scene `number`: two to four objects, 40 to 100 pixels in size, on a smooth background.
+
+    Args:
+        seed: int, the seed of the split.
+        number: int, the number of the scene in its split.
 
     Returns:
-        The image, uint8 [height, width, 3], and its labels, uint8 [height, width], 255 on borders.
+        (image uint8 [height, width, 3], labels uint8 [height, width], 255 on borders).
+
+    Example:
+        >>> image, label = scene(seed=1, number=0)
+        >>> image.shape[:2] == label.shape
+        True
     """
     rng = np.random.Generator(np.random.PCG64([seed, number]))
     height, width = _SIZES[rng.integers(len(_SIZES))]
@@ -93,7 +100,7 @@ def scene(seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     objects: list[_Object] = []
     for _ in range(rng.integers(2, 5)):
         objects.append(_draw_object(rng, height, width, objects))
-    for thing in sorted(objects, key=lambda thing: -thing.radius):  # small ones stay visible
+    for thing in sorted(objects, key=lambda thing: -thing.radius):  # keep small ones visible
         dy, dx = np.mgrid[:height, :width] - np.reshape(thing.center, (2, 1, 1))
         u, v = _rotate(thing.direction, dy, dx)
         inside = _inside(thing, u, v)
@@ -130,7 +137,7 @@ def _draw_object(rng, height: int, width: int, others: list[_Object]) -> _Object
 
 
 def _draw_center(rng, height, width, radius, others) -> tuple[int, int]:
-    """Draws a place apart from the other objects; after ten misses the last, so a few overlap."""
+    """Draw a place away from other objects; after ten failures keep it, so a few overlap."""
     margin = 24  # of the center: large objects may be cut off by the image's border
     for _ in range(10):
         y, x = rng.integers(margin, height - margin), rng.integers(margin, width - margin)
@@ -144,7 +151,7 @@ def _draw_center(rng, height, width, radius, others) -> tuple[int, int]:
 
 
 def _direction(rng) -> np.ndarray:
-    """Draws a unit vector, every direction alike, without sine and cosine."""
+    """Draw a unit vector with a uniform direction, without sine and cosine."""
     while True:
         vector = rng.uniform(-1, 1, 2)
         square = vector[0] * vector[0] + vector[1] * vector[1]
@@ -153,7 +160,7 @@ def _direction(rng) -> np.ndarray:
 
 
 def _color_pair(rng) -> np.ndarray:
-    """Draws two colors, float64 [2, 3]: the one distribution that all classes share."""
+    """Draw two colors, float64 [2, 3], from the distribution that all classes share."""
     while True:
         pair = rng.uniform(20, 236, (2, 3))
         if abs(pair[0].sum() - pair[1].sum()) >= 3 * _CONTRAST:
@@ -161,7 +168,7 @@ def _color_pair(rng) -> np.ndarray:
 
 
 def _background(rng, height: int, width: int) -> np.ndarray:
-    """Draws large soft areas of two colors with a faint unlabelled grain, [height, width, 3]."""
+    """Draw large soft areas of two colors with faint grain, float64 [height, width, 3]."""
     first, second = _color_pair(rng)
     share = np.clip((_smooth_noise(rng, height, width, 70) - 0.5) * 3 + 0.5, 0, 1)[..., None]
     grain = (_smooth_noise(rng, height, width, 6) - 0.5)[..., None] * 36
@@ -169,7 +176,7 @@ def _background(rng, height: int, width: int) -> np.ndarray:
 
 
 def _smooth_noise(rng, height: int, width: int, cell: int) -> np.ndarray:
-    """Draws noise of 0..1 on a lattice of `cell` pixels and interpolates it, [height, width]."""
+    """Draw noise in 0..1 on a lattice of `cell` pixels and interpolate it, [height, width]."""
     lattice = rng.random((height // cell + 2, width // cell + 2))
     y, x = np.arange(height) / cell, np.arange(width) / cell
     y0, x0 = y.astype(int), x.astype(int)
@@ -188,11 +195,11 @@ def _rotate(direction, dy, dx):
 
 
 def _part(x):
-    """Returns the fractional part, 0 <= part < 1."""
+    """Return the fractional part, 0 <= part < 1."""
     return x - np.floor(x)
 
 
-# Shapes: of a pixel at (u, v) from the center, in object radii. Each class has its own.
+# Shapes: functions of (u, v), the offset from the center in object radii. Each class has its own.
 
 
 def _ellipse(u, v):
@@ -244,7 +251,7 @@ def _inside(thing: _Object, u, v) -> np.ndarray:
 
 
 def _dilate(mask: np.ndarray, steps: int) -> np.ndarray:
-    """Grows a mask by `steps` pixels in all eight directions."""
+    """Grow a mask by `steps` pixels in all eight directions."""
     for _ in range(steps):
         padded = np.pad(mask, 1)
         rows = padded[:-2] | padded[1:-1] | padded[2:]
@@ -252,8 +259,8 @@ def _dilate(mask: np.ndarray, steps: int) -> np.ndarray:
     return mask
 
 
-# Textures: True where the first of two colors is, on half of the area in each of them, so that not
-# even the mixture of the two colors gives a class away. Periods are in pixels.
+# Textures: True for pixels of the first of two colors. Each texture has it on half of its area, so
+# the mixture of both colors does not reveal the class either. Periods are in pixels.
 
 
 def _stripes(rng, u, v, period):

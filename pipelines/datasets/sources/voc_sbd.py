@@ -1,17 +1,16 @@
 """PASCAL VOC2012 with SBD's masks, from an existing development kit or from the official addresses.
 
-SBD's masks are those of SegmentationClassAug, a folder of PNGs that many projects pass on, or SBD's
-own .mat files.
+SBD's masks are read from SegmentationClassAug, a folder of PNGs that many projects redistribute, or
+from SBD's own .mat files.
 """
 
-import os
 import pathlib
 
 from pipelines.datasets import faults, image_mask_pairs, masks, records
 from pipelines.datasets.sources import downloads
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, voc_colors
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, Request, voc_colors
 
-# The order of the development kit: class 0 is background, the others follow the alphabet.
+# The order of the development kit: class 0 is background, the others are alphabetical.
 _CLASS_NAMES = (
     "background",
     "aeroplane",
@@ -67,12 +66,12 @@ _ARCHIVES = (
         num_bytes=1_600_000_000,
     ),
 )
-# Where VOC2012 may lie below --data_dir: it is the folder itself, in the kit, or the kit's parent.
+# Places of VOC2012 below data_dir, which is VOC2012 itself, the kit, or the kit's parent.
 _PLACES = ("", "VOC2012", "VOCdevkit/VOC2012")
 _SBD = "benchmark_RELEASE/dataset/cls"
 _AUGMENTED = "SegmentationClassAug"
 _OWN = "SegmentationClass"
-# VOC2012's own splits; trainaug is train and all of SBD's images that are not in val.
+# VOC2012's own splits, and trainaug: train and all of SBD's images that are not in val.
 _NUM_IMAGES = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456}
 _ADVICE = "Give the VOCdevkit folder or its parent."
 
@@ -81,24 +80,22 @@ class VocSbd(records.RecordsBuilder, skip_registration=True):
     """VOC2012's photographs with VOC's and SBD's masks."""
 
 
-def plan(
-    data_dir: str | os.PathLike | None, train_split: str | None, eval_split: str | None
-) -> records.Plan:
-    """Finds VOC2012; the usual splits are trainaug (train and SBD) and val; see `datasets.load`.
+def plan(request: Request) -> records.Plan:
+    """Find VOC2012; the usual splits are trainaug (train and SBD) and val; see `datasets.load`.
 
-    Without data_dir it is fetched from the official addresses, unless that happened already. The
-    split test has no labels; its images come from VOC's evaluation server.
+    Without data_dir, the archives are downloaded once from the official addresses. The split test
+    has no labels; its images come from VOC's evaluation server.
     """
-    given = _given(data_dir)
+    given = _given(request.data_dir)
     root = _find(given)
-    wanted = (train_split or "trainaug", eval_split or "val")
+    wanted = request.splits("trainaug", "val")
     found = faults.Faults()
     images = image_mask_pairs.files_by_stem(
         root / "JPEGImages", image_mask_pairs.IMAGE_ENDINGS, found
     )
     own, sbd = _masks_of(root / _OWN, found), _masks_of(_sbd_folder(root, given), found)
-    # VOC's own masks go first: figures are measured on them. SegmentationClassAug holds the same
-    # ones for VOC's images, SBD's own are others, without borders.
+    # VOC's own masks take precedence, because figures are measured on them. SegmentationClassAug
+    # contains the same masks for VOC's images. SBD's own masks differ and have no borders.
     mask_files = sbd | own
     splits = {
         split: image_mask_pairs.pair_listed(
@@ -114,7 +111,7 @@ def plan(
     return image_mask_pairs.plan(SPEC, VocSbd, _rule(), splits, *wanted, found, messages)
 
 
-def _given(data_dir: str | os.PathLike | None) -> pathlib.Path:
+def _given(data_dir) -> pathlib.Path:
     if data_dir is not None:
         return image_mask_pairs.data_folder(data_dir, "voc_sbd", _ADVICE)
     folder = downloads.default_folder("voc_sbd")
@@ -133,14 +130,14 @@ def _find(given: pathlib.Path) -> pathlib.Path:
 
 
 def _rule() -> masks.MaskRule:
-    """Masks by index; masks that were saved as colors are decoded by VOC's own color map."""
+    """Return the rule: values are ids, and colors are decoded by VOC's color map."""
     void_color = voc_colors(256)[VOID]
     colors = (*((c, k) for k, c in enumerate(SPEC.colors)), (void_color, VOID))
     return masks.consecutive(SPEC.class_names, colors=colors)
 
 
 def _sbd_folder(root: pathlib.Path, given: pathlib.Path) -> pathlib.Path | None:
-    """Returns the folder of SBD's masks, as PNGs or else as .mat files."""
+    """Return the folder of SBD's masks: PNGs if they exist, otherwise .mat files."""
     bases = (given, root, *root.parents[:2])
     places = (root / _AUGMENTED, *(base / _SBD for base in bases))
     return next((place for place in places if place.is_dir()), None)
@@ -153,7 +150,7 @@ def _masks_of(folder: pathlib.Path | None, found: faults.Faults) -> dict[str, pa
 
 
 def _ids(root: pathlib.Path, split: str, sbd: dict[str, pathlib.Path]) -> tuple[str, ...]:
-    """Returns a split's names from its list; those of trainaug also without one."""
+    """Return a split's names from its list; the list of trainaug may be missing."""
     lists = root / "ImageSets" / "Segmentation"
     file = lists / f"{split}.txt"
     if file.exists():
@@ -164,8 +161,8 @@ def _ids(root: pathlib.Path, split: str, sbd: dict[str, pathlib.Path]) -> tuple[
     train, val = (_ids(root, part, sbd) for part in ("train", "val"))
     if not sbd:
         raise DatasetError(
-            f"Split 'trainaug' needs SBD's masks, and there are none: neither {root / _AUGMENTED} "
-            f"nor {root.parent.parent / _SBD}. Unpack {_ARCHIVES[1].url} beside VOCdevkit, or "
-            "train on VOC's own masks with --train_split=train."
+            f"Split 'trainaug' needs SBD's masks, but neither {root / _AUGMENTED} nor "
+            f"{root.parent.parent / _SBD} exists. Unpack {_ARCHIVES[1].url} beside VOCdevkit, or "
+            "train on VOC's own masks with train_split='train'."
         )
     return (*train, *sorted(sbd.keys() - {*train, *val}))

@@ -1,5 +1,6 @@
 """Colors against exact arithmetic, points, and batches as pure functions of (seed, step)."""
 
+import dataclasses
 import fractions
 import itertools
 
@@ -8,10 +9,21 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.batches import colorization
+from pipelines.batches import Order, View, colorization
 
 OPTIONS = {"num_images": 3, "crop": 28, "num_points": 16}
 GRAYS = [(0, 0, 0), (255, 255, 255), (77, 77, 77)]
+
+
+def record(cls, options):
+    """Build a settings record from the options that it has."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in options.items() if name in names})
+
+
+def batches(files, **options):
+    records = [record(cls, options) for cls in (colorization.Points, View, Order)]
+    return colorization.batches(files, *records)
 
 
 def exact_color(rgb):
@@ -55,11 +67,11 @@ def files(tmp_path_factory):
 
 
 def arrays(files, **options):
-    dataset = colorization.batches(files, **(OPTIONS | options))
+    dataset = batches(files, **(OPTIONS | options))
     return list(itertools.islice(dataset.as_numpy_iterator(), 30))
 
 
-def test_golden_colors(golden):
+def test_hue_and_chroma_equal_the_golden_values(golden):
     for case in golden("colorization")["pixels"]:
         pixel = np.array(case["rgb"], np.float32) * 255
         hue, chroma = (float(value) for value in colorization.hue_and_chroma(pixel))
@@ -85,7 +97,7 @@ def test_grays_have_no_hue_and_no_chroma():
     assert not np.any(hue) and not np.any(chroma)
 
 
-def test_golden_histograms(golden):
+def test_histograms_equal_the_golden_histograms(golden):
     given = golden("colorization")["window_histogram"]
     # A hue in the middle of each bin, and of full chroma, paints the golden map of bins.
     hue = (np.array(given["bins"]) + 0.5) / 32
@@ -100,7 +112,7 @@ def test_golden_histograms(golden):
 
 @pytest.mark.parametrize("size", [(9, 12), (2, 5), (1, 1)])
 @pytest.mark.parametrize("window", [1, 3, 7])
-def test_histograms_equal_counting(size, window):
+def test_histograms_equal_counts_in_plain_python(size, window):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (*size, 3), np.uint8)
     points = np.array(list(np.ndindex(*size)), np.int32)  # borders and corners included
@@ -117,7 +129,7 @@ def test_histograms_equal_counting(size, window):
 
 
 @pytest.mark.parametrize("targets", ["pixel", "histogram"])
-def test_targets_are_the_colors_at_the_points(files, targets):
+def test_targets_equal_the_colors_at_the_points(files, targets):
     for step in arrays(files, targets=targets, pad_color=(250, 3, 1), num_steps=7):
         at = np.arange(3)[:, None], step["points"][..., 0], step["points"][..., 1]
         colors = step["image"][at]
@@ -134,7 +146,7 @@ def test_targets_are_the_colors_at_the_points(files, targets):
                 assert (own >= 1 / 49 - 1e-6).all()
 
 
-def test_points_keep_to_the_image_and_off_the_border(files):
+def test_points_are_inside_the_image_and_away_from_the_border(files):
     border = 4  # 28 // 7
     for step in arrays(files, pad_color=(9, 8, 7), num_steps=14, num_points=64):
         for image, points in zip(step["image"], step["points"], strict=True):
@@ -148,12 +160,12 @@ def test_points_keep_to_the_image_and_off_the_border(files):
 
 def test_points_cover_the_inner_crop(tmp_path):
     files = write(tmp_path, [np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)])
-    (step,) = colorization.batches(files, num_images=1, crop=56, num_points=20000, num_steps=1)
+    (step,) = batches(files, num_images=1, crop=56, num_points=20000, num_steps=1)
     points = step["points"][0].numpy()
     assert points.min(0).tolist() == [8, 8] and points.max(0).tolist() == [47, 47]
     np.testing.assert_allclose(points.mean(0), 27.5, atol=0.3)
     wide = {"crop": 224, "num_points": 4000, "enlarge": True, "num_steps": 1}
-    (step,) = colorization.batches(files, num_images=1, **wide)
+    (step,) = batches(files, num_images=1, **wide)
     assert step["points"].numpy().min() == 32 and step["points"].numpy().max() == 191
 
 
@@ -175,7 +187,7 @@ def test_large_images_are_scaled_down_first(tmp_path):
 
 
 @pytest.mark.parametrize("targets", ["pixel", "histogram"])
-def test_resuming_continues_the_very_sequence(files, targets):
+def test_a_resumed_pipeline_continues_the_same_sequence(files, targets):
     options = {"targets": targets, "shorter_side": 24, "seed": 5, "num_steps": 8}
     whole = arrays(files, num_parallel=1, **options)
     assert len(whole) == 8
@@ -187,7 +199,7 @@ def test_resuming_continues_the_very_sequence(files, targets):
                 np.testing.assert_array_equal(step[key], other[key])
 
 
-def test_seeds_and_epochs_differ(files):
+def test_different_seeds_and_epochs_give_different_points(files):
     first, second = (
         np.concatenate([step["points"] for step in arrays(files, seed=seed, num_steps=7)])
         for seed in (0, 1)
@@ -198,13 +210,13 @@ def test_seeds_and_epochs_differ(files):
     assert len(np.unique(first[large].reshape(large.sum(), -1), axis=0)) == large.sum()
 
 
-def test_shapes_are_static(files):
-    spec = colorization.batches(files, **OPTIONS).element_spec
+def test_element_shapes_are_static(files):
+    spec = batches(files, **OPTIONS).element_spec
     assert spec["image"] == tf.TensorSpec([3, 28, 28, 3], tf.uint8)
     assert spec["points"] == tf.TensorSpec([3, 16, 2], tf.int32)
     assert spec["hue"] == spec["chroma"] == tf.TensorSpec([3, 16], tf.int32)
     assert spec["chroma_value"] == spec["lightness"] == tf.TensorSpec([3, 16], tf.float32)
-    spec = colorization.batches(files, targets="histogram", num_bins=8, **OPTIONS).element_spec
+    spec = batches(files, targets="histogram", num_bins=8, **OPTIONS).element_spec
     assert spec["hue"] == spec["chroma"] == tf.TensorSpec([3, 16, 8], tf.float32)
 
 
@@ -224,11 +236,11 @@ def test_shapes_are_static(files):
         ({"start_step": 7, "num_steps": 6}, "7 to 6"),
     ],
 )
-def test_wrong_arguments_are_named_at_once(files, change, message):
+def test_wrong_arguments_raise_an_error_with_their_name(files, change, message):
     with pytest.raises(ValueError, match=message):
-        colorization.batches(files, **(OPTIONS | change))
+        batches(files, **(OPTIONS | change))
 
 
-def test_no_files_are_refused():
+def test_an_empty_list_of_files_raises_an_error():
     with pytest.raises(ValueError, match="no images"):
-        colorization.batches([], **OPTIONS)
+        batches([], **OPTIONS)

@@ -1,5 +1,6 @@
-"""The tiles: exact to the pixel against plain Python; element k a pure function of (seed, k)."""
+"""Tiles equal plain Python to the pixel; element k is a pure function of (seed, k)."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,9 +8,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.batches import jigsaw, permutations, views
+from pipelines.batches import Order, jigsaw, permutations, views
 
 SMALL = {"num_images": 3, "shorter_side": 48, "cell": 16, "tile": 12}
+
+
+def record(cls, options):
+    """Build a settings record from the options that it has."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in options.items() if name in names})
+
+
+def batches(files, permutations, **options):
+    records = [record(cls, options) for cls in (jigsaw.Puzzle, Order)]
+    return jigsaw.batches(files, permutations, *records)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +40,7 @@ def orders():
 
 
 def arrays(files, orders, num=None, **options):
-    dataset = jigsaw.batches(files, permutations=orders, **(SMALL | options))
+    dataset = batches(files, permutations=orders, **(SMALL | options))
     return list(itertools.islice(dataset.as_numpy_iterator(), num))
 
 
@@ -68,10 +80,10 @@ def test_tiles_equal_those_cut_by_hand(cell, tile):
 
 
 @pytest.mark.parametrize("name", ["paper", "release"])
-def test_named_geometries(golden, name):
+def test_published_geometries_have_the_golden_offsets(golden, name):
     expected, geometry = golden("jigsaw")["geometries"][name], jigsaw.GEOMETRIES[name]
-    assert (geometry["cell"], geometry["tile"]) == (expected["cell"], expected["tile"])
-    jitter = geometry["cell"] - geometry["tile"]
+    assert (geometry.cell, geometry.tile) == (expected["cell"], expected["tile"])
+    jitter = geometry.cell - geometry.tile
     offsets = np.concatenate([jigsaw.draw_offsets(jitter, 0, seed) for seed in range(60)])
     assert (offsets == offsets[:, :1]).all()  # one for all channels
     assert offsets.min() == expected["jitter_min"] and offsets.max() == expected["jitter_max"]
@@ -80,12 +92,12 @@ def test_named_geometries(golden, name):
     assert ((counts - mean) ** 2 / mean).sum() < 3 * jitter  # chi square
     # A puzzle shows the image scaled to 256, of which `crop` pixels.
     image = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 300, 3))
-    square = jigsaw.crop(image, 3 * geometry["cell"], 256, geometry["placement"], seed=2).numpy()
+    square = jigsaw.crop(image, 3 * geometry.cell, 256, geometry.placement, seed=2).numpy()
     assert square.shape == (expected["crop"], expected["crop"], 3)
     assert (np.diff(square[:, 0, 0].astype(int)) == 1).all()
 
 
-def test_channel_jitter_moves_channels_apart_but_no_tile_out_of_its_cell():
+def test_channel_jitter_separates_channels_and_keeps_tiles_in_their_cells():
     offsets = np.stack([jigsaw.draw_offsets(6, 2, seed) for seed in range(200)])
     apart = offsets - offsets.min(axis=2, keepdims=True)
     assert apart.max() == 2 and (apart.max(axis=2) > 0).mean() > 0.8
@@ -95,7 +107,7 @@ def test_channel_jitter_moves_channels_apart_but_no_tile_out_of_its_cell():
 
 
 @pytest.mark.parametrize("shorter_side", [48, None, 50])
-def test_without_jitter_the_ordered_tiles_are_the_crop_again(files, orders, shorter_side):
+def test_without_jitter_the_ordered_tiles_equal_the_crop(files, orders, shorter_side):
     options = {"tile": 16, "gray_share": 0, "placement": "center", "shorter_side": shorter_side}
     steps = arrays(files, orders, num_steps=7, **options)
     crops = [jigsaw.crop(views.read_image(f), 48, shorter_side, "center").numpy() for f in files]
@@ -107,8 +119,8 @@ def test_without_jitter_the_ordered_tiles_are_the_crop_again(files, orders, shor
     assert seen == set(range(7))
 
 
-def test_every_tile_lies_in_the_cell_that_its_permutation_names(tmp_path, orders):
-    """Pixels tell their place: red is the row, green the column."""
+def test_each_tile_comes_from_the_cell_of_its_permutation(tmp_path, orders):
+    """Each pixel encodes its position: red is the row, green the column."""
     place = np.stack([*np.mgrid[:48, :48], np.zeros((48, 48), int)], -1).astype(np.uint8)
     Image.fromarray(place).save(tmp_path / "place.png")
     steps = arrays([str(tmp_path / "place.png")], orders, num_steps=20, gray_share=0)
@@ -133,7 +145,7 @@ def test_images_that_are_too_small_are_enlarged_to_the_grid(height, width):
     np.testing.assert_allclose(square, scaled[y : y + 48, x : x + 48], atol=0.51)
 
 
-def test_random_crops_reach_every_place():
+def test_random_crops_reach_every_position():
     image = np.zeros((48, 52, 3), np.uint8)
     image[..., 0] = np.arange(52)
     lefts = [int(jigsaw.crop(image, 48, None, seed=seed)[0, 0, 0]) for seed in range(100)]
@@ -141,7 +153,7 @@ def test_random_crops_reach_every_place():
     assert int(jigsaw.crop(image, 48, None, "center")[0, 0, 0]) == 2
 
 
-def test_resuming_continues_the_very_sequence(files, orders):
+def test_a_resumed_pipeline_continues_the_same_sequence(files, orders):
     options = {"seed": 5, "channel_jitter": 2, "num_steps": 8}
     whole = arrays(files, orders, num_parallel=1, **options)
     assert len(whole) == 8
@@ -153,14 +165,14 @@ def test_resuming_continues_the_very_sequence(files, orders):
             np.testing.assert_array_equal(step["permutation"], other["permutation"])
 
 
-def test_seeds_and_steps_differ(files, orders):
+def test_different_seeds_and_steps_give_different_puzzles(files, orders):
     first, second = (joined(arrays(files, orders, 6, seed=seed), "tiles") for seed in (0, 1))
     assert (first != second).any(axis=(1, 2, 3, 4)).all()
     # An image comes back in the next epoch as another puzzle.
     assert len(np.unique(first.reshape(len(first), -1), axis=0)) == len(first)
 
 
-def test_permutations_are_uniform(files, orders):
+def test_permutations_are_drawn_uniformly(files, orders):
     labels = joined(arrays(files, orders, num_images=50, num_steps=20), "permutation")
     counts = np.bincount(labels, minlength=20)
     assert len(counts) == 20
@@ -169,7 +181,9 @@ def test_permutations_are_uniform(files, orders):
 
 @pytest.mark.parametrize("gray_share, low, high", [(0.0, 0, 0), (0.3, 0.23, 0.37), (1.0, 1, 1)])
 @pytest.mark.parametrize("channel_jitter", [0, 1])
-def test_share_of_gray_puzzles(files, orders, gray_share, low, high, channel_jitter):
+def test_gray_share_sets_the_share_of_gray_puzzles(
+    files, orders, gray_share, low, high, channel_jitter
+):
     options = {"gray_share": gray_share, "channel_jitter": channel_jitter}
     steps = arrays(files, orders, num_images=40, num_steps=10, **options)
     tiles = joined(steps, "tiles")
@@ -191,8 +205,8 @@ def test_gray_files_are_read_as_color(tmp_path, orders):
     assert step["tiles"].shape == (3, 9, 12, 12, 3)
 
 
-def test_shapes_are_static(files, orders):
-    spec = jigsaw.batches(files, permutations=orders, **SMALL).element_spec
+def test_element_shapes_are_static(files, orders):
+    spec = batches(files, permutations=orders, **SMALL).element_spec
     assert spec["tiles"] == tf.TensorSpec([3, 9, 12, 12, 3], tf.uint8)
     assert spec["permutation"] == tf.TensorSpec([3], tf.int32)
 
@@ -205,13 +219,13 @@ def test_shapes_are_static(files, orders):
         ({"channel_jitter": -1}, "channel_jitter=-1"),
         ({"tile": 0}, "tile must be at least 1"),
         ({"shorter_side": 47}, "48 pixels, got 47"),
-        ({"placement": "center"}, "'center'.*random.*center"),
+        ({"placement": "centre"}, "'centre'.*random.*center"),
         ({"gray_share": 1.5}, "gray_share.* 1.5"),
         ({"permutations": np.zeros((3, 9), int)}, "Row 0 is no permutation"),
         ({"num_images": 0}, "num_images"),
         ({"files": []}, "no images"),
     ],
 )
-def test_wrong_arguments_are_named_at_once(files, orders, change, message):
+def test_wrong_arguments_raise_an_error_with_their_name(files, orders, change, message):
     with pytest.raises(ValueError, match=message):
-        jigsaw.batches(**({"files": files, "permutations": orders} | SMALL | change))
+        batches(**({"files": files, "permutations": orders} | SMALL | change))

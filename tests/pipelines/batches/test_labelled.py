@@ -1,5 +1,6 @@
-"""The pipelines: element k is a pure function of (seed, k), and exact to the pixel."""
+"""Labelled input pipelines: element k is a pure function of (seed, k), exact to the pixel."""
 
+import dataclasses
 import itertools
 import types
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import datasets
-from pipelines.batches import labelled, order
+from pipelines.batches import Order, PatchSampling, Share, View, labelled
 
 VOID = datasets.VOID
 
@@ -22,6 +23,21 @@ PATCHES = {
     "crop": 32,
 }
 CROPS = {"num_images": 3, "crop": 20}
+
+
+def record(cls, options):
+    """Build a settings record from the options that it has."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in options.items() if name in names})
+
+
+def patches(split, **options):
+    records = [record(cls, options) for cls in (PatchSampling, View, Order)]
+    return labelled.patches(split, *records)
+
+
+def crops(split, **options):
+    return labelled.crops(split, *(record(cls, options) for cls in (View, Order)))
 
 
 def write_split(folder, images, labels):
@@ -63,11 +79,9 @@ def assert_equal(steps, others):
             np.testing.assert_array_equal(step[key], other[key])
 
 
-@pytest.mark.parametrize(
-    "pipeline, options", [(labelled.patches, PATCHES), (labelled.crops, CROPS)]
-)
+@pytest.mark.parametrize("pipeline, options", [(patches, PATCHES), (crops, CROPS)])
 @pytest.mark.parametrize("shorter_side", [None, 16])
-def test_resuming_continues_the_very_sequence(split, pipeline, options, shorter_side):
+def test_a_resumed_pipeline_continues_the_same_sequence(split, pipeline, options, shorter_side):
     options = options | {"seed": 5, "shorter_side": shorter_side, "num_steps": 8}
     whole = arrays(pipeline(split, num_parallel=1, **options))
     assert len(whole) == 8
@@ -76,13 +90,11 @@ def test_resuming_continues_the_very_sequence(split, pipeline, options, shorter_
         assert_equal(arrays(resumed), whole[start_step:])
 
 
-@pytest.mark.parametrize(
-    "pipeline, options", [(labelled.patches, PATCHES), (labelled.crops, CROPS)]
-)
-def test_shares_are_parts_of_the_step(split, pipeline, options):
+@pytest.mark.parametrize("pipeline, options", [(patches, PATCHES), (crops, CROPS)])
+def test_shares_together_equal_the_whole_step(split, pipeline, options):
     options = options | {"seed": 5, "num_images": 4, "num_steps": 3, "num_parallel": 2}
     whole = arrays(pipeline(split, **options))
-    shares = [arrays(pipeline(split, share=order.Share(k, 2), **options)) for k in range(2)]
+    shares = [arrays(pipeline(split, share=Share(k, 2), **options)) for k in range(2)]
     joined = [
         {key: np.concatenate([one[key], other[key]]) for key in one}
         for one, other in zip(*shares, strict=True)
@@ -92,21 +104,21 @@ def test_shares_are_parts_of_the_step(split, pipeline, options):
 
 @pytest.mark.parametrize("rule", ["paper", "release"])
 @pytest.mark.parametrize("class_balanced", [False, True])
-def test_options_are_pure_functions_of_the_step_too(split, rule, class_balanced):
+def test_patch_options_do_not_depend_on_earlier_steps(split, rule, class_balanced):
     options = PATCHES | {"rule": rule, "class_balanced": class_balanced, "background_label": 0}
-    whole = arrays(labelled.patches(split, num_parallel=4, num_steps=4, **options))
-    resumed = labelled.patches(split, start_step=2, num_steps=4, num_parallel=1, **options)
+    whole = arrays(patches(split, num_parallel=4, num_steps=4, **options))
+    resumed = patches(split, start_step=2, num_steps=4, num_parallel=1, **options)
     assert_equal(arrays(resumed), whole[2:])
 
 
-def test_without_num_steps_there_is_no_end(split):
-    endless = arrays(labelled.patches(split, start_step=4, **PATCHES), num=9)
-    assert_equal(endless, arrays(labelled.patches(split, start_step=4, num_steps=13, **PATCHES)))
+def test_without_num_steps_the_dataset_is_endless(split):
+    endless = arrays(patches(split, start_step=4, **PATCHES), num=9)
+    assert_equal(endless, arrays(patches(split, start_step=4, num_steps=13, **PATCHES)))
 
 
-def test_seeds_and_steps_differ(split):
+def test_different_seeds_and_steps_give_different_patches(split):
     def all_patches(seed):
-        steps = arrays(labelled.patches(split, num_steps=6, seed=seed, **PATCHES))
+        steps = arrays(patches(split, num_steps=6, seed=seed, **PATCHES))
         return np.concatenate([step["patches"] for step in steps])
 
     first, second = all_patches(0), all_patches(1)
@@ -116,41 +128,41 @@ def test_seeds_and_steps_differ(split):
     np.testing.assert_array_equal(first, all_patches(tf.constant([0, 0])))
 
 
-def test_shapes_are_static(split):
-    spec = labelled.patches(split, **PATCHES).element_spec
+def test_element_shapes_are_static(split):
+    spec = patches(split, **PATCHES).element_spec
     assert spec["patches"] == tf.TensorSpec([12, 16, 16, 3], tf.uint8)
     assert spec["labels"] == tf.TensorSpec([12], tf.int32)
-    spec = labelled.crops(split, **CROPS).element_spec
+    spec = crops(split, **CROPS).element_spec
     assert spec["image"] == tf.TensorSpec([3, 20, 20, 3], tf.uint8)
     assert spec["label"] == tf.TensorSpec([3, 20, 20], tf.uint8)
 
 
 def test_each_epoch_shows_each_image_once(plain):
     # Seven steps of three images are three epochs of seven: epochs end within steps.
-    steps = arrays(labelled.crops(plain, num_images=3, crop=8, num_steps=21))
+    steps = arrays(crops(plain, num_images=3, crop=8, num_steps=21))
     ids = np.concatenate([step["label"][:, 0, 0] for step in steps]).reshape(-1, 7)
     assert (np.sort(ids, axis=1) == np.arange(7)).all()
     assert len({tuple(epoch) for epoch in ids}) > 5
 
 
 def test_a_step_may_hold_more_images_than_the_split(plain):
-    (step,) = arrays(labelled.crops(plain, num_images=16, crop=8, num_steps=1))
+    (step,) = arrays(crops(plain, num_images=16, crop=8, num_steps=1))
     assert (np.bincount(step["label"][:, 0, 0]) >= 2).all()
 
 
-def test_patches_of_an_image_stand_side_by_side(plain):
-    for step in arrays(labelled.patches(plain, num_steps=5, **PATCHES)):
+def test_patches_of_one_image_are_adjacent(plain):
+    for step in arrays(patches(plain, num_steps=5, **PATCHES)):
         ids = step["labels"].reshape(3, 4)
         assert (ids == ids[:, :1]).all() and len(np.unique(ids)) == 3
 
 
 @pytest.mark.parametrize("crop", [20, 50])
-def test_crops_are_aligned_and_padded(tmp_path, crop):
+def test_image_and_label_crops_are_aligned_and_padded(tmp_path, crop):
     rng = np.random.default_rng(1)
     labels = [rng.choice([0, 1, 2, VOID], size).astype(np.uint8) for size in [(30, 41), (47, 22)]]
     split = write_split(tmp_path, [np.stack([x, x + 1, 255 - x], -1) for x in labels], labels)
     options = {"num_images": 2, "crop": crop, "pad_color": (9, 8, 7), "num_steps": 20}
-    for step in arrays(labelled.crops(split, **options)):
+    for step in arrays(crops(split, **options)):
         x = step["label"]
         shown = np.stack([x, x + 1, 255 - x], -1)
         padded = (step["image"] == [9, 8, 7]).all(-1)
@@ -162,11 +174,11 @@ def test_crops_are_aligned_and_padded(tmp_path, crop):
         )
 
 
-def test_mirror_can_be_switched_off(tmp_path):
+def test_mirroring_can_be_disabled(tmp_path):
     ramp = np.tile(np.arange(12, dtype=np.uint8), (12, 1))
     split = write_split(tmp_path, [np.stack([ramp] * 3, -1)], [ramp])
     for mirror, slopes in [(False, {1}), (True, {1, -1})]:
-        steps = arrays(labelled.crops(split, num_images=8, crop=8, mirror=mirror, num_steps=2))
+        steps = arrays(crops(split, num_images=8, crop=8, mirror=mirror, num_steps=2))
         rows = np.concatenate([step["label"][:, 0].astype(int) for step in steps])
         assert set(np.diff(rows).ravel()) == slopes
 
@@ -178,18 +190,16 @@ def test_the_middle_pixel_of_a_patch_shows_its_label(tmp_path):
     images = [np.stack([x, x, x], -1) for x in labels]
     split = write_split(tmp_path, images, labels)
     options = PATCHES | {"min_size": 16, "max_size": 16, "patch_size": 16, "pad_color": (9, 9, 9)}
-    for step in arrays(labelled.patches(split, num_steps=20, **options)):
+    for step in arrays(patches(split, num_steps=20, **options)):
         np.testing.assert_array_equal(step["patches"][:, 8, 8, 0], step["labels"])
         assert (step["labels"] != VOID).all()
 
 
-def test_patches_see_nothing_outside_of_the_canvas(plain):
-    # Canvas and patch are of one size: what a patch off the middle lacks is padding, although the
-    # image goes on there.
+def test_patches_show_padding_outside_the_canvas(plain):
+    # Canvas and patch have the same size. A patch off the center shows padding there, although the
+    # image continues.
     options = {"num_images": 7, "patches_per_image": 5, "crop": 16, "min_size": 16, "max_size": 16}
-    (step,) = arrays(
-        labelled.patches(plain, patch_size=16, pad_color=(99, 98, 97), num_steps=1, **options)
-    )
+    (step,) = arrays(patches(plain, patch_size=16, pad_color=(99, 98, 97), num_steps=1, **options))
     padded = (step["patches"] == [99, 98, 97]).all(-1)
     own = (step["patches"] == step["labels"][:, None, None, None]).all(-1)
     assert (padded | own).all() and own.any((1, 2)).all()
@@ -199,22 +209,22 @@ def test_patches_see_nothing_outside_of_the_canvas(plain):
     assert 2 < rows.mean() < 6 and 2 < columns.mean() < 6
 
 
-def test_crops_hold_a_labelled_pixel(tmp_path):
+def test_each_crop_contains_a_labelled_pixel(tmp_path):
     label = np.full((64, 48), VOID, np.uint8)
     label[5, 40] = 3
     split = write_split(tmp_path, [np.zeros((64, 48, 3), np.uint8)], [label])
-    for step in arrays(labelled.crops(split, num_images=4, crop=8, num_steps=20)):
+    for step in arrays(crops(split, num_images=4, crop=8, num_steps=20)):
         assert ((step["label"] == 3).sum((1, 2)) == 1).all()
     options = {"num_images": 4, "patches_per_image": 2, "min_size": 4, "max_size": 4, "crop": 8}
-    for step in arrays(labelled.patches(split, num_steps=5, **options)):
+    for step in arrays(patches(split, num_steps=5, **options)):
         assert (step["labels"] == 3).all()
 
 
-def test_all_void_names_the_file(tmp_path):
+def test_an_all_void_label_map_raises_an_error_with_its_file_name(tmp_path):
     void = np.full((9, 9), VOID, np.uint8)
     split = write_split(tmp_path, [np.zeros((9, 9, 3), np.uint8)], [void])
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"label0\.png"):
-        arrays(labelled.crops(split, num_images=1, crop=4, num_steps=1))
+        arrays(crops(split, num_images=1, crop=4, num_steps=1))
 
 
 @pytest.mark.parametrize(
@@ -228,10 +238,8 @@ def test_all_void_names_the_file(tmp_path):
         ({"start_step": 7, "num_steps": 6}, "7 to 6"),
     ],
 )
-@pytest.mark.parametrize(
-    "pipeline, options", [(labelled.patches, PATCHES), (labelled.crops, CROPS)]
-)
-def test_wrong_arguments_are_named_at_once(split, pipeline, options, change, message):
+@pytest.mark.parametrize("pipeline, options", [(patches, PATCHES), (crops, CROPS)])
+def test_wrong_arguments_raise_an_error_with_their_name(split, pipeline, options, change, message):
     with pytest.raises(ValueError, match=message):
         pipeline(split, **(options | change))
 
@@ -240,32 +248,32 @@ def test_wrong_arguments_are_named_at_once(split, pipeline, options, change, mes
     "change, message",
     [
         ({"rule": "papr"}, "Did you mean 'paper'"),
-        ({"patches_per_image": 0}, "num_patches"),
+        ({"patches_per_image": 0}, "patches_per_image"),
         ({"patch_size": 0}, "patch_size"),
         ({"min_size": 26}, "26 > 24"),
         ({"background_share": 2}, "background_share"),
     ],
 )
-def test_wrong_patch_settings_are_named_at_once(split, change, message):
+def test_wrong_patch_settings_raise_an_error_with_their_name(split, change, message):
     with pytest.raises(ValueError, match=message):
-        labelled.patches(split, **(PATCHES | change))
+        patches(split, **(PATCHES | change))
 
 
-def test_wrong_splits_are_named():
+def test_splits_without_matching_files_raise_an_error():
     with pytest.raises(ValueError, match="no images"):
-        labelled.crops(types.SimpleNamespace(image_files=(), label_files=()), **CROPS)
+        crops(types.SimpleNamespace(image_files=(), label_files=()), **CROPS)
     with pytest.raises(ValueError, match="1 image files and 2 label files"):
-        labelled.crops(types.SimpleNamespace(image_files=("a",), label_files=("b", "c")), **CROPS)
+        crops(types.SimpleNamespace(image_files=("a",), label_files=("b", "c")), **CROPS)
 
 
-def test_jpeg_images_are_read_as_well(tmp_path):
+def test_jpeg_images_are_read(tmp_path):
     label = np.full((24, 30), 2, np.uint8)
     Image.fromarray(np.full((24, 30, 3), 90, np.uint8)).save(tmp_path / "a.jpg")
     Image.fromarray(label).save(tmp_path / "a.png")
     split = types.SimpleNamespace(
         image_files=(str(tmp_path / "a.jpg"),), label_files=(str(tmp_path / "a.png"),)
     )
-    (step,) = arrays(labelled.crops(split, num_images=2, crop=20, num_steps=1))
+    (step,) = arrays(crops(split, num_images=2, crop=20, num_steps=1))
     assert abs(step["image"].astype(int) - 90).max() <= 2 and (step["label"] == 2).all()
 
 
@@ -276,10 +284,8 @@ def op_names(dataset):
     return {node.op for node in nodes}
 
 
-@pytest.mark.parametrize(
-    "pipeline, options", [(labelled.patches, PATCHES), (labelled.crops, CROPS)]
-)
-def test_no_python_runs_in_the_graph(split, pipeline, options):
+@pytest.mark.parametrize("pipeline, options", [(patches, PATCHES), (crops, CROPS)])
+def test_the_graph_contains_no_python_functions(split, pipeline, options):
     names = op_names(pipeline(split, **options))
     assert "ReadFile" in names  # the mapped functions were searched
     assert not {name for name in names if "PyFunc" in name}
@@ -299,11 +305,11 @@ def street_scenes(real_data):
 
 
 @pytest.mark.parametrize("rule", ["paper", "release"])
-def test_real_images_give_labels_of_their_classes(street_scenes, rule):
+def test_patches_of_real_images_have_labels_of_their_classes(street_scenes, rule):
     split, ids = street_scenes
     options = {"num_images": 4, "patches_per_image": 10, "min_size": 64, "max_size": 256}
     options |= {"crop": 512, "shorter_side": 512, "rule": rule, "num_steps": 2}
-    for step in arrays(labelled.patches(split, **options)):
+    for step in arrays(patches(split, **options)):
         assert step["patches"].shape == (40, 128, 128, 3)
         assert set(step["labels"]) <= ids
         assert step["patches"].std(axis=(1, 2, 3)).max() > 10
@@ -314,5 +320,5 @@ def test_the_middle_pixel_shows_its_label_in_images_smaller_than_the_canvas(tmp_
     labels = [rng.choice([0, 1, 2, 3, VOID], (21, 33)).astype(np.uint8) for _ in range(3)]
     split = write_split(tmp_path, [np.stack([x, x, x], -1) for x in labels], labels)
     options = PATCHES | {"min_size": 16, "max_size": 16, "crop": 60, "pad_color": (9, 9, 9)}
-    for step in arrays(labelled.patches(split, num_steps=10, **options)):
+    for step in arrays(patches(split, num_steps=10, **options)):
         np.testing.assert_array_equal(step["patches"][:, 8, 8, 0], step["labels"])

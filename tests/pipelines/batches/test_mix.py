@@ -1,6 +1,8 @@
 """The Mix step against golden values, oracles in plain Python, and properties on random masks."""
 
 import fractions
+import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +12,11 @@ from pipelines import datasets
 from pipelines.batches import mix
 
 VOID = datasets.VOID
+GOLDEN = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "patches.json").read_text())
+
+
+def sampling(patches_per_image=4, min_size=2, max_size=8, rule="paper", **options):
+    return mix.PatchSampling(patches_per_image, min_size, max_size, rule=rule, **options)
 
 
 def draw_map(recipe):
@@ -71,25 +78,26 @@ def choose_release(boxes, labels, quotas, size, background_label):
     return np.concatenate([boxes[chosen], boxes[background]]), labels
 
 
-def test_release_survivors_are_the_golden_ones(golden):
-    for case in golden("patches")["dedup"]:
-        boxes, order = boxes_of(case["candidates_row_col_size"]), np.array(case["order"])
-        # The reference area stays that of the candidate with index 0, whatever the order.
-        area = case["candidates_row_col_size"][0][2] ** 2
-        survived = mix._survivors_release(
-            boxes[order], area, [0, 0, case["h"], case["w"]], limit=len(order)
-        )
-        assert sorted(order[survived.numpy()]) == case["kept"], case["name"]
+@pytest.mark.parametrize("case", GOLDEN["dedup"], ids=lambda case: case["name"])
+def test_release_survivors_equal_the_golden_survivors(case):
+    boxes, order = boxes_of(case["candidates_row_col_size"]), np.array(case["order"])
+    # The reference area is always the area of candidate 0, in any order.
+    area = case["candidates_row_col_size"][0][2] ** 2
+    survived = mix._survivors_release(
+        boxes[order], area, [0, 0, case["h"], case["w"]], limit=len(order)
+    )
+    assert sorted(order[survived.numpy()]) == case["kept"]
 
 
 @pytest.mark.parametrize("background_label", [None, 0])
-def test_release_equals_the_oracle(background_label):
+def test_rule_release_equals_plain_python(background_label):
     rng = np.random.default_rng(0)
     quotas = (8, 2) if background_label == 0 else (10, 0)
+    settings = sampling(10, 4, 24, background_label=background_label)
 
     @tf.function(reduce_retracing=True)
     def both(label, seed):
-        boxes, labels = mix._candidates(label, quotas, 4, 24, background_label, seed, False)
+        boxes, labels = mix._candidates(label, quotas, settings, seed)
         bounds = tf.concat([[0, 0], tf.shape(label)], axis=0)
         chosen = mix._choose_release(boxes, labels, quotas, bounds, background_label)
         return boxes, labels, chosen
@@ -107,10 +115,11 @@ def test_release_equals_the_oracle(background_label):
 def release_statistics(label, run, num_images):
     """One row per image of each quantity of a golden run."""
     quotas = (run["fg_count"], run["bg_count"])
+    settings = sampling(sum(quotas), *run["size_range"], background_label=0)
     label = tf.constant(label)
 
     def sample(seed):
-        boxes, labels = mix._candidates(label, quotas, *run["size_range"], 0, seed, False)
+        boxes, labels = mix._candidates(label, quotas, settings, seed)
         bounds = (0, 0, *label.shape)
         chosen = mix._choose_release(boxes, labels, quotas, bounds, 0)
         foreground = boxes[: 5 * quotas[0]]
@@ -129,10 +138,9 @@ def assert_agree(per_image, golden_mean_se, what):
     assert abs(mean - expected) <= 5 * np.hypot(error, expected_error) + 1e-9, what
 
 
-@pytest.mark.parametrize("index", range(8))
-def test_release_statistics_are_the_golden_ones(golden, index):
-    run = golden("patches")["runs"][index]
-    label = draw_map(golden("patches")["maps"][run["map"]])
+@pytest.mark.parametrize("run", GOLDEN["runs"], ids=lambda run: f"{run['map']}-{run['num']}")
+def test_release_statistics_equal_the_golden_statistics(run):
+    label = draw_map(GOLDEN["maps"][run["map"]])
     boxes, labels, survived = release_statistics(label, run, 60 if run["num"] == 40 else 250)
     sides, num = boxes[..., 2] - boxes[..., 0], run["fg_count"]
     outside = ((boxes[..., :2] < 0) | (boxes[..., 2:] > 512)).any(axis=-1)
@@ -147,7 +155,7 @@ def test_release_statistics_are_the_golden_ones(golden, index):
     np.testing.assert_array_equal(labels[:, :num], center_labels[:, :num])
     assert (labels[:, num:] == 0).all()
     agreement = (center_labels[:, num:] == 0).mean()
-    assert agreement == run["bg_label_equals_center_pixel"]
+    assert agreement == run["bg_label_equals_centre_pixel"]
 
 
 # Rule "paper"
@@ -174,19 +182,20 @@ def choose_paper(boxes, labels, quotas):
         order = kept + [i for i in pool if i not in kept]
         refilled += [i not in kept for i in order[:quota]]
         chosen += order[:quota]
-        accepted += kept[:quota]  # what is put back judges nobody
+        accepted += kept[:quota]  # added back ones reject no others
         # Kept ones beyond the quota came last, so judging by them changed nothing within it.
     return boxes[chosen], labels[chosen], refilled
 
 
 @pytest.mark.parametrize("background_label", [None, 0])
-def test_paper_equals_the_oracle(background_label):
+def test_rule_paper_equals_plain_python(background_label):
     rng = np.random.default_rng(1)
     quotas = (6, 2) if background_label == 0 else (8, 0)
+    settings = sampling(8, 4, 24, background_label=background_label)
 
     @tf.function(reduce_retracing=True)
     def both(label, seed):
-        boxes, labels = mix._candidates(label, quotas, 4, 24, background_label, seed, False)
+        boxes, labels = mix._candidates(label, quotas, settings, seed)
         return boxes, labels, mix._choose_paper(boxes, labels, quotas)
 
     num_refilled = 0
@@ -200,13 +209,13 @@ def test_paper_equals_the_oracle(background_label):
     assert 0 < num_refilled < 800  # both ways were taken
 
 
-def test_paper_keeps_an_overlap_of_exactly_three_sevenths():
+def test_rule_paper_keeps_an_overlap_of_exactly_three_sevenths():
     # Sides of 10: a shift by 4 shares 60 of 140 pixels of the union, a shift by 3 shares 70 of 130.
     boxes = np.array([[0, 0, 10, 10], [0, 4, 10, 14], [3, 0, 13, 10], [20, 0, 30, 10]], np.int32)
     assert mix._kept_paper(boxes, limit=4).numpy().tolist() == [0, 1, 3]
 
 
-def test_background_is_judged_against_foreground():
+def test_rule_paper_rejects_background_that_overlaps_foreground():
     # Five candidates each: the foreground patch, and background at the same place but for the last.
     boxes = np.tile(np.array([[0, 0, 10, 10]], np.int32), [10, 1])
     boxes[9] += 20
@@ -233,11 +242,14 @@ def random_mask(seed):
 
 
 def sample_many(rule, class_balanced, num_masks=2500):
-    """Masks padded to 20 x 20 with 0, their sizes, and the boxes, labels, refilled of each."""
+    """Return masks padded to 20 x 20 with 0, their sizes, and boxes, labels, refilled of each."""
+    settings = sampling(
+        5, 4, 16, rule, background_label=0, background_share=0.3, class_balanced=class_balanced
+    )
 
     def sample(seed):
         label = random_mask(seed)
-        chosen = mix._sample(label, 5, 4, 16, rule, 0, seed, 0.3, class_balanced)
+        chosen = mix._sample(label, settings, seed)
         size = tf.shape(label)
         return tf.pad(label, [[0, 20 - size[0]], [0, 20 - size[1]]]), size, *chosen
 
@@ -255,7 +267,7 @@ def shared_pixels(boxes):
 
 @pytest.mark.parametrize("rule", ["paper", "release"])
 @pytest.mark.parametrize("class_balanced", [False, True])
-def test_properties_hold_on_random_masks(rule, class_balanced):
+def test_boxes_and_labels_are_consistent_on_random_masks(rule, class_balanced):
     masks, sizes, boxes, labels, refilled = sample_many(rule, class_balanced)
     sides, centers = boxes[..., 2:] - boxes[..., :2], centers_of(boxes)
     assert (sides[..., 0] == sides[..., 1]).all()
@@ -291,7 +303,7 @@ def assert_bounded_union(boxes, refilled, _):
 
 
 def assert_bounded_coverage(boxes, refilled, sizes):
-    # Two survivors share, inside the map, at most what may be covered of the later one: 0.6 of the
+    # Inside the map, two survivors share at most the allowed coverage of the later one: 0.6 of the
     # area of the first candidate, which always survives.
     boxes, refilled = boxes[:, :4], refilled[:, :4]
     assert not refilled[:, 0].any()
@@ -325,41 +337,40 @@ def assert_uniform(pixels, pool):
     assert (abs(counts[pool] - mean) < 5 * np.sqrt(mean)).all()
 
 
-def test_a_rare_pool_is_found():
+def test_a_class_of_a_single_pixel_is_found():
     label = np.zeros((300, 200), np.uint8)
     label[123, 45] = 7
-    boxes, labels = mix.sample_boxes(label, 4, 2, 4, background_label=0)
+    boxes, labels = mix.sample_boxes(label, sampling(4, 2, 4, background_label=0))
     assert labels.numpy().tolist() == [7, 7, 7, 0]
     assert (centers_of(boxes.numpy())[:3] == [123, 45]).all()
 
 
 @pytest.mark.parametrize("rule", mix.RULES)
-def test_mirrored_boxes_are_those_of_the_mirror_image(rule):
+def test_mirrored_boxes_fit_the_mirror_image(rule):
     label = random_label(np.random.default_rng(4), 40, 31)
-    arguments = {"num_patches": 6, "min_size": 4, "max_size": 12, "rule": rule, "seed": 3}
-    boxes, labels = mix.sample_boxes(label, mirror=True, **arguments)
+    settings = sampling(6, 4, 12, rule)
+    boxes, labels = mix.sample_boxes(label, settings, seed=3, mirror=True)
     rows, columns = centers_of(boxes.numpy()).T
     np.testing.assert_array_equal(label[:, ::-1][rows, columns], labels)
     if rule == "paper":  # which does not know left from right
-        straight, _ = mix.sample_boxes(label, mirror=tf.constant(False), **arguments)
+        straight, _ = mix.sample_boxes(label, settings, seed=3, mirror=tf.constant(False))
         np.testing.assert_array_equal(centers_of(straight.numpy()).T, [rows, 30 - columns])
 
 
-def test_release_clips_to_the_bounds():
+def test_rule_release_clips_boxes_to_the_bounds():
     """Equal boxes at the edge of a part: clipped to it, they overlap less."""
     label = np.zeros((1, 1), np.uint8)
 
     def num_refilled(bounds):
-        chosen = mix._sample(
-            label, 4, 8, 8, "release", None, 0, 0.0, False, bounds=tf.constant(bounds)
-        )
+        settings = sampling(4, 8, 8, "release", background_share=0.0)
+        chosen = mix._sample(label, settings, 0, bounds=tf.constant(bounds))
         return chosen.refilled.numpy().sum()
 
     assert num_refilled([0, 0, 1, 1]) == 0
     assert num_refilled([-9, -9, 9, 9]) == 3
 
 
-def test_class_balanced_draws_classes_then_pixels():
+def test_class_balanced_sampling_draws_classes_first_then_pixels():
     label = np.zeros((6, 6), np.uint8)
     label[0, 0], label[3, :4], label[5] = 9, 4, VOID
     pixels = mix._draw_centers(tf.constant(label), (4000, 800), 0, True, [5, 6]).numpy()
@@ -374,7 +385,7 @@ def test_class_balanced_draws_classes_then_pixels():
 @pytest.mark.parametrize("min_size, max_size", [(64, 256), (128, 128)])
 def test_sizes_have_the_released_distribution(min_size, max_size):
     label = tf.zeros([4, 4], tf.uint8)
-    boxes, _ = mix._candidates(label, (4000, 0), min_size, max_size, None, [1, 2], False)
+    boxes, _ = mix._candidates(label, (4000, 0), sampling(4000, min_size, max_size), [1, 2])
     sides = (boxes[:, 2] - boxes[:, 0]).numpy()
     counts = np.bincount(sides, minlength=max_size + 2)
     # floor(U / 2) * 2: two values of U for each even side, one for the largest.
@@ -399,22 +410,25 @@ def test_sizes_have_the_released_distribution(min_size, max_size):
         (1, 0.1, 0, (1, 0)),
         (2, 1.0, 0, (1, 1)),
         (10, 0.1, None, (10, 0)),
+        (10, 0.0, 0, (10, 0)),
+        (30, 0.25, 0, (23, 7)),
     ],
 )
-def test_quotas(num, share, background_label, expected):
-    assert mix._quotas(num, background_label, share) == expected
+def test_quotas_follow_the_released_code(num, share, background_label, expected):
+    settings = sampling(num, background_label=background_label, background_share=share)
+    assert settings.quotas == expected
 
 
 @pytest.mark.parametrize("rule", mix.RULES)
 @pytest.mark.parametrize("class_balanced", [False, True])
 @pytest.mark.parametrize("background_label", [None, 0])
 @pytest.mark.parametrize("num_patches", [1, 3])
-def test_one_pixel_and_huge_boxes(rule, class_balanced, background_label, num_patches):
-    boxes, labels = mix.sample_boxes(
-        np.array([[3]], np.uint8),
-        *(num_patches, 300, 300, rule, background_label),
-        class_balanced=class_balanced,
-    )
+def test_a_map_of_one_pixel_gives_boxes_around_it(
+    rule, class_balanced, background_label, num_patches
+):
+    options = {"background_label": background_label, "class_balanced": class_balanced}
+    settings = sampling(num_patches, 300, 300, rule, **options)
+    boxes, labels = mix.sample_boxes(np.array([[3]], np.uint8), settings)
     np.testing.assert_array_equal(boxes, [[-150, -150, 150, 150]] * num_patches)
     # Rule "release" labels the background patch so even where there is no background.
     quirk = rule == "release" and background_label == 0 and num_patches == 3
@@ -422,35 +436,37 @@ def test_one_pixel_and_huge_boxes(rule, class_balanced, background_label, num_pa
 
 
 @pytest.mark.parametrize("rule", mix.RULES)
-def test_one_labelled_pixel_and_only_background(rule):
+def test_background_replaces_missing_foreground(rule):
     label = np.full((30, 20), VOID, np.int32)
     label[29, 0] = 0
-    boxes, labels = mix.sample_boxes(label, 4, 2, 8, rule, background_label=0)
+    boxes, labels = mix.sample_boxes(label, sampling(4, 2, 8, rule, background_label=0))
     assert (centers_of(boxes.numpy()) == [29, 0]).all()
     assert (labels.numpy() == 0).all()
 
 
-def test_a_single_patch_is_foreground():
+def test_a_single_patch_is_a_foreground_patch():
     label = np.zeros((20, 20), np.uint8)
     label[7, 8] = 5
     for seed in range(5):
-        assert mix.sample_boxes(label, 1, 4, 8, background_label=0, seed=seed)[1] == [5]
+        assert mix.sample_boxes(label, sampling(1, 4, 8, background_label=0), seed)[1] == [5]
 
 
-def test_without_a_share_background_is_a_class_like_any_other():
+def test_without_a_share_background_is_an_ordinary_class():
     label = np.zeros((20, 20), np.uint8)
     label[7, 8] = 5
-    _, labels = mix.sample_boxes(label, 8, 4, 8, background_label=0, background_share=0)
+    settings = sampling(8, 4, 8, background_label=0, background_share=0)
+    _, labels = mix.sample_boxes(label, settings)
     assert (labels.numpy() == 0).sum() >= 6
 
 
 @pytest.mark.parametrize("rule", mix.RULES)
 @pytest.mark.parametrize("class_balanced", [False, True])
-def test_nothing_labelled_raises(rule, class_balanced):
+def test_a_map_without_labelled_pixels_raises_an_error(rule, class_balanced):
     label = np.full((8, 9), VOID, np.uint8)
 
     def sample():
-        return mix.sample_boxes(label, 4, 2, 8, rule, 0, class_balanced=class_balanced)
+        options = {"background_label": 0, "class_balanced": class_balanced}
+        return mix.sample_boxes(label, sampling(4, 2, 8, rule, **options))
 
     with pytest.raises(ValueError, match="all are 255"):
         sample()
@@ -461,13 +477,13 @@ def test_nothing_labelled_raises(rule, class_balanced):
         list(dataset)
 
 
-def test_the_seed_decides():
-    label = random_label(np.random.default_rng(2), 40, 40)
+def test_the_result_depends_only_on_the_seed():
+    label, settings = random_label(np.random.default_rng(2), 40, 40), sampling(6, 4, 12)
 
     def sample(seed):
-        return mix.sample_boxes(label, 6, 4, 12, seed=seed)[0].numpy().tolist()
+        return mix.sample_boxes(label, settings, seed)[0].numpy().tolist()
 
-    graph = tf.function(lambda: mix.sample_boxes(label, 6, 4, 12, seed=7)[0])
+    graph = tf.function(lambda: mix.sample_boxes(label, settings, 7)[0])
     assert sample(7) == sample(np.int64(7)) == graph().numpy().tolist()
     assert sample(tf.constant([7, 8])) == sample([7, 8])
     assert len({str(sample(s)) for s in (7, 8, -1, 2**40 + 7, 2**70)}) >= 4
@@ -477,7 +493,8 @@ def test_the_seed_decides():
     "change, message",
     [
         ({"rule": "papr"}, "Did you mean 'paper'"),
-        ({"num_patches": 0}, "num_patches .* got 0"),
+        ({"patches_per_image": 0}, "patches_per_image .* got 0"),
+        ({"patch_size": 0}, "patch_size .* got 0"),
         ({"min_size": 65}, "even"),
         ({"max_size": 127}, "even"),
         ({"min_size": 0}, "at least 2"),
@@ -485,14 +502,43 @@ def test_the_seed_decides():
         ({"background_share": 1.5}, "background_share .* 1.5"),
         ({"background_share": -0.1}, "background_share"),
         ({"background_label": 255}, "background_label"),
+        ({"background_label": -1}, "background_label .* got -1"),
+    ],
+)
+def test_wrong_settings_raise_an_error_with_their_name(change, message):
+    options = {"patches_per_image": 4, "min_size": 64, "max_size": 128}
+    with pytest.raises(ValueError, match=message):
+        mix.PatchSampling(**(options | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"patches_per_image": 1},
+        {"patch_size": 1},
+        {"min_size": 2},
+        {"min_size": 128},
+        {"background_share": 0},
+        {"background_share": 1},
+        {"background_label": 0},
+        {"background_label": 254},
+    ],
+)
+def test_settings_at_their_bounds_are_accepted(change):
+    options = {"patches_per_image": 4, "min_size": 64, "max_size": 128}
+    mix.PatchSampling(**(options | change))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
         ({"label": np.zeros((2, 2, 1), np.uint8)}, r"label must be integer \[height, width\]"),
         ({"label": np.zeros((2, 2), np.float32)}, "float32"),
         ({"seed": [1, 2, 3]}, "seed"),
     ],
 )
-def test_wrong_arguments_are_named(change, message):
-    arguments = {"label": np.zeros((4, 4), np.uint8), "num_patches": 4}
-    arguments |= {"min_size": 64, "max_size": 128}
+def test_wrong_arguments_raise_an_error_with_their_name(change, message):
+    arguments = {"label": np.zeros((4, 4), np.uint8), "sampling": sampling()}
     with pytest.raises(ValueError, match=message):
         mix.sample_boxes(**(arguments | change))
 
@@ -523,24 +569,25 @@ def cut_slowly(image, box, size, pad_color):
     return resize_bilinear(square, size)
 
 
-def test_cut_gives_the_golden_patches(golden):
+@pytest.mark.parametrize("case", GOLDEN["extraction"])
+def test_cut_returns_the_golden_patch(case):
     c, r, k = np.mgrid[:3, :8, :8]
     image = np.moveaxis(100 * c + 10 * r + k, 0, -1)
-    assert image.max() > 255  # the third channel does not fit uint8: it is compared shifted by 100
+    # The third channel does not fit into uint8, so the test compares it shifted by 100.
+    assert image.max() > 255
     image[..., 2] -= 100
-    for case in golden("patches")["extraction"]:
-        box = boxes_of([[*case["center"], case["size"]]])
-        expected = np.moveaxis(case["patch_chw"], 0, -1)
-        weight = resize_bilinear(
-            cut_slowly(np.ones((8, 8, 3)), box[0], case["size"], (0, 0, 0)), case["output"]
-        )
-        expected[..., 2] -= 100 * weight[..., 2]
-        got = mix.cut(image.astype(np.uint8), box, case["output"])
-        np.testing.assert_array_equal(got[0], np.floor(expected + 0.5))
+    box = boxes_of([[*case["center"], case["size"]]])
+    expected = np.moveaxis(case["patch_chw"], 0, -1)
+    weight = resize_bilinear(
+        cut_slowly(np.ones((8, 8, 3)), box[0], case["size"], (0, 0, 0)), case["output"]
+    )
+    expected[..., 2] -= 100 * weight[..., 2]
+    got = mix.cut(image.astype(np.uint8), box, case["output"])
+    np.testing.assert_array_equal(got[0], np.floor(expected + 0.5))
 
 
 @pytest.mark.parametrize("pad_color", [(0, 0, 0), (7, 7, 7), (104, 117, 123)])
-def test_cut_equals_the_oracle(pad_color):
+def test_cut_equals_plain_python(pad_color):
     rng = np.random.default_rng(3)
     image = rng.integers(0, 256, (23, 31, 3), np.uint8)
     sides = rng.choice([2, 4, 8, 16, 30, 64], 60)
@@ -552,14 +599,14 @@ def test_cut_equals_the_oracle(pad_color):
     assert abs(got.numpy() - expected).max() <= 0.5 + 1e-4
 
 
-def test_cut_far_outside_is_pad_color_and_cheap():
+def test_boxes_far_outside_show_the_pad_color():
     image = np.full((5, 6, 3), 200, np.uint8)
     boxes = [[10**8, 0, 10**8 + 4, 4], [-(10**8), -(10**8), 4 - 10**8, 4 - 10**8], [0, 0, 4, 4]]
     got = mix.cut(image, boxes, 4, (1, 2, 3)).numpy()
     assert (got[:2] == [1, 2, 3]).all() and (got[2] == 200).all()
 
 
-def test_cut_checks_its_arguments():
+def test_cut_rejects_wrong_boxes_and_colors():
     image = np.zeros((5, 6, 3), np.uint8)
     with pytest.raises(ValueError, match=r"\[num_patches, 4\]"):
         mix.cut(image, [0, 0, 4, 4], 4)

@@ -19,7 +19,7 @@ def hamming(chosen):
 
 @pytest.mark.parametrize("rule, num", [("mean", 100), ("minimum", 100), ("mean", 1000)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_statistics_of_the_sets(golden, rule, num, seed):
+def test_sets_have_the_golden_statistics(golden, rule, num, seed):
     expected = golden("jigsaw")["permutation_sets"][f"{rule}_{num}"]
     distances = hamming(permutations.permutation_set(num, rule, seed))
     assert np.mean(distances) == pytest.approx(expected["mean_hamming"], abs=5e-4)
@@ -33,7 +33,7 @@ def everything():
 
 @pytest.mark.parametrize("rule", permutations.RULES)
 @pytest.mark.parametrize("k", [1, 10, 14])  # up to 9 can differ in all places
-def test_each_choice_is_the_farthest_of_all(everything, rule, k):
+def test_each_chosen_permutation_is_the_farthest(everything, rule, k):
     chosen = permutations.permutation_set(k + 1, rule, seed=3)
     distances = np.stack([(everything != row).sum(1) for row in chosen[:k]])
     score = distances.sum(0) + (1000 * distances.min(0) if rule == "minimum" else 0)
@@ -41,7 +41,7 @@ def test_each_choice_is_the_farthest_of_all(everything, rule, k):
     np.testing.assert_array_equal(chosen[k], everything[np.argmax(score)])
 
 
-def test_the_set_depends_on_the_seed_alone():
+def test_the_set_depends_only_on_the_seed():
     first = permutations.permutation_set(30, seed=4).copy()
     permutations.permutation_set.cache_clear()
     np.testing.assert_array_equal(permutations.permutation_set(30, seed=4), first)
@@ -51,7 +51,7 @@ def test_the_set_depends_on_the_seed_alone():
     permutations.check_permutations(first)
 
 
-def test_a_set_cannot_be_changed_for_the_next_caller():
+def test_a_cached_set_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         permutations.permutation_set(30)[0] = 0
 
@@ -60,7 +60,7 @@ def test_a_set_cannot_be_changed_for_the_next_caller():
     "num, rule, message",
     [(1, "mean", "2..362880.* got 1"), (362881, "mean", "got 362881"), (9, "max", "rule 'max'")],
 )
-def test_wrong_arguments_are_named(num, rule, message):
+def test_wrong_arguments_raise_an_error_with_their_name(num, rule, message):
     with pytest.raises(PermutationError, match=message):
         permutations.permutation_set(num, rule)
 
@@ -76,7 +76,7 @@ def test_wrong_arguments_are_named(num, rule, message):
         ([list(range(9)), list(range(8, -1, -1)), list(range(9))], "Row 2 repeats"),
     ],
 )
-def test_what_is_no_set_of_permutations_is_refused(rows, message):
+def test_arrays_that_are_no_set_of_permutations_raise_an_error(rows, message):
     with pytest.raises(PermutationError, match=message):
         permutations.check_permutations(rows)
 
@@ -88,7 +88,7 @@ def content(count, length, numbers):
 FORWARD, BACKWARD = list(range(1, 10)), list(range(9, 0, -1))
 
 
-def test_the_file_format(tmp_path):
+def test_the_file_has_the_released_format(tmp_path):
     file = tmp_path / "permutations.bin"
     permutations.write_permutations(file, np.array([FORWARD, BACKWARD]) - 1)
     assert file.read_bytes() == content(2, 9, FORWARD + BACKWARD)
@@ -98,7 +98,7 @@ def test_the_file_format(tmp_path):
     assert read.dtype == np.int32
 
 
-def test_a_file_gives_back_the_set(tmp_path):
+def test_a_written_set_can_be_read_again(tmp_path):
     chosen = permutations.permutation_set(100)
     permutations.write_permutations(tmp_path / "p", chosen)
     np.testing.assert_array_equal(permutations.read_permutations(tmp_path / "p"), chosen)
@@ -132,7 +132,7 @@ def test_only_sets_of_permutations_are_written(tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_broken_file_is_named(tmp_path, data, message):
+def test_a_broken_file_raises_an_error_with_its_name(tmp_path, data, message):
     file = tmp_path / "broken.bin"
     file.write_bytes(data)
     with pytest.raises(PermutationError, match=f"broken.bin: .*{message}"):
@@ -147,7 +147,7 @@ def test_a_huge_file_is_not_read(tmp_path):
         permutations.read_permutations(file)
 
 
-def test_what_is_no_file_is_named(tmp_path):
+def test_a_path_without_a_file_raises_an_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("nothing", "pipe", "."):
         with pytest.raises(PermutationError, match="there is no such file"):

@@ -13,14 +13,15 @@ import pytest
 from pipelines.batches import order, service
 
 PROGRAM = pathlib.Path(__file__).parent / "programs" / "data_service.py"
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def one_step(step):
     def numbered(image_id, seed):
         return {"id": image_id, "seed": seed}
 
-    return order.batches(7, numbered, num_images=3, start_step=step, num_steps=step + 1, seed=1)
+    step_order = order.Order(num_images=3, start_step=step, num_steps=step + 1, seed=1)
+    return order.batches(7, numbered, step_order)
 
 
 def free_port():
@@ -50,7 +51,7 @@ def server():
 
 
 @pytest.mark.slow
-def test_steps_come_once_although_a_worker_is_killed(server):
+def test_each_step_is_received_once_after_a_worker_is_killed(server):
     _, dispatcher = server()
     workers = [server(dispatcher)[0] for _ in range(2)]
     feed = service.Feed(one_step, f"grpc://localhost:{dispatcher}", start_step=4, timeout=60)
@@ -67,9 +68,7 @@ def test_steps_come_once_although_a_worker_is_killed(server):
         order.batches(
             7,
             lambda image_id, seed: {"id": image_id, "seed": seed},
-            num_images=3,
-            num_steps=max(came) + 1,
-            seed=1,
+            order.Order(num_images=3, num_steps=max(came) + 1, seed=1),
         ).as_numpy_iterator()
     )
     for step, batch in came.items():
@@ -80,7 +79,7 @@ def test_steps_come_once_although_a_worker_is_killed(server):
 
 
 @pytest.mark.slow
-def test_a_dispatcher_without_workers_is_told(server):
+def test_a_dispatcher_without_workers_raises_an_error(server):
     _, dispatcher = server()
     feed = service.Feed(one_step, f"grpc://localhost:{dispatcher}", timeout=3)
     with pytest.raises(service.ServiceError, match="within 3 seconds. .* has no worker"):
@@ -88,14 +87,14 @@ def test_a_dispatcher_without_workers_is_told(server):
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_what_never_answers_is_told_and_the_process_ends(listens):
-    """In a process of its own, which also shows that the waiting thread does not keep it."""
+def test_an_unanswered_request_raises_an_error_and_the_process_ends(listens):
+    """A separate process also shows that the waiting thread does not keep it alive."""
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
         if not listens:
             server.close()
         code = f"""
-        from pipelines import service, steps
+        from pipelines.batches import service
         import tensorflow as tf
         feed = service.Feed(
             lambda step: tf.data.Dataset.from_tensors({{"x": step}}),

@@ -1,4 +1,4 @@
-"""Finding image files, leaving out what is of no use, and holding out a share."""
+"""Find image files, leave out unusable ones, and hold out a share."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ def noise(*size):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Usable, gray and unreadable files of several kinds; the names say which."""
+    """Write usable, gray and unreadable files of several kinds, named by kind."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / ".hidden").mkdir()
     noise(20, 30, 3).save(tmp_path / "b_color.png")
@@ -43,7 +43,7 @@ def names(files):
     return [pathlib.Path(file).name for file in files]
 
 
-def test_files_are_sorted_out(folder):
+def test_unusable_files_are_left_out(folder):
     files = unlabelled.find(folder, need_color=True)
     assert len(files.image_files) == 5 and all("_color" in name for name in files.image_files)
     assert names(files.gray_mode) == ["e_gray_mode.jpg", "f_gray_mode.png"]
@@ -57,7 +57,7 @@ def test_files_are_sorted_out(folder):
         assert views.read_image(file).shape[-1] == 3
 
 
-def test_gray_files_stay_where_no_color_is_needed(folder):
+def test_gray_files_are_used_if_no_color_is_needed(folder):
     files = unlabelled.find(str(folder))
     assert len(files.image_files) == 10 and files.num_gray == 0
     assert len(files.messages) == 2 and "gray" not in "".join(files.messages[:1])
@@ -67,7 +67,7 @@ def test_gray_files_stay_where_no_color_is_needed(folder):
 
 
 @pytest.mark.parametrize("spread, is_gray", [(3, True), (4, False)])
-def test_gray_ends_at_the_tolerance(tmp_path, spread, is_gray):
+def test_images_above_the_gray_tolerance_have_color(tmp_path, spread, is_gray):
     image = np.full((40, 40, 3), 100, np.uint8)
     image[13, 17, 2] += spread  # one pixel, not on the coarse grid that is looked at first
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -76,7 +76,7 @@ def test_gray_ends_at_the_tolerance(tmp_path, spread, is_gray):
     assert (len(files.gray_pixels) == 1) == is_gray
 
 
-def test_folders_without_use_are_named(tmp_path):
+def test_folders_without_usable_images_raise_an_error(tmp_path):
     with pytest.raises(datasets.DatasetError, match="nowhere is not a folder"):
         unlabelled.find(tmp_path / "nowhere")
     with pytest.raises(datasets.DatasetError, match=r"No images in .*\.jpg"):
@@ -89,7 +89,7 @@ def test_folders_without_use_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("num, share, expected", [(50, 0.1, 5), (50, 0.3, 15), (2, 0.9, 1)])
-def test_a_share_is_held_out(num, share, expected):
+def test_divide_holds_out_the_given_share(num, share, expected):
     files = [f"/data/{i % 7}/{i}.jpg" for i in range(num)]
     train, held_out = unlabelled.divide(files, share)
     assert len(held_out) == expected
@@ -97,7 +97,7 @@ def test_a_share_is_held_out(num, share, expected):
     assert list(train) == [file for file in files if file in train]
 
 
-def test_the_division_depends_on_the_names_alone():
+def test_the_division_depends_only_on_the_names():
     first = [f"/data/{i % 7}/{i}.jpg" for i in range(40)]
     second = [file.replace("/data/", "/elsewhere/below/") for file in reversed(first)]
     _, held_out = unlabelled.divide(first)
@@ -106,12 +106,12 @@ def test_the_division_depends_on_the_names_alone():
 
 
 @pytest.mark.parametrize("files, share", [(["a.jpg"], 0.1), ([], 0.1), (["a", "b"], 0), (["a"], 1)])
-def test_what_cannot_be_divided_is_refused(files, share):
+def test_too_few_files_and_wrong_shares_raise_an_error(files, share):
     with pytest.raises(ValueError, match="got"):
         unlabelled.divide(files, share)
 
 
-def test_tiny_imagenet_holds_105_gray_files(real_data):
+def test_tiny_imagenet_has_105_gray_files(real_data):
     """105 are stored as gray (the data's own count); ten more hold three equal channels."""
     files = unlabelled.find(real_data / "unlabelled" / "tiny_imagenet64", need_color=True)
     assert len(files.gray_mode) == 105 and len(files.gray_pixels) == 10

@@ -9,7 +9,7 @@ from PIL import Image
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Returns the folder that holds this test's records."""
+    """Return the folder that holds this test's records."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
     return folder
@@ -17,7 +17,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def write_pair():
-    """Returns a function that writes one image and its mask (a palette PNG unless mode="L")."""
+    """Return a function that writes one image and its mask (a palette PNG unless mode="L")."""
 
     def write(
         root, name, split="", size=(24, 32), seed=0, ending=".jpg", values=(0, 1, 255), mode="P"
@@ -42,7 +42,7 @@ def write_pair():
 
 @pytest.fixture
 def folder(tmp_path, write_pair):
-    """Returns a sound data set: three images to train on, two to measure on, two classes."""
+    """Return a sound data set: three images to train on, two to measure on, two classes."""
     root = tmp_path / "data"
     for split, names in (("train", "abc"), ("val", "de")):
         for name in names:

@@ -1,4 +1,4 @@
-"""The audit: a sound data set has no findings; each of the planted faults is the one finding."""
+"""The audit: a sound data set has no findings, and each planted fault gives exactly one."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def examine(root, **options):
     return audit.examine(datasets.plan("folder", root, **options), num_workers=2)
 
 
-def test_a_sound_data_set(root):
+def test_a_sound_data_set_has_no_findings(root):
     ticks = []
     result = audit.examine(
         datasets.plan("folder", root), num_pictures=2, progress=lambda: ticks.append(1)
@@ -253,19 +253,24 @@ def tiny_image(root):
     write_mask(root, "a", values("a")[:20])
 
 
-# Fault: (is an error, what the finding says, whom it names, what mends it).
+# Fault: (is an error, problem of the finding, part of a listed name, part of the fix).
 PLANTED = {
     image_without_mask: (True, "image without a mask", "train/a.png", "add the mask"),
     mask_without_image: (True, "mask without an image", "train/a.png", "remove the mask"),
-    name_on_list_without_image: (True, "name on a list", "nowhere", "take the name off the list"),
-    unknown_ending: (True, "kind that is not read", "notes.md", "move them"),
+    name_on_list_without_image: (
+        True,
+        "name on a list",
+        "nowhere",
+        "remove the name from the list",
+    ),
+    unknown_ending: (True, "unknown kind", "notes.md", "move them"),
     two_files_of_one_name: (True, "two files of one name", "a.png", "rename"),
     different_sizes: (True, "different size", "(40x48 and 39x48)", "nearest neighbor"),
     turned_by_exif: (True, "EXIF data turn by a quarter", "a.png", "exif_transpose"),
     mirrored_by_exif: (False, "EXIF data turn or mirror", "a.png", "exif_transpose"),
-    sixteen_bit_image: (True, "more than 8 bits", "a.png", "save it as 8 bits"),
-    truncated_image: (True, "damaged", "images/train/a.png", "--set data.max_unreadable=1"),
-    truncated_mask: (True, "damaged", "masks/train/a.png", "--set data.max_unreadable=1"),
+    sixteen_bit_image: (True, "more than 8 bits per value", "a.png", "save it as 8 bits"),
+    truncated_image: (True, "damaged", "images/train/a.png", "max_unreadable=1"),
+    truncated_mask: (True, "damaged", "masks/train/a.png", "max_unreadable=1"),
     text_instead_of_an_image: (True, "damaged", "not an image", "Restore or remove"),
     jpeg_mask: (True, "JPEG, which blurs", "masks/train/a.png", "as PNG"),
     transparent_mask: (True, "transparent", "masks/train/a.png", "alpha"),
@@ -273,40 +278,42 @@ PLANTED = {
     unknown_color: (True, "closest is 'stuff' (0, 0, 10)", "masks/train/a.png", "colors.txt"),
     label_ids_of_cityscapes: (True, "26 seen", "masks/val/f.png", "labelTrainIds"),
     binary_masks: (True, "a binary mask?", "masks/val/f.png", "Write 1 instead of 255"),
-    ids_from_one: (True, "3 seen", "masks/val/f.png", "--set data.void_value=0"),
-    palette_turned_gray: (True, "38 to 220 seen", "masks/val/f.png", "was turned gray"),
+    ids_from_one: (True, "3 seen", "masks/val/f.png", "void_value=0"),
+    palette_turned_gray: (True, "38 to 220 seen", "masks/val/f.png", "was converted to gray"),
     interpolated_mask: (True, "outside the classes", "masks/train/a.png", "interpolation"),
-    void_of_another_value: (True, "254 seen", "masks/val/f.png", "--set data.void_value=254"),
+    void_of_another_value: (True, "254 seen", "masks/val/f.png", "void_value=254"),
     instance_ids: (True, "26001 seen", "masks/val/f.png", "instanceIds"),
     void_everywhere: (False, "void everywhere", "masks/train/a.png", "label them"),
     training_without_labels: (True, "without any labelled pixel", "'train'", "check the masks"),
     mostly_void: (False, "more than half", "'val' (75% void)", "give them a class"),
-    absent_class: (False, "without any pixel in split 'val'", "stuff", "--eval_split"),
-    image_in_both_splits: (True, "in both splits", "val/e.png", "out of one of the splits"),
+    absent_class: (False, "without any pixel in split 'val'", "stuff", "eval_split"),
+    image_in_both_splits: (True, "in both splits", "val/e.png", "from one of the splits"),
     image_twice_in_a_split: (False, "more than once, pixel by pixel", "b.png", "all but one"),
     image_twice_with_two_masks: (False, "different masks", "b.png", "At most one"),
-    class_called_void: (False, "name says void", "'Unlabelled'", "--set data.void_value="),
-    palette_with_moved_colors: (False, "colors are those of other classes", "a.png", "RGB"),
-    empty_split: (True, "split without any pair", "'val'", "--eval_split"),
+    class_called_void: (False, "name means void", "'Unlabelled'", "the argument void_value"),
+    palette_with_moved_colors: (False, "colors belong to other classes", "a.png", "RGB"),
+    empty_split: (True, "split without any pair", "'val'", "eval_split"),
     tiny_image: (False, "less than 32 pixels", "images/train/a.png", "larger"),
 }
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.__name__)
-def test_a_planted_fault_is_the_one_finding(root, fault):
-    is_error, what, name, mend = PLANTED[fault]
+def test_each_planted_fault_gives_exactly_one_finding(root, fault):
+    is_error, problem, name, fix = PLANTED[fault]
     fault(root)
     findings = examine(root).findings
     assert len(findings) == 1, findings
-    assert what in findings[0].kind.what and mend in findings[0].kind.mend
+    assert problem in findings[0].kind.problem and fix in findings[0].kind.fix
     assert any(name in text for text in findings[0].names)
     assert findings[0].is_error == is_error
-    if is_error and "both splits" not in what:  # load sees each alone, and cannot compare pixels
+    if (
+        is_error and "both splits" not in problem
+    ):  # load reads images one by one and does not compare pixels
         with pytest.raises(datasets.DatasetError):
             datasets.load("folder", root)
 
 
-def test_all_faults_are_found_at_once(root):
+def test_all_faults_are_reported_in_one_audit(root):
     image_without_mask(root)
     write_mask(root, "b", values("b")[:-1])
     Image.fromarray(values("c")).save(mask_file(root, "c"), format="JPEG")
@@ -314,10 +321,10 @@ def test_all_faults_are_found_at_once(root):
     write_mask(root, "d", np.where(values("d") == 2, 7, values("d")).astype(np.uint8))
     write_mask(root, "e", np.full(SIZE, 255, np.uint8))
     result = examine(root)
-    kinds = [finding.kind.what for finding in result.findings]
+    kinds = [finding.kind.problem for finding in result.findings]
     errors = ("without a mask", "different size", "JPEG", "damaged", "7 seen")
-    for what in (*errors, "everywhere"):
-        assert sum(what in kind for kind in kinds) == 1, what
+    for problem in (*errors, "everywhere"):
+        assert sum(problem in kind for kind in kinds) == 1, problem
     assert [finding.is_error for finding in result.findings] == [True] * 5 + [False]
     assert result.num_errors == 5
     assert result.splits[0].num_images == 3 and result.splits[0].num_sound == 0
@@ -329,34 +336,34 @@ def test_tolerated_damage_is_a_warning(root):
     assert [f.is_error for f in audit.examine(plan, max_unreadable=1).findings] == [False]
 
 
-def test_what_void_value_mends(root):
+def test_void_value_fixes_masks_with_another_void_value(root):
     ids_from_one(root)
     assert examine(root, void_value=0).findings == ()
     void_of_another_value(root)
     assert examine(root, void_value=254).findings == ()
 
 
-def test_an_absent_first_class_may_be_void(root):
+def test_an_absent_first_class_gets_advice_on_void_value(root):
     write_all_masks(root, lambda pixels: np.where(pixels == 0, 1, pixels).astype(np.uint8))
     for finding in examine(root).findings:
         assert finding.names == ("ground",)
-        assert "--set data.void_value=0" in finding.kind.mend
+        assert "void_value=0" in finding.kind.fix
 
 
 def test_an_evaluation_split_without_labels_is_a_warning(root):
     for name in SPLITS["val"]:
         write_mask(root, name, np.full(SIZE, 255, np.uint8))
     (finding,) = examine(root).findings
-    assert "without any labelled pixel" in finding.kind.what and not finding.is_error
+    assert "without any labelled pixel" in finding.kind.problem and not finding.is_error
     assert datasets.load("folder", root).messages[0].startswith("Split 'val' has no labels")
 
 
-def test_one_split_for_both(root):
+def test_one_split_for_training_and_evaluation_is_a_warning(root):
     findings = examine(root, eval_split="train").findings
-    assert [f.kind.what for f in findings] == ["split that is both trained on and measured on"]
+    assert [f.kind.problem for f in findings] == ["split that is both trained on and measured on"]
 
 
-def test_a_split_without_labels_is_not_judged(root):
+def test_a_test_split_without_masks_has_no_findings(root):
     shutil.move(root / "images" / "val", root / "images" / "test")
     shutil.rmtree(root / "masks" / "val")
     result = examine(root, eval_split="test")
@@ -364,7 +371,7 @@ def test_a_split_without_labels_is_not_judged(root):
     assert not result.splits[1].has_masks and result.splits[1].num_sound == 2
 
 
-def test_the_embedded_data_set():
+def test_texture_scenes_have_no_errors():
     plan = datasets.plan("texture_scenes")
     few = {split: items[:12] for split, items in plan.splits.items()}
     plan.splits.update(few)
@@ -374,7 +381,7 @@ def test_the_embedded_data_set():
     assert result.splits[0].class_images[0] == 12
 
 
-def test_an_error_in_a_thread_is_not_swallowed(root, monkeypatch):
+def test_an_error_in_a_reading_thread_is_raised(root, monkeypatch):
     plan = datasets.plan("folder", root)
 
     def fail(item):
@@ -389,7 +396,7 @@ def test_an_error_in_a_thread_is_not_swallowed(root, monkeypatch):
 
 
 def counted(split, class_names):
-    """The split's counts in the words of the data's stats.json."""
+    """Return the split's counts in the format of the data's stats.json."""
 
     def by_name(numbers):
         return {n: int(k) for n, k in zip(class_names, numbers, strict=True) if k}
@@ -412,7 +419,7 @@ def test_camvid_has_no_findings_and_the_counts_of_its_statistics(real_data):
         assert counted(split, result.spec.class_names) == expected(stats[split.name])
 
 
-def test_voc_lacks_classes_and_nothing_else(real_data):
+def test_the_only_findings_on_voc_are_absent_classes(real_data):
     result = audit.examine(datasets.plan("voc_sbd", real_data, train_split="train"))
     stats = json.loads((real_data / "VOCdevkit" / "VOC2012" / "stats.json").read_text())
     absent = {}
@@ -420,7 +427,7 @@ def test_voc_lacks_classes_and_nothing_else(real_data):
         assert counted(split, result.spec.class_names) == expected(stats[split.name])
         there = stats[split.name]["pixels"]
         absent[split.name] = tuple(name for name in result.spec.class_names if name not in there)
-    assert {f.kind.what: f.names for f in result.findings} == {
+    assert {f.kind.problem: f.names for f in result.findings} == {
         f"class without any pixel in split '{split}'": names for split, names in absent.items()
     }
     assert not any(finding.is_error for finding in result.findings)

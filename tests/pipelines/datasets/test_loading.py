@@ -1,3 +1,5 @@
+"""Loading by name, real data against its statistics, and parts of a split."""
+
 import json
 import os
 import pathlib
@@ -16,24 +18,24 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def data_dir():
-    """Returns the folder of the real data, which the project does not hold."""
+    """Return the folder of the real data, which is not part of the project."""
     if "MM_TEST_DATA" not in os.environ:
         pytest.skip("MM_TEST_DATA names no folder with camvid/ and VOCdevkit/")
     return pathlib.Path(os.environ["MM_TEST_DATA"])
 
 
-def test_names():
+def test_names_are_sorted():
     assert datasets.names() == ("camvid", "cityscapes", "folder", "texture_scenes", "voc_sbd")
 
 
-def test_unknown_name_gets_suggestions():
+def test_an_unknown_name_raises_an_error_with_suggestions():
     with pytest.raises(datasets.DatasetError, match="'camvd'.*mean 'camvid'.*use 'folder'"):
         datasets.load("camvd")
     with pytest.raises(ValueError, match="There is no data set 'xyz'"):
         datasets.load("xyz")
 
 
-def test_voc_colors():
+def test_voc_colors_equal_the_table_of_the_development_kit():
     """The first and last entries of the table that VOC's development kit prints."""
     colors = datasets.voc_colors(256)
     assert colors[:4] == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
@@ -43,7 +45,7 @@ def test_voc_colors():
 
 
 def count(split, class_names):
-    """Counts images and pixels by class, in the words of the data's stats.json."""
+    """Count images and pixels by class, in the format of the data's stats.json."""
     names = dict(enumerate(class_names)) | {datasets.VOID: "void(255)"}
     images, pixels = {}, {}
     for file in split.label_files:
@@ -64,7 +66,7 @@ def test_camvid_has_the_counts_of_its_statistics(data_dir):
     assert data.train.shorter_side == 360
     listed = (data_dir / "camvid" / "train.txt").read_text().split()
     assert list(data.train.ids) == listed
-    colors = (data_dir / "camvid" / "colors.txt").read_text().split()
+    colors = (data_dir / "camvid" / "colours.txt").read_text().split()
     ours = zip(data.spec.class_names, data.spec.colors, strict=True)
     assert colors == [str(word) for name, color in ours for word in (name, *color)]
 
@@ -110,7 +112,7 @@ def made_dataset(num_images=10, unlabelled=()):
     return datasets.Dataset(spec, made_split(num_images, unlabelled), evaluated, ("first",))
 
 
-def test_an_even_choice():
+def test_spread_chooses_evenly_spaced_indices():
     assert datasets.spread(4, 10) == (0, 2, 5, 7)  # floor of 0, 2.5, 5, 7.5
     assert datasets.spread(3, 3) == (0, 1, 2) and datasets.spread(0, 3) == ()
     for num_all in range(1, 40):
@@ -119,11 +121,11 @@ def test_an_even_choice():
             gaps = np.diff((*indices, num_all))
             assert len(indices) == num_chosen and indices[0] == 0
             assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
-    with pytest.raises(ValueError, match="0..3 to choose of 3, got 4"):
+    with pytest.raises(ValueError, match=r"num_chosen must lie in 0\.\.3 .* got 4"):
         datasets.spread(4, 3)
 
 
-def test_a_part_of_a_split_keeps_its_columns_together():
+def test_take_selects_the_same_images_in_all_fields():
     part = made_split(5, unlabelled=(3,)).take([4, 1], "two")
     assert part.ids == ("id1", "id4") and part.positions == (1, 4)
     assert part.image_files == ("1.jpg", "4.jpg") and part.label_files == ("1.png", "4.png")
@@ -132,7 +134,7 @@ def test_a_part_of_a_split_keeps_its_columns_together():
     by_hand = datasets.Split("s", ("a", "b"), ("a", "b"), ("a", "b"), (True, True), 1)
     assert by_hand.take([1]).ids == ("b",) and by_hand.take([1]).positions == ()
     for wrong in ([5], [-1], [1, 1]):
-        with pytest.raises(ValueError, match="different ones of 0..4"):
+        with pytest.raises(ValueError, match=r"must be in 0\.\.4, each at most once"):
             made_split(5).take(wrong)
 
 
@@ -145,10 +147,10 @@ def test_training_images_do_not_depend_on_the_holdout():
     assert few.eval == data.eval and held.eval.name == "train"
     assert held.eval.title == "train, 3 held out"
     assert few.messages[0] == "first" and "4 of the 10 labelled images" in few.messages[1]
-    assert "figures to report come from 'val'" in held.messages[1]
+    assert "report on 'val', with holdout=0" in held.messages[1]
 
 
-def test_all_that_is_not_held_out_is_trained_on():
+def test_without_a_number_all_images_not_held_out_are_trained_on():
     data = datasets.select(made_dataset(), holdout=2)
     assert data.eval.positions == (0, 5) and data.train.positions == (1, 2, 3, 4, 6, 7, 8, 9)
 

@@ -28,7 +28,7 @@ def read(tmp_path, pixels, rule, ending="png", **options):
         (200, {0: 0, 1: 1, 2: 2, 200: 255, 255: 255}),
     ],
 )
-def test_values_skip_void(tmp_path, void_value, expected):
+def test_class_values_skip_the_void_value(tmp_path, void_value, expected):
     rule = masks.consecutive(NAMES, void_value)
     assert {v: k for v, k in enumerate(rule.table) if rule.allows(v)} == expected
     values = np.array([[*expected, 77]], np.uint8)
@@ -37,8 +37,10 @@ def test_values_skip_void(tmp_path, void_value, expected):
     assert mask.wrong == {77} and mask.values == {*expected, 77}
 
 
-def test_bad_void_values():
-    with pytest.raises(datasets.DatasetError, match=r"in 0\.\.255. Received 256"):
+def test_wrong_void_values_raise_an_error():
+    with pytest.raises(
+        datasets.DatasetError, match=r"^void_value must be in 0\.\.255. Received 256"
+    ):
         masks.consecutive(NAMES, 256)
     many = tuple(map(str, range(255)))
     assert masks.consecutive(many).table == (*range(255), 255)
@@ -55,12 +57,12 @@ def test_16_bits_do_not_wrap_around(tmp_path):
     assert fine.ids.tolist() == [[2, 255]] and fine.ids.dtype == np.uint8 and not fine.wrong
 
 
-def test_negative_values_of_a_tiff(tmp_path):
+def test_negative_values_of_a_tiff_are_wrong_values(tmp_path):
     mask = read(tmp_path, np.array([[-1, 2]], np.int32), masks.consecutive(NAMES), "tif")
     assert mask.wrong == {-1} and mask.ids.tolist() == [[255, 2]]
 
 
-def test_colors_equal_a_lookup(tmp_path):
+def test_decoded_colors_equal_a_lookup_table(tmp_path):
     rng = np.random.default_rng(0)
     colors = np.array([color for color, _ in TABLE] + [(9, 9, 8), (201, 0, 0)], np.uint8)
     labels = np.array([label for _, label in TABLE] + [255, 255])
@@ -71,21 +73,21 @@ def test_colors_equal_a_lookup(tmp_path):
     assert not mask.wrong and not mask.values
 
 
-def test_unknown_colors_are_named_with_the_closest():
+def test_unknown_colors_are_listed_with_the_closest_known_color():
     rule = masks.consecutive(NAMES, colors=TABLE)
     kind = rule.color_fault({(201, 0, 0): 5, (1, 1, 1): 700})
     assert "(1, 1, 1) in 700 pixels, closest is 'void' (0, 0, 0); (201, 0, 0) in 5 pixels, " in (
-        kind.what
+        kind.problem
     )
-    assert "closest is 'road' (200, 0, 0)" in kind.what
-    assert "colors.txt" in kind.mend and "smooth edges" not in kind.mend
+    assert "closest is 'road' (200, 0, 0)" in kind.problem
+    assert "colors.txt" in kind.fix and "smooth edges" not in kind.fix
     many = rule.color_fault({(k, 9, 0): 1 for k in range(50)})
-    assert "and 45 more" in many.what and "smooth edges" in many.mend
-    assert "saved as colors" in rule.color_fault({(2, 2, 2): 4, (1, 1, 1): 4}).mend
+    assert "and 45 more" in many.problem and "smooth edges" in many.fix
+    assert "saved as colors" in rule.color_fault({(2, 2, 2): 4, (1, 1, 1): 4}).fix
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_alpha(tmp_path, mode):
+def test_opaque_alpha_is_ignored_and_transparency_is_refused(tmp_path, mode):
     rule = masks.consecutive(NAMES, colors=TABLE)
     gray = Image.fromarray(np.array([[0, 2]], np.uint8))
     color = Image.fromarray(np.array([[(1, 2, 3), (0, 200, 0)]], np.uint8))
@@ -97,7 +99,7 @@ def test_alpha(tmp_path, mode):
     assert caught.value.kind is masks.TRANSPARENT
 
 
-def test_ids_in_three_equal_channels(tmp_path):
+def test_class_ids_in_three_equal_channels_are_read(tmp_path):
     pixels = np.array([[0, 2, 255, 7]], np.uint8)
     rgb = np.repeat(pixels[..., None], 3, -1)
     mask = read(tmp_path, rgb, masks.consecutive(NAMES))
@@ -108,7 +110,7 @@ def test_ids_in_three_equal_channels(tmp_path):
     assert caught.value.kind is masks.COLORED
 
 
-def test_other_formats_are_refused(tmp_path):
+def test_formats_without_class_ids_are_refused(tmp_path):
     for image, ending, kind in (
         (Image.new("F", (3, 3)), "tif", masks.NO_VALUES),
         (Image.new("CMYK", (3, 3)), "tif", masks.NO_VALUES),
@@ -119,7 +121,7 @@ def test_other_formats_are_refused(tmp_path):
         assert caught.value.kind is kind
 
 
-def test_palettes_of_few_bits(tmp_path):
+def test_palettes_of_two_bits_are_read(tmp_path):
     image = Image.new("P", (3, 1))
     image.putpalette([0, 0, 0, 9, 8, 7, 200, 0, 0, 4, 4, 4])
     image.putdata([2, 0, 1])
@@ -129,22 +131,67 @@ def test_palettes_of_few_bits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "values", "said"),
+    ("num_classes", "values", "advice"),
     [
         (19, {7, 19, 33}, "labelIds"),
         (19, {24000, 26001, 3}, "instanceIds"),
         (21, {0, 256, 512}, "divide by 256"),
         (21, {0, 38, 128}, "gray values of VOC's colors"),  # Pillow's weights
         (21, {0, 27, 91, 255}, "gray values of VOC's colors"),  # libpng's
-        (3, {1, 2, 3}, "If 0 means void and ids start at 1: --set data.void_value=0"),
-        (3, {0, 3}, "If 3 means void: --set data.void_value=3. If 0 means void"),
-        (3, {0, 254}, "If 254 means void: --set data.void_value=254."),
+        (3, {1, 2, 3}, "If 0 means void and ids start at 1: use void_value=0"),
+        (3, {0, 3}, "If 3 means void: use void_value=3. If 0 means void"),
+        (3, {0, 254}, "If 254 means void: use void_value=254."),
         (3, set(range(0, 200, 5)), "interpolation"),
         (3, {0, 7, 9}, "Correct the masks or the list of classes."),
+        (19, {0, 19}, "labelIds"),
+        (19, {0, 34}, "Correct the masks"),
+        (18, {0, 18, 33}, "Correct the masks"),
+        (19, {0, 500, 24000}, "Correct the masks"),
+        (19, {0, 34000}, "Correct the masks"),
+        (21, {0, 256, 257}, "Correct the masks"),
+        (21, {0, 38}, "Correct the masks"),  # a single gray value may be chance
+        (3, set(range(23)), "Correct the masks"),
+        (3, set(range(24)), "interpolation"),
+        (30, set(range(55)), "Correct the masks"),
     ],
 )
-def test_advice_on_values(num_classes, values, said):
+def test_wrong_values_get_matching_advice(num_classes, values, advice):
     rule = masks.consecutive(tuple(map(str, range(num_classes))), takes_void_value=True)
     kind = rule.value_fault(values)
-    assert said in kind.mend, kind
-    assert f"0 to {num_classes - 1} and 255 (void) are allowed" in kind.what
+    assert advice in kind.fix, kind
+    assert f"0 to {num_classes - 1} and 255 (void) are allowed" in kind.problem
+
+
+@pytest.mark.parametrize(
+    ("values", "listed"), [({0, 7}, ", 7 seen where"), ({0, 7, 9}, ", 7 to 9 seen where")]
+)
+def test_wrong_values_are_listed_as_a_range(values, listed):
+    assert listed in masks.consecutive(NAMES).value_fault(values).problem
+
+
+def test_a_rule_without_void_value_gives_no_advice_on_it():
+    assert "void_value" not in masks.consecutive(NAMES).value_fault({0, 254}).fix
+    assert "void_value" not in masks.MaskRule(NAMES, masks.consecutive(NAMES).table)._advice(
+        {0, 254}, [254]
+    )
+
+
+@pytest.mark.parametrize(("num_unknown", "more"), [(5, ""), (6, "and 1 more")])
+def test_at_most_five_unknown_colors_are_listed(num_unknown, more):
+    rule = masks.consecutive(NAMES, colors=TABLE)
+    problem = rule.color_fault({(k, 9, 0): 1 for k in range(num_unknown)}).problem
+    assert problem.count("closest is") == 5 and ("more" in problem) == bool(more)
+    assert more in problem
+
+
+def test_smooth_edges_are_suspected_above_four_unknown_colors_per_known_color():
+    rule = masks.consecutive(NAMES, colors=TABLE)
+    for num_unknown, is_suspected in ((16, False), (17, True)):
+        fix = rule.color_fault({(k, 9, 0): 1 for k in range(num_unknown)}).fix
+        assert ("smooth edges" in fix) == is_suspected
+
+
+@pytest.mark.parametrize("unknown", [[(255, 255, 255)], [(1, 1, 1), (9, 8, 7)], [(7, 7, 7)]])
+def test_colors_that_cannot_be_class_ids_get_advice_on_the_table(unknown):
+    rule = masks.consecutive(NAMES, colors=TABLE)
+    assert "Add them to colors.txt" in rule.color_fault(dict.fromkeys(unknown, 3)).fix

@@ -1,3 +1,5 @@
+"""The cache of records: reuse, changed files, interrupted and simultaneous builds."""
+
 import logging
 import os
 import random
@@ -26,7 +28,7 @@ def test_a_second_load_reads_the_same_records(folder, cache):
     assert first.train.records.startswith(str(cache))
 
 
-def test_a_changed_file_is_noticed(folder, cache, write_pair):
+def test_a_changed_file_gets_new_records(folder, cache, write_pair):
     load(folder)
     _, mask, expected = write_pair(folder, "a", "train", seed=9)
     split = load(folder).train
@@ -40,7 +42,7 @@ def test_a_changed_file_is_noticed(folder, cache, write_pair):
     assert num_builds(cache) == 4
 
 
-def test_nothing_is_printed_and_the_seed_is_left_alone(folder, capfd, caplog):
+def test_loading_prints_nothing_and_keeps_the_random_state(folder, capfd, caplog):
     logger = logging.getLogger("absl")
     logger.addHandler(caplog.handler)
     random.seed(3)
@@ -55,7 +57,7 @@ def test_nothing_is_printed_and_the_seed_is_left_alone(folder, capfd, caplog):
     assert "examples" not in err
 
 
-def test_hand_made_splits_have_no_records():
+def test_a_split_without_records_raises_an_error():
     split = datasets.Split("train", ("a",), ("a.jpg",), ("a.png",), (True,), 10)
     with pytest.raises(ValueError, match="has no records"):
         datasets.examples(split)
@@ -70,7 +72,7 @@ def test_an_interrupted_build_is_not_used(folder, cache, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             load(folder)
     assert num_builds(cache) == 0
-    # What a killed process leaves: a temporary folder beside the place of the records.
+    # A killed process leaves a temporary folder next to the folder of the records.
     load(folder)
     records = next(cache.glob("folder/*/1.0.0"))
     records.rename(records.with_name("incomplete.ABCDEF_1.0.0"))
@@ -82,14 +84,13 @@ _BUILD = """
 import random, sys
 random.seed(0)
 from pipelines import datasets
-from pipelines.builders import paired
 data = datasets.load("folder", sys.argv[1])
 print(len(list(datasets.examples(data.train))), len(list(datasets.examples(data.eval))))
 """
 
 
-def test_another_run_of_the_same_seed_finishes_first(folder, cache, monkeypatch):
-    """In the middle of a build the whole of another one happens, as two processes may do."""
+def test_a_build_survives_an_equal_build_that_finishes_first(folder, cache, monkeypatch):
+    """A complete second build runs in the middle of the first, as with two processes."""
     read, others, num_folders = masks.read, [], set()
 
     def read_and_build(file, rule):
@@ -110,7 +111,7 @@ def test_another_run_of_the_same_seed_finishes_first(folder, cache, monkeypatch)
 
 
 @pytest.mark.slow
-def test_two_processes_build_at_once(folder, cache, write_pair):
+def test_two_processes_can_build_at_the_same_time(folder, cache, write_pair):
     for k in range(40):
         write_pair(folder, f"more{k}", "train", size=(200, 200))
     command = [sys.executable, "-c", _BUILD, str(folder)]

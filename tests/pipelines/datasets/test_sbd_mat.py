@@ -1,4 +1,4 @@
-"""SBD's .mat files, against files that scipy writes and reads."""
+"""SBD's .mat files, compared with files that scipy writes and reads."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def write(file, segmentation, name="GTcls", compressed=True, **more):
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("shape", [(20, 30), (1, 1), (3, 1), (1, 7), (375, 500)])
-def test_equals_scipy(tmp_path, shape, compressed):
+def test_read_masks_equal_masks_read_by_scipy(tmp_path, shape, compressed):
     pixels = np.random.default_rng(shape).integers(0, 21, shape, np.uint8)
     file = write(tmp_path / "a.mat", pixels, compressed=compressed)
     read = sbd_mat.read_segmentation(file)
@@ -32,21 +32,21 @@ def test_equals_scipy(tmp_path, shape, compressed):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"name": "GTinst"}, "no variable GTcls"),
         ({"segmentation": np.zeros((4, 5))}, "not uint8"),
         ({"segmentation": np.zeros((4, 5, 2), np.uint8)}, "not uint8"),
     ],
 )
-def test_other_content_is_refused(tmp_path, change, said):
-    with pytest.raises(ValueError, match=said):
+def test_other_content_raises_an_error(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
         sbd_mat.read_segmentation(
             write(tmp_path / "a.mat", **{"segmentation": np.eye(3, dtype=np.uint8)} | change)
         )
 
 
-def test_a_struct_without_the_field(tmp_path):
+def test_a_struct_without_the_field_raises_an_error(tmp_path):
     scipy_io.savemat(tmp_path / "a.mat", {"GTcls": {"Seg": np.eye(3)}})
     with pytest.raises(ValueError, match=r"no GTcls\.Segmentation"):
         sbd_mat.read_segmentation(tmp_path / "a.mat")
@@ -56,8 +56,8 @@ def test_a_struct_without_the_field(tmp_path):
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_damage_never_ends_in_another_error(tmp_path, compressed):
-    """Each cut, and bytes that are changed at random, give the mask or ValueError."""
+def test_a_damaged_file_gives_a_mask_or_a_value_error(tmp_path, compressed):
+    """The test cuts the file at many places and changes random bytes."""
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
     file = write(tmp_path / "a.mat", pixels, compressed=compressed)
     content = file.read_bytes()
@@ -77,7 +77,7 @@ def test_damage_never_ends_in_another_error(tmp_path, compressed):
     assert num_refused > 50
 
 
-def test_limits(tmp_path, monkeypatch):
+def test_too_large_files_raise_an_error(tmp_path, monkeypatch):
     file = write(tmp_path / "a.mat", np.zeros((500, 500), np.uint8))
     monkeypatch.setattr(sbd_mat, "_MAX_UNPACKED_BYTES", 100_000)
     with pytest.raises(ValueError, match="unpacks to more than 100000 bytes"):
@@ -87,7 +87,7 @@ def test_limits(tmp_path, monkeypatch):
         sbd_mat.read_segmentation(file)
 
 
-def test_files_of_another_kind(tmp_path):
+def test_a_file_of_another_kind_raises_an_error(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"HDF")
     with pytest.raises(ValueError, match="no little-endian MATLAB 5 file"):
         sbd_mat.read_segmentation(tmp_path / "a.mat")

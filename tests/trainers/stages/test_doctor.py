@@ -116,7 +116,7 @@ def test_an_overlay_is_half_image_half_mask():
 
 def test_a_missing_data_set_is_a_config_error(tmp_path):
     experiment = config.replace(config.Experiment(), "data.dataset", "folder")
-    with pytest.raises(config.ConfigError, match="needs --data_dir"):
+    with pytest.raises(config.ConfigError, match="needs data_dir"):
         doctor.run(experiment, tmp_path, rich.console.Console(file=io.StringIO()))
 
 

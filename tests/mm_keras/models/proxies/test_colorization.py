@@ -15,6 +15,7 @@ import mm_keras
 from mm_keras import backbones
 from mm_keras.models.context import hypercolumn_context_taps
 from mm_keras.models.proxies import colorization
+from pipelines.batches import Order, View
 from pipelines.batches import colorization as pipeline
 
 ROOT = pathlib.Path(__file__).parents[4]
@@ -323,8 +324,8 @@ def test_the_model_trains_on_batches_of_the_pipeline(tmp_path, targets):
     for i, picture in enumerate(images(20, 24, batch=3)):
         keras.utils.save_img(tmp_path / f"{i}.png", picture, scale=False)
     files = [str(tmp_path / f"{i}.png") for i in range(3)]
-    options = {"num_images": 2, "crop": 16, "num_points": 8, "num_bins": 8, "targets": targets}
-    dataset = pipeline.batches(files, num_steps=2, **options)
+    points = pipeline.Points(num_points=8, num_bins=8, targets=targets)
+    dataset = pipeline.batches(files, points, View(16), Order(num_images=2, num_steps=2))
     assert set(dataset.element_spec) == set(colorization.KEYS)
     model = build(formulation="2016" if targets == "histogram" else "2017", num_bins=8)
     for batch in dataset:

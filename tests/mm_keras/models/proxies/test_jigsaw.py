@@ -9,8 +9,8 @@ import mm_keras
 from mm_keras import backbones
 from mm_keras.backbones import Backbone, BackboneSpec, Pixels, Tap
 from mm_keras.models.proxies import jigsaw
+from pipelines.batches import Order, permutations, unlabelled
 from pipelines.batches import jigsaw as inputs
-from pipelines.batches import permutations, unlabelled
 
 ORDERS = np.random.default_rng(7).permuted(np.tile(np.arange(9), (6, 1)), axis=1)
 
@@ -260,16 +260,15 @@ def test_slim_vgg_learns_on_real_images(real_data):
     backbone = backbones.build("vgg16", width=0.25)
     made = jigsaw.Jigsaw(backbone, 9, tile=24, dropout=0, initialization="he")
     made.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
-    settings = {
-        "permutations": permutations.permutation_set(9, "minimum"),
-        "shorter_side": 88,
-        "cell": 28,
-        "tile": 24,
-    }
+    settings = (
+        permutations.permutation_set(9, "minimum"),
+        inputs.Puzzle(shorter_side=88, cell=28, tile=24),
+    )
     step = tf.function(made.train_step)
-    for batch in inputs.batches(train, num_images=32, num_steps=120, **settings):
+    for batch in inputs.batches(train, *settings, Order(num_images=32, num_steps=120)):
         step(batch)
-    puzzles_of_held_out = inputs.batches(held_out, num_images=40, num_steps=7, seed=1, **settings)
+    order = Order(num_images=40, num_steps=7, seed=1)
+    puzzles_of_held_out = inputs.batches(held_out, *settings, order)
     assert jigsaw.evaluate(made, puzzles_of_held_out)["accuracy"] > 2 / 9
 
 

@@ -51,7 +51,7 @@ def labels(split):
     return [example["label"].numpy() for example in datasets.examples(split)]
 
 
-def test_names_order_and_facts(root):
+def test_cityscapes_is_found_with_its_facts_in_sorted_order(root):
     data = datasets.load("cityscapes", root)
     assert data == datasets.load("cityscapes", root.parent)
     assert data.train.ids == tuple(sorted(TRAIN)) and data.eval.ids == VAL
@@ -61,7 +61,7 @@ def test_names_order_and_facts(root):
     assert spec.colors[0] == (128, 64, 128) and spec.colors[13] == (0, 0, 142)
     assert len(set(spec.colors)) == 19
     assert data.messages[0].startswith("Split 'train' has 3 images, the official one 2,975")
-    assert "*_labelIds.png are read by the official table" in data.messages[-1]
+    assert "*_labelIds.png are converted with the official table" in data.messages[-1]
 
 
 def test_label_ids_become_train_ids(root):
@@ -70,7 +70,7 @@ def test_label_ids_become_train_ids(root):
         np.testing.assert_array_equal(label, train_ids())
 
 
-def test_train_ids_are_taken_as_they_are(root):
+def test_train_ids_are_used_unchanged(root):
     by_label_ids = labels(datasets.load("cityscapes", root).train)
     for split, names in (("train", TRAIN), ("val", VAL)):
         for name in names:
@@ -80,13 +80,13 @@ def test_train_ids_are_taken_as_they_are(root):
     np.testing.assert_array_equal(labels(data.train), by_label_ids)
 
 
-def test_half_made_train_ids_are_not_mixed_in(root):
+def test_incomplete_train_ids_are_not_used(root):
     write(root, "train", TRAIN[0], ("labelTrainIds",))
     plan = datasets.plan("cityscapes", root)
     assert all(pair.mask.name.endswith("labelIds.png") for pair in plan.splits["train"])
 
 
-def test_the_papers_list_leaves_one_image_out(root):
+def test_the_split_of_the_paper_leaves_one_image_out(root):
     data = datasets.load("cityscapes", root, train_split="train_paper")
     assert data.train.ids == ("aachen_000000_000019", "aachen_000001_000019")
     assert "the official one 2,974" in data.messages[0]
@@ -99,7 +99,7 @@ def test_masks_of_the_test_split_are_not_read(root):
     assert set(labels(data.eval)[0].flat) == {255}
 
 
-def test_faults(root, tmp_path):
+def test_wrong_files_raise_an_error(root, tmp_path):
     with pytest.raises(datasets.DatasetError, match="no folder leftImg8bit.*zip"):
         datasets.load("cityscapes", root / "gtFine")
     with pytest.raises(datasets.DatasetError, match="No split 'trian'.*mean 'train'"):

@@ -1,3 +1,5 @@
+"""Downloads of archives: unpacking, damage, missing network and disk space."""
+
 import hashlib
 import io
 import tarfile
@@ -31,7 +33,7 @@ def write(file, members, mode="w"):
     return downloads.Archive(f"http://here.org/{file.name}", md5, ("kit/wanted/",), 0)
 
 
-def test_what_is_wanted_is_unpacked_once(tmp_path):
+def test_only_wanted_members_are_unpacked_once(tmp_path):
     members = {"kit/wanted/sub/a": b"1", "kit/other/b": b"2", "kit/wanted/c": b"3"}
     archive = write(tmp_path / "in" / "x.tgz", members, "w:gz")
     downloads.provide((archive,), tmp_path / "in")
@@ -39,7 +41,7 @@ def test_what_is_wanted_is_unpacked_once(tmp_path):
     assert files >= {"kit/wanted/sub/a", "kit/wanted/c"} and "kit/other/b" not in files
     (tmp_path / "in" / "x.tgz").unlink()
     downloads.provide((archive,), tmp_path / "in")  # neither the archive nor a network is needed
-    # What an interruption left is filled up.
+    # An interrupted unpacking is completed.
     (tmp_path / "in" / ".x.tgz.unpacked").unlink()
     (tmp_path / "in" / "kit" / "wanted" / "c").unlink()
     downloads.provide((write(tmp_path / "in" / "x.tgz", members, "w:gz"),), tmp_path / "in")
@@ -54,14 +56,14 @@ def test_what_is_wanted_is_unpacked_once(tmp_path):
         {"kit/wanted/link": "../../.."},
     ],
 )
-def test_nothing_is_written_outside(tmp_path, members):
+def test_members_outside_the_folder_are_not_written(tmp_path, members):
     archive = write(tmp_path / "in" / "x.tar", members)
     with pytest.raises(tarfile.FilterError):
         downloads.provide((archive,), tmp_path / "in")
     assert {path.name for path in tmp_path.rglob("*")} == {"in", "x.tar"}
 
 
-def test_without_a_network_it_is_said_where_to_put_what(tmp_path):
+def test_without_a_network_the_error_lists_files_and_their_folder(tmp_path):
     archives = (
         downloads.Archive("http://here.org/x.tar", "123", (), 0),
         downloads.Archive("http://there.org/y.tar", "456", (), 0),
@@ -72,7 +74,7 @@ def test_without_a_network_it_is_said_where_to_put_what(tmp_path):
         assert str(part) in str(caught.value)
 
 
-def test_a_damaged_archive_and_a_full_disk(tmp_path):
+def test_a_damaged_archive_and_a_full_disk_raise_an_error(tmp_path):
     archive = write(tmp_path / "x.tar", {"kit/wanted/a": b"1"})
     (tmp_path / "x.tar").write_bytes(b"no")
     with pytest.raises(datasets.DatasetError, match="x.tar is damaged.*Remove it"):
@@ -82,7 +84,7 @@ def test_a_damaged_archive_and_a_full_disk(tmp_path):
         downloads.provide((large,), tmp_path)
 
 
-def test_default_folder(monkeypatch, tmp_path):
+def test_downloads_are_stored_next_to_the_records(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert downloads.default_folder("voc_sbd") == tmp_path / "downloads" / "voc_sbd"
     monkeypatch.delenv("TFDS_DATA_DIR")

@@ -1,3 +1,5 @@
+"""The folder source: layouts, splits, lists, color tables, and wrong files."""
+
 import hashlib
 import shutil
 
@@ -15,7 +17,7 @@ def load(root, **kwargs):
 
 
 def fails(root, *parts, **kwargs):
-    """Checks that loading fails with all of `parts` in the message, and leaves no records."""
+    """Check that loading fails with all of `parts` in the message, and return the message."""
     with pytest.raises(datasets.DatasetError) as caught:
         load(root, **kwargs)
     for part in parts:
@@ -29,7 +31,7 @@ def pixels(file):
         return np.asarray(image)
 
 
-def test_facts_and_order(folder):
+def test_a_folder_gives_facts_and_sorted_images(folder):
     data = load(folder)
     assert data.spec.class_names == ("ground", "thing")
     assert data.spec.num_classes == len(data.spec.colors) == 2
@@ -108,7 +110,7 @@ def test_background_class_and_colors(folder):
     fails(folder, "colors.txt", "2 lines", "0 to 255")
 
 
-def test_a_parent_of_one_folder(folder, tmp_path):
+def test_the_parent_of_a_single_data_set_is_accepted(folder, tmp_path):
     outer = tmp_path / "outer"
     shutil.move(folder, outer / "mine")
     assert load(outer).train.num_images == 3
@@ -127,7 +129,7 @@ def test_images_without_labels_are_counted_and_left_out_on_request(folder, write
     assert labelled.labelled() == labelled
 
 
-def test_only_void_cannot_be_trained_on(folder, write_pair):
+def test_a_train_split_of_void_masks_raises_an_error(folder, write_pair):
     for name in "abc":
         write_pair(folder, name, "train", values=(255,))
     fails(folder, "no mask of split 'train' has a labelled pixel")
@@ -142,7 +144,7 @@ def flat(root, write_pair, names):
     (root / "classes.txt").write_text("ground\nthing\n")
 
 
-def test_no_split_is_divided_by_a_hash(tmp_path, write_pair):
+def test_a_folder_without_splits_is_divided_by_a_hash(tmp_path, write_pair):
     names = [f"n{k}" for k in range(10)]
     flat(tmp_path, write_pair, names)
     data = load(tmp_path)
@@ -153,7 +155,7 @@ def test_no_split_is_divided_by_a_hash(tmp_path, write_pair):
     assert "8 for training and 2 for evaluation" in data.messages[0]
 
 
-def test_two_images_give_one_each_and_one_is_too_few(tmp_path, write_pair):
+def test_two_images_are_divided_and_a_single_image_raises_an_error(tmp_path, write_pair):
     flat(tmp_path, write_pair, "ab")
     data = load(tmp_path)
     assert data.train.num_images == data.eval.num_images == 1
@@ -171,7 +173,7 @@ def test_one_split_of_any_name_is_divided(folder):
     assert "only one split, 'everything'" in data.messages[0]
 
 
-def test_lists_choose_and_order(folder, tmp_path, write_pair):
+def test_lists_select_and_order_images(folder, tmp_path, write_pair):
     flat(tmp_path / "flat", write_pair, "abcd")
     (tmp_path / "flat" / "train.txt").write_text("c\na\n\n")
     (tmp_path / "flat" / "val.txt").write_text("d\r\n")
@@ -183,20 +185,20 @@ def test_lists_choose_and_order(folder, tmp_path, write_pair):
     assert load(folder).train.ids == ("b",)
 
 
-def test_a_list_that_names_a_missing_file(folder):
+def test_a_list_with_a_missing_image_raises_an_error(folder):
     (folder / "train.txt").write_text("a\nnowhere\n")
-    fails(folder, "list without an image file: nowhere", "off the list")
+    fails(folder, "list without an image file: nowhere", "from the list")
 
 
-def test_unknown_split_names_those_that_are_there(folder):
+def test_an_unknown_split_raises_an_error_with_the_existing_splits(folder):
     fails(folder, "No split 'trian'", "there are train, val", "mean 'train'", train_split="trian")
     (folder / "images" / "val").rename(folder / "images" / "test")
     (folder / "masks" / "val").rename(folder / "masks" / "test")
-    fails(folder, "No split 'val'", "test, train", "--eval_split")
+    fails(folder, "No split 'val'", "test, train", "eval_split")
     assert load(folder, eval_split="test").eval.ids == ("d", "e")
 
 
-def test_one_split_for_both_is_said(folder):
+def test_one_split_for_training_and_evaluation_gives_a_message(folder):
     data = load(folder, eval_split="train")
     assert data.train == data.eval
     assert "both use split 'train'" in data.messages[0]
@@ -205,31 +207,31 @@ def test_one_split_for_both_is_said(folder):
 # Bad input
 
 
-def test_missing_folders_and_classes(folder, tmp_path):
-    fails(None, "needs --data_dir")
+def test_missing_folders_and_classes_raise_an_error(folder, tmp_path):
+    fails(None, "needs data_dir")
     fails(tmp_path / "nowhere", "is not a folder")
     (tmp_path / "empty").mkdir()
     fails(tmp_path / "empty", "there is no folder images/", "classes.txt")
     (folder / "classes.txt").write_text("one\none\n")
     fails(folder, "none twice")
     (folder / "classes.txt").unlink()
-    fails(folder, "classes.txt is missing", "one class name a line")
+    fails(folder, "classes.txt is missing", "one class name per line")
 
 
-def test_no_images(folder):
+def test_a_split_without_images_raises_an_error(folder):
     for kind in ("images", "masks"):
         shutil.rmtree(folder / kind / "val")
         (folder / kind / "val").mkdir()
-    fails(folder, "split without any pair of image and mask: 'val'", "--eval_split")
+    fails(folder, "split without any pair of image and mask: 'val'", "eval_split")
 
 
-def test_image_without_mask_and_mask_without_image(folder):
+def test_images_and_masks_without_a_partner_raise_an_error(folder):
     (folder / "masks" / "train" / "b.png").unlink()
     (folder / "images" / "train" / "c.jpg").unlink()
     fails(folder, "1 x image without a mask", "b.jpg", "1 x mask without an image", "c.png")
 
 
-def test_unknown_endings_and_double_names(folder, write_pair):
+def test_unknown_endings_and_repeated_names_raise_an_error(folder, write_pair):
     (folder / "images" / "train" / "notes.gif").write_bytes(b"")
     (folder / "images" / "train" / ".DS_Store").write_bytes(b"")
     write_pair(folder, "a", "train", ending=".png")
@@ -237,7 +239,7 @@ def test_unknown_endings_and_double_names(folder, write_pair):
     assert "DS_Store" not in message
 
 
-def test_different_sizes_are_all_named_up_to_ten(folder, write_pair):
+def test_up_to_ten_pairs_of_different_sizes_are_listed(folder, write_pair):
     for k in range(12):
         _, mask, _ = write_pair(folder, f"z{k:02d}", "train")
         Image.fromarray(np.zeros((32, 24), np.uint8)).save(mask)
@@ -248,23 +250,25 @@ def test_different_sizes_are_all_named_up_to_ten(folder, write_pair):
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "values", "said"),
+    ("num_classes", "values", "message"),
     [
         (19, (0, 19, 33), "19 to 33 seen where 0 to 18 and 255 (void) are allowed"),
-        (19, (0, 19, 33), "labelIds, trainIds are needed"),
+        (19, (0, 19, 33), "labelIds. Use masks with trainIds"),
         (2, (1, 2), "2 seen where 0 to 1"),
         (2, (1, 2, 255), "start at 1"),
         (2, (0, 2), "Correct the masks or the list of classes"),
     ],
 )
-def test_values_outside_the_classes(tmp_path, write_pair, num_classes, values, said):
+def test_values_outside_the_classes_raise_an_error(
+    tmp_path, write_pair, num_classes, values, message
+):
     for split in ("train", "val"):
         write_pair(tmp_path, split + "_image", split, values=values)
     (tmp_path / "classes.txt").write_text("\n".join(f"class{k}" for k in range(num_classes)))
-    fails(tmp_path, said, "train_image.png", "val_image.png")
+    fails(tmp_path, message, "train_image.png", "val_image.png")
 
 
-def test_masks_of_0_and_255_only_look_binary(folder, write_pair):
+def test_masks_of_0_and_255_only_are_refused_as_binary(folder, write_pair):
     for split, names in (("train", "abc"), ("val", "de")):
         for name in names:
             write_pair(folder, name, split, values=(0, 255))
@@ -273,7 +277,7 @@ def test_masks_of_0_and_255_only_look_binary(folder, write_pair):
     assert load(folder).train.num_images == 3
 
 
-def test_color_masks_and_jpeg_masks(folder):
+def test_color_masks_and_jpeg_masks_are_refused(folder):
     Image.new("RGB", (32, 24), (0, 0, 1)).save(folder / "masks" / "train" / "a.png")
     Image.new("L", (32, 24)).save(folder / "masks" / "train" / "b.png", format="JPEG")
     fails(folder, "holds colors", "color table", "a.png", "is a JPEG", "b.png")
@@ -282,18 +286,18 @@ def test_color_masks_and_jpeg_masks(folder):
 def test_deep_gray_images_are_refused(folder, write_pair):
     file, _, _ = write_pair(folder, "dd", "train", ending=".png")
     Image.fromarray(np.full((24, 32), 3000, np.uint16)).save(file)
-    fails(folder, "more than 8 bits", "dd.png", "save it as 8 bits")
+    fails(folder, "more than 8 bits per value", "dd.png", "save it as 8 bits")
 
 
 def test_deep_colors_are_refused(folder, write_pair):
     file, _, _ = write_pair(folder, "dd", "train", ending=".png")
     deep = tf.io.encode_png(tf.fill([24, 32, 3], tf.constant(3000, tf.uint16)))
     file.write_bytes(deep.numpy())
-    fails(folder, "more than 8 bits", "dd.png")
+    fails(folder, "more than 8 bits per value", "dd.png")
 
 
 @pytest.mark.parametrize("damage", ["half", "tail", "text", "empty"])
-def test_unreadable_images_are_named_counted_and_tolerated(folder, cache, damage):
+def test_unreadable_images_are_listed_counted_and_left_out_on_request(folder, cache, damage):
     file = folder / "images" / "train" / "b.jpg"
     content = file.read_bytes()
     new = {"half": content[: len(content) // 2], "tail": content[:-20], "text": b"no", "empty": b""}
@@ -308,21 +312,21 @@ def test_unreadable_images_are_named_counted_and_tolerated(folder, cache, damage
     )  # the records that are there now do not hide it
 
 
-def test_a_png_that_only_tensorflow_finds_cut_short(folder, write_pair):
+def test_a_png_that_only_tensorflow_finds_truncated_is_unreadable(folder, write_pair):
     file, _, _ = write_pair(folder, "f", "train", ending=".png")
     file.write_bytes(file.read_bytes()[:-8])
     Image.open(file).load()
     fails(folder, "1 unreadable", "f.png", "TensorFlow cannot decode it")
 
 
-def test_unreadable_masks_and_a_split_of_nothing_else(folder):
+def test_a_split_of_unreadable_masks_raises_an_error(folder):
     for name in "de":
         (folder / "masks" / "val" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     fails(folder, "2 unreadable, 0 tolerated", "d.png", "e.png")
     fails(folder, "'val' has no readable image", max_unreadable=2)
 
 
-def test_odd_split_names_are_refused(folder):
+def test_split_names_with_special_characters_are_refused(folder):
     for kind in ("images", "masks"):
         (folder / kind / "train").rename(folder / kind / "my-train")
     fails(folder, "cannot be called 'my-train'", train_split="my-train")
@@ -349,14 +353,14 @@ def test_camvid_is_found_in_its_parent_and_keeps_its_facts(tmp_path, write_pair)
 
 
 def rewrite(file, change):
-    """Replaces a mask by what `change` makes of its values."""
+    """Replace a mask by `change` of its values; return the old values."""
     with Image.open(file) as mask:
         values = np.asarray(mask).copy()
     Image.fromarray(change(values)).save(file)
     return values
 
 
-def test_void_value_0_starts_the_classes_at_1(folder):
+def test_with_void_value_0_the_classes_start_at_1(folder):
     shift = np.array([1, 2] + [0] * 254, np.uint8)  # 0, 1, 255 -> 1, 2, 0
     expected = [rewrite(file, shift.take) for file in sorted(folder.glob("masks/train/*"))]
     for file in folder.glob("masks/val/*"):
@@ -374,7 +378,7 @@ def test_void_value_is_part_of_the_cache_key(folder):
     assert {0, 255} == set(pixels(second.train.label_files[0]).flat)
 
 
-def test_void_is_not_a_class_too(folder):
+def test_a_class_called_void_and_void_value_cannot_be_combined(folder):
     (folder / "classes.txt").write_text("Void\nground\nthing\n")
     with pytest.raises(datasets.DatasetError, match="names 'Void', but void_value=0"):
         load(folder, void_value=0)
@@ -383,7 +387,7 @@ def test_void_is_not_a_class_too(folder):
         datasets.load("camvid", folder, void_value=0)
 
 
-def test_color_masks_with_a_table(folder):
+def test_color_masks_are_decoded_with_a_table(folder):
     (folder / "colors.txt").write_text("thing 9 0 0\nvoid 0 0 0\nground 0 9 0\n")
     table = np.zeros((256, 3), np.uint8)
     table[0], table[1] = (0, 9, 0), (9, 0, 0)
@@ -398,17 +402,17 @@ def test_color_masks_with_a_table(folder):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [((0, 1), "saved as colors"), ((0, 255), "a line 'void red green blue'")]
+    ("values", "message"), [((0, 1), "saved as colors"), ((0, 255), "a line 'void red green blue'")]
 )
-def test_advice_for_gray_colors_without_a_line(folder, values, said):
+def test_gray_colors_without_a_line_get_matching_advice(folder, values, message):
     (folder / "colors.txt").write_text("thing 9 0 0\nground 0 9 0\n")
     for file in folder.glob("masks/*/*"):
         rewrite(file, lambda v: np.repeat(np.array(values, np.uint8)[v % 2][..., None], 3, axis=2))
-    fails(folder, "not in the color table", said)
+    fails(folder, "not in the color table", message)
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ("ground 1 2 3\nthing 1 2 3\n", "the color (1, 2, 3) twice"),
         ("ground 1 2 3\nstuff 4 5 6\n", "one for each name in classes.txt"),
@@ -416,13 +420,27 @@ def test_advice_for_gray_colors_without_a_line(folder, values, said):
         ("ground 1 2 3\nthing 4 5\n", "such lines of 2"),
     ],
 )
-def test_bad_color_tables(folder, lines, said):
+def test_wrong_color_tables_raise_an_error(folder, lines, message):
     (folder / "colors.txt").write_text(lines)
-    fails(folder, "colors.txt", said)
+    fails(folder, "colors.txt", message)
+
+
+@pytest.mark.parametrize("name", ["colors.txt", "colours.txt"])
+def test_both_spellings_of_the_color_table_are_read(folder, name):
+    (folder / name).write_text("thing 9 0 0\nground 0 9 0\n")
+    data = load(folder)
+    assert data.spec.colors == ((0, 9, 0), (9, 0, 0))
+    assert {data.train.name, data.eval.name} == {"train", "val"}  # the table is no list of a split
+
+
+def test_two_color_tables_are_refused(folder):
+    for name in ("colors.txt", "colours.txt"):
+        (folder / name).write_text("thing 9 0 0\nground 0 9 0\n")
+    fails(folder, "holds colors.txt and colours.txt", "remove one")
 
 
 @pytest.mark.parametrize("place", [".", "ImageSets", "ImageSets/Segmentation"])
-def test_the_layout_of_vocs_kit(tmp_path, write_pair, place):
+def test_the_layout_of_the_voc_kit_is_accepted(tmp_path, write_pair, place):
     flat(tmp_path, write_pair, "abcd")
     (tmp_path / "images").rename(tmp_path / "JPEGImages")
     (tmp_path / "masks").rename(tmp_path / "SegmentationClass")
@@ -433,7 +451,7 @@ def test_the_layout_of_vocs_kit(tmp_path, write_pair, place):
     assert data.train.ids == ("c", "a") and data.eval.ids == ("b",)
 
 
-def test_lists_of_images_with_their_masks(tmp_path, write_pair):
+def test_lists_of_image_and_mask_paths_are_read(tmp_path, write_pair):
     for folder, names in (("one", "ab"), ("two", "ac")):
         for name in names:
             write_pair(tmp_path / folder, name, seed=len(folder + name))
@@ -458,12 +476,12 @@ def test_lists_of_images_with_their_masks(tmp_path, write_pair):
     fails(tmp_path, "two files of one name", "two/images/a.jpg")
 
 
-def test_two_words_that_are_no_files_are_a_name(folder):
+def test_a_line_of_two_words_that_are_no_files_is_a_name(folder):
     (folder / "train.txt").write_text("b  1\na -1\n")  # as in the lists of VOC's other tasks
     assert load(folder).train.ids == ("b", "a")
 
 
-def test_a_test_split_may_come_without_masks(folder):
+def test_only_the_test_split_may_have_no_masks(folder):
     shutil.copytree(folder / "images" / "val", folder / "images" / "test")
     data = load(folder, eval_split="test")
     assert data.train.ids == ("a", "b", "c")
@@ -474,8 +492,10 @@ def test_a_test_split_may_come_without_masks(folder):
 
 
 @pytest.mark.parametrize("has_train_folder", [False, True])
-def test_images_without_masks_beside_those_to_divide(tmp_path, write_pair, has_train_folder):
-    """New images to predict change nothing in what is trained on."""
+def test_unlabelled_test_images_do_not_change_the_training_images(
+    tmp_path, write_pair, has_train_folder
+):
+    """Images to predict do not change the training split."""
     for name in "abcdefg":
         write_pair(tmp_path, name, "train" if has_train_folder else "")
     (tmp_path / "classes.txt").write_text("ground\nthing\n")
@@ -490,14 +510,14 @@ def test_images_without_masks_beside_those_to_divide(tmp_path, write_pair, has_t
     fails(tmp_path, "No split 'nowhere'", "test, train, val", eval_split="nowhere")
 
 
-def test_labelled_test_images_do_not_shrink_the_train_split(folder):
+def test_a_labelled_test_split_keeps_the_whole_train_split(folder):
     for kind in ("images", "masks"):
         (folder / kind / "val").rename(folder / kind / "test")
     fails(folder, "No split 'val'")
     assert load(folder, eval_split="test").train.ids == ("a", "b", "c")
 
 
-def test_checksums_tell_changed_files(folder, write_pair):
+def test_checksums_change_with_the_files(folder, write_pair):
     before = load(folder)
     again = load(folder)
     assert before.train.checksums == again.train.checksums and len(set(again.train.checksums)) == 3
@@ -513,7 +533,7 @@ def test_a_test_split_cannot_be_trained_on(folder):
     fails(folder, "no mask of split 'test' has a labelled pixel", train_split="test")
 
 
-def test_an_image_that_is_turned_by_its_exif_data(folder):
+def test_an_image_rotated_by_its_exif_data_is_refused(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     file = folder / "images" / "train" / "a.jpg"
@@ -521,13 +541,13 @@ def test_an_image_that_is_turned_by_its_exif_data(folder):
     fails(folder, "EXIF data turn by a quarter", "(32x24 and 24x32)", "exif_transpose")
 
 
-def test_a_damaged_image_does_not_hide_its_mask(folder):
+def test_faults_of_a_mask_are_reported_if_its_image_is_damaged(folder):
     (folder / "images" / "train" / "a.jpg").write_bytes(b"no")
     Image.new("L", (32, 24), 9).save(folder / "masks" / "train" / "a.png")
     fails(folder, "outside the classes, 9 seen", "masks/train/a.png")
 
 
-def test_segnets_own_camvid_masks_have_void_at_11(tmp_path, write_pair):
+def test_value_11_is_void_in_camvid_masks_of_segnet(tmp_path, write_pair):
     for split in ("train", "val"):
         write_pair(tmp_path, "one_" + split, split, values=(0, 10, 11))
     label = next(iter(datasets.examples(datasets.load("camvid", tmp_path).train)))["label"].numpy()

@@ -1,3 +1,5 @@
+"""Texture scenes: reproducible, and separable by texture but not by color."""
+
 import hashlib
 
 import numpy as np
@@ -54,7 +56,7 @@ def nearest_mean_accuracy(features, train, test):
     return np.mean([np.mean(h) for h in hits])
 
 
-def test_color_says_nothing_and_texture_much():
+def test_classes_differ_in_texture_and_not_in_color():
     train, test = patches(1, 150), patches(2, 150)
     color = nearest_mean_accuracy(color_features, train, test)
     texture = nearest_mean_accuracy(texture_features, train, test)
@@ -62,7 +64,7 @@ def test_color_says_nothing_and_texture_much():
     assert texture > 0.35 and texture > 2.5 * color, (texture, color)
 
 
-def test_scenes_are_the_same_each_time():
+def test_scenes_are_reproducible():
     """The hash is of the scenes of this version; a new one needs a new CODE_VERSION in records."""
     digest = hashlib.sha256()
     for number in range(4):
@@ -89,7 +91,7 @@ def test_scenes_have_objects_borders_and_varied_sizes():
 
 
 @pytest.mark.parametrize("name", texture_scenes.CLASS_NAMES[1:])
-def test_each_texture_covers_half(name):
+def test_each_texture_covers_half_of_the_area(name):
     rng = np.random.Generator(np.random.PCG64(0))
     v, u = np.mgrid[:200, :200] - 100.0
     texture = texture_scenes._TEXTURES[name]
@@ -97,7 +99,7 @@ def test_each_texture_covers_half(name):
     assert abs(np.mean(shares) - 0.5) < 0.05
 
 
-def test_load_needs_no_folder(tmp_path, monkeypatch):
+def test_loading_needs_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(texture_scenes, "_NUM_IMAGES", {"train": 4, "val": 2})
     data = datasets.load("texture_scenes")
     assert data.spec.background_label == 0 and data.spec.num_classes == 9
@@ -114,7 +116,7 @@ def test_load_needs_no_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_whole_data_set():
+def test_the_whole_data_set_has_its_sizes():
     data = datasets.load("texture_scenes")
     assert (data.train.num_images, data.eval.num_images) == (300, 80)
     assert all(data.train.has_labels) and data.train.shorter_side == 160

@@ -1,3 +1,5 @@
+"""PASCAL VOC2012 with SBD's masks, on made files and on the official lists."""
+
 import dataclasses
 import hashlib
 import io
@@ -14,7 +16,7 @@ from pipelines.datasets.sources import voc_sbd
 
 @pytest.fixture
 def voc(tmp_path, write_pair):
-    """Returns a development kit with masks a, b of VOC's own and c of SBD alone."""
+    """Return a development kit with VOC's own masks a and b, and mask c of SBD only."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for name in "abc":
         write_pair(root, name, values=(0, 20, 255))
@@ -31,7 +33,7 @@ def voc(tmp_path, write_pair):
     return root
 
 
-def test_lists_places_and_masks(voc):
+def test_voc_is_found_in_each_place_with_its_lists_and_masks(voc):
     data = datasets.load("voc_sbd", voc)
     assert data.train.name == "trainaug" and data.train.ids == ("c", "a")
     assert data.eval.name == "val" and data.eval.ids == ("b",)
@@ -47,25 +49,25 @@ def test_lists_places_and_masks(voc):
         assert datasets.load("voc_sbd", place) == data
 
 
-def test_own_masks_where_there_are_no_augmented_ones(voc, tmp_path):
+def test_without_augmented_masks_only_own_splits_can_be_trained_on(voc, tmp_path):
     (voc / "SegmentationClassAug").rename(tmp_path / "elsewhere")
     with pytest.raises(datasets.DatasetError, match=r"without a mask.*c\.jpg"):
         datasets.load("voc_sbd", voc)
     assert datasets.load("voc_sbd", voc, train_split="train").train.ids == ("a",)
 
 
-def test_shared_images_are_told(voc):
+def test_images_in_both_splits_give_a_message(voc):
     data = datasets.load("voc_sbd", voc, train_split="trainval")
     assert data.messages[-1] == "1 images are in both 'trainval' and 'val'."
 
 
-def test_a_part_of_the_official_split_is_told(voc):
+def test_splits_of_unofficial_size_give_a_message(voc):
     first, second = datasets.load("voc_sbd", voc).messages
     assert first.startswith("Split 'trainaug' has 2 images, the official one 10,582")
     assert second.startswith("Split 'val' has 1 images, the official one 1,449")
 
 
-def test_missing_things(voc):
+def test_missing_folders_and_lists_raise_an_error(voc):
     with pytest.raises(datasets.DatasetError, match="No VOC2012 in"):
         datasets.load("voc_sbd", voc / "ImageSets")
     with pytest.raises(datasets.DatasetError, match="there are train, trainaug, trainval, val"):
@@ -76,7 +78,7 @@ def test_missing_things(voc):
 
 
 def sbd_file(folder, name, pixels):
-    """Writes a .mat file in SBD's layout, with boundaries beside the mask."""
+    """Write a .mat file in SBD's layout, with boundaries next to the mask."""
     scipy_io = pytest.importorskip("scipy.io")
     folder.mkdir(parents=True, exist_ok=True)
     content = {"Boundaries": np.zeros((20, 1), object), "Segmentation": pixels}
@@ -85,10 +87,10 @@ def sbd_file(folder, name, pixels):
 
 
 @pytest.mark.parametrize("place", [".", "..", "../.."])
-def test_sbd_files_and_trainaug_without_a_list(voc, tmp_path, place):
+def test_trainaug_is_built_from_sbd_files_without_a_list(voc, tmp_path, place):
     (voc / "SegmentationClassAug").rename(tmp_path / "elsewhere")
     (voc / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
-    with pytest.raises(datasets.DatasetError, match="needs SBD's masks.*--train_split=train"):
+    with pytest.raises(datasets.DatasetError, match="needs SBD's masks.*train_split='train'"):
         datasets.load("voc_sbd", voc)
     masks = {name: np.full((24, 32), k, np.uint8) for k, name in enumerate("abc")}
     masks["c"][3, 5] = 20
@@ -101,7 +103,7 @@ def test_sbd_files_and_trainaug_without_a_list(voc, tmp_path, place):
     np.testing.assert_array_equal(sbd, masks["c"])
 
 
-def test_masks_that_were_saved_as_colors(voc):
+def test_masks_saved_as_colors_are_decoded(voc):
     file = voc / "SegmentationClass" / "a.png"
     with Image.open(file) as mask:
         indices = np.asarray(mask)
@@ -124,8 +126,8 @@ def test_the_test_split_has_no_labels(voc):
         datasets.load("voc_sbd", voc, eval_split="test")
 
 
-def test_trainaug_is_computed_as_the_official_list(real_data, tmp_path):
-    """From VOC's own lists and the names of SBD's masks; the photographs are left out of it."""
+def test_the_computed_trainaug_split_equals_the_official_list(real_data, tmp_path):
+    """The test uses only VOC's lists and the names of SBD's masks, no photographs."""
     lists = {
         name: (real_data / "VOCdevkit" / "full_lists" / f"{name}.txt").read_text().split()
         for name in ("train", "val", "trainaug")
@@ -153,7 +155,7 @@ def tar(file, members):
     return hashlib.md5(file.read_bytes()).hexdigest()
 
 
-def test_what_is_missing_is_fetched_once(voc, tmp_path, cache, monkeypatch):
+def test_missing_archives_are_downloaded_once(voc, tmp_path, cache, monkeypatch):
     (voc / "SegmentationClassAug").rename(tmp_path / "elsewhere")
     (voc / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
     cls = tmp_path / "benchmark_RELEASE" / "dataset" / "cls"
@@ -180,7 +182,7 @@ def test_what_is_missing_is_fetched_once(voc, tmp_path, cache, monkeypatch):
     assert len(fetched) == 2
 
 
-def test_the_official_addresses():
+def test_archives_have_the_official_addresses():
     voc, sbd = voc_sbd._ARCHIVES
     assert voc.filename == "VOCtrainval_11-May-2012.tar" and sbd.filename == "benchmark.tgz"
     assert "host.robots.ox.ac.uk" in voc.url and "eecs.berkeley.edu" in sbd.url

@@ -19,7 +19,10 @@ import tensorflow as tf
 from mm_keras.models import trainable
 from pipelines.batches import order
 from trainers import config
+from trainers.runs.files import replacing
 from trainers.runs.runtime import Runtime, WorkdirError
+from trainers.training import interruption
+from trainers.training.checkpoints import Checkpoints
 
 
 class TrainingError(config.UserError):
@@ -82,21 +85,27 @@ class Loop:
 
         Raises:
             TrainingError: a loss or a gradient was not finite; the last good checkpoint is kept.
+            interruption.Stopped: SIGINT or SIGTERM; the last step is saved.
         """
-        manager = self._checkpoints()
-        start = self._restore(manager)
+        checkpoints = self._checkpoints()
+        start = self._restore(checkpoints)
         self.replicas.separate_seeds(self.model.variables, self.shared_seeds)
         train_step = tf.function(self._distributed_step, jit_compile=self.model.jit_compile)
         sources = [iter(self.data(start, share)) for share in self.replicas.shares]
-        with self._progress() as progress, self.replicas.lost_workers_reported():
+        with (
+            self._progress() as progress,
+            self.replicas.lost_workers_reported(),
+            interruption.deferred(self.replicas.cluster is None) as stop,
+        ):
             bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")
             for step in range(start + 1, self.settings.steps + 1):
                 train_step(self.replicas.distributed([next(source) for source in sources]))
                 progress.update(bar, completed=step)
                 if self._is_due(step, self.settings.log_every):
                     progress.update(bar, note=self._log(step))
-                if self._is_due(step, self.settings.checkpoint_every):
-                    self._save(manager, step)
+                if self._is_due(step, self.settings.checkpoint_every) or stop.is_requested:
+                    self._save(checkpoints, step)
+                stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
         self._log_skipped()
         return round(float(self.seconds.numpy()), 2)
 
@@ -106,7 +115,7 @@ class Loop:
     def _is_due(self, step, interval) -> bool:
         return step % interval == 0 or step == self.settings.steps
 
-    def _checkpoints(self) -> tf.train.CheckpointManager:
+    def _checkpoints(self) -> Checkpoints:
         optimizer = self.model.optimizer
         with self.replicas.scope():
             optimizer.build(self.model.trainable_variables)
@@ -118,32 +127,35 @@ class Loop:
         checkpoint = tf.train.Checkpoint(
             step=self.step, seconds=self.seconds, variables=[v.value for v in variables]
         )
-        return tf.train.CheckpointManager(checkpoint, self.folder / "checkpoints", max_to_keep=2)
+        return Checkpoints(
+            checkpoint,
+            self.folder / "checkpoints",
+            self.runtime.source(self.stage) / "checkpoints",
+            lambda text: self.runtime.log(f"{self.stage}: {text}"),
+        )
 
-    def _restore(self, manager) -> int:
-        """Restore the chief's latest checkpoint and return the step to start at."""
-        latest = tf.train.latest_checkpoint(self.runtime.source(self.stage) / "checkpoints")
-        if latest is not None:
-            manager.checkpoint.restore(latest).assert_consumed()
-        start = int(self.step.numpy())
+    def _restore(self, checkpoints) -> int:
+        """Restore the chief's newest readable checkpoint and return the step to start at."""
+        start = checkpoints.restore()
         starts = self.replicas.every_worker(start)
         if len(set(starts)) > 1:
             raise WorkdirError(
                 f"Stage {self.stage}: the workers would continue at different steps, {starts}. "
                 "All workers need the same working folder on a shared file system."
             )
-        if latest is not None:
-            _forget_after(self.folder / "metrics.jsonl", start)
+        # Also without a checkpoint: a run may be killed after its first log entry.
+        _forget_after(self.folder / "metrics.jsonl", start)
+        if start:
             self.runtime.log(f"{self.stage}: continuing at step {start} of {self.settings.steps}")
         return start
 
-    def _save(self, manager, step):
+    def _save(self, checkpoints, step):
         self._check_finite(step)
         now = time.monotonic()
         self.seconds.assign_add(now - self._started)
         self._started = now
         self.step.assign(step)
-        manager.save(checkpoint_number=step)
+        checkpoints.save(step)
 
     def _check_finite(self, step):
         num_bad = int(self.model.non_finite.result())
@@ -218,14 +230,14 @@ def _forget_after(path: pathlib.Path, step: int):
     """Remove the lines of steps that a resumed run will write again."""
     if not path.exists():
         return
-    lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in lines))
-    temporary.replace(path)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if _step_of(line) <= step]
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:  # the half-written last line of a killed run
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the half-written last line of a killed run
         return math.inf

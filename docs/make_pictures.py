@@ -136,14 +136,14 @@ def _screenshots(workdir, browser, output):
         tags = "mm/(loss%7C.*distance%7Ceffective)%7Csegment/(loss%7Cpixel)"
         query = f"?darkMode=false&smoothing=0&runFilter=mm%7Csegment&tagFilter={tags}"
         shots = (
-            ("tensorboard-curves", f"{address}{query}#timeseries", (1800, 1000), (1535, 950)),
+            ("tensorboard-curves", f"{address}{query}#timeseries", (1800, 1000), (1530, 950)),
             (
                 "tensorboard-images",
                 f"{address}?darkMode=false#images&tagFilter=mm",
                 (1400, 1000),
-                (1100, 1000),
+                (1100, 860),
             ),
-            ("doctor", page, (1120, 1400), (1120, 1250)),
+            ("doctor", page, (1120, 1400), (1105, 1110)),
         )
         for name, url, window, visible in shots:
             picture = _screenshot(browser, url, window).crop((0, 0, *visible))
@@ -182,6 +182,7 @@ def _screenshot(browser, url, window):
     """Return what a browser without a screen shows."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "screenshot.png"
+        # Screenshots do not show WebGL. Without it TensorBoard draws its curves as SVG.
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-3d-apis"]
         command += ["--disable-quic", "--no-first-run", "--disable-background-networking"]
         command += ["--disable-component-update", "--disable-sync"]
@@ -254,7 +255,7 @@ def _draw_patches(page, patches, labels, class_names, colors):
         axes.set_axis_on()
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=colors[label], linewidth=4)
-        axes.set_xlabel(class_names[label], fontsize=9, color=INK, labelpad=4)
+        axes.set_xlabel(class_names[label], fontsize=10, color=INK, labelpad=3)
 
 
 def _draw_graph(axes, patches, labels, colors):
@@ -295,18 +296,18 @@ def _places(labels):
 
 def _draw_texts(page):
     heads = (
-        (0.010, "1  Mix", "patches of many sizes around\nlabelled pixels of several images"),
-        (0.195, "", "each patch has one label,\nthe class of its center pixel"),
-        (0.418, "2  Match", "a graph over all patches of a step:\none triplet per patch"),
-        (0.722, "4  Fine-tune", "the tuned backbone becomes a segmenter"),
+        (0.010, "1  Mix", "patches of many sizes\nfrom several images"),
+        (0.195, "", "label of a patch: class\nof its center pixel"),
+        (0.418, "2  Match", "a graph over all patches,\none triplet per patch"),
+        (0.722, "4  Fine-tune", "the backbone becomes a segmenter"),
         (0.418, "3  Tune", ""),
     )
     for left, head, text in heads:
         top = 0.15 if head == "3  Tune" else 0.985
-        page.text(left, top, head, fontsize=17, weight="bold", color=INK, va="top")
-        page.text(left, top - 0.065, text, fontsize=10.5, color=QUIET, va="top", linespacing=1.25)
+        page.text(left, top, head, fontsize=19, weight="bold", color=INK, va="top")
+        page.text(left, top - 0.07, text, fontsize=13, color=QUIET, va="top", linespacing=1.25)
     for place, text in ((0.787, "prediction"), (0.923, "truth")):
-        page.text(place, 0.815, text, fontsize=10.5, color=INK, ha="center")
+        page.text(place, 0.812, text, fontsize=12, color=INK, ha="center")
     for left in (0.177, 0.398, 0.700):
         page.text(left, 0.44, "➔", fontsize=22, color=QUIET, ha="center", va="center")
 
@@ -321,7 +322,7 @@ def _draw_loss(page):
         (")", INK),
     )
     names = ((" ━━ attractive", ATTRACTIVE), ("   ╍╍ repulsive", REPULSIVE))
-    for bottom, size, line in ((0.045, 12, parts), (0.005, 10.5, names)):
+    for bottom, size, line in ((0.045, 12, parts), (0.003, 12, names)):
         texts = [
             offsetbox.TextArea(text, textprops={"color": color, "fontsize": size})
             for text, color in line

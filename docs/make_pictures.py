@@ -214,15 +214,15 @@ def _examples(split, numbers):
 
 def _patches(image, label, seed):
     """Return boxes [N, 4], patches [N, S, S, 3] and labels [N] of one image."""
-    boxes, labels = mix.sample_boxes(
-        label,
-        num_patches=PATCHES_PER_IMAGE,
-        min_size=MIN_SIZE,
-        max_size=MAX_SIZE,
+    sampling = mix.PatchSampling(
+        PATCHES_PER_IMAGE,
+        MIN_SIZE,
+        MAX_SIZE,
+        PATCH_SIZE,
         background_label=0,
-        seed=seed,
         class_balanced=True,
     )
+    boxes, labels = mix.sample_boxes(label, sampling, seed=seed)
     return boxes.numpy(), mix.cut(image, boxes, PATCH_SIZE).numpy(), labels.numpy()
 
 

@@ -10,7 +10,7 @@ the host, as `metrics.ConfusionMatrix` does.
 
 import numpy as np
 
-from mm_keras.metrics import confusion as metrics
+from mm_keras.metrics import confusion
 
 SHARE_OF_DIAGONAL = 0.02
 """Width of the band along contours as a share of the image's diagonal (Cheng et al., CVPR 2021).
@@ -71,7 +71,7 @@ class BoundaryIoU:
 
     def result(self) -> np.ndarray:
         """Return float64 [K] in 0..1; NaN for a class with neither truth nor prediction."""
-        return metrics.ratio(self._intersection, self._union)
+        return confusion.ratio(self._intersection, self._union)
 
     def summary(self, class_names) -> dict:
         """Return {"boundary_iou": mean over the classes, "per_class_boundary_iou": {name: value}}.
@@ -80,8 +80,8 @@ class BoundaryIoU:
         """
         per_class = self.result()
         return {
-            "boundary_iou": metrics.number_or_none(metrics.mean_of_numbers(per_class)),
-            "per_class_boundary_iou": metrics.by_name(class_names, per_class),
+            "boundary_iou": confusion.number_or_none(confusion.mean_of_numbers(per_class)),
+            "per_class_boundary_iou": confusion.by_name(class_names, per_class),
         }
 
     def _counts(self, regions):
@@ -113,7 +113,7 @@ class ThinRegions:
     def __init__(self, num_classes: int, share: float = SHARE_OF_DIAGONAL):
         _check(num_classes, share)
         self.share = share
-        self._confusion = metrics.ConfusionMatrix(num_classes)
+        self._confusion = confusion.ConfusionMatrix(num_classes)
         self._num_labelled = 0
 
     def update_state(self, y_true, y_pred):
@@ -136,15 +136,15 @@ class ThinRegions:
         """
         matrix = self.result()
         has_truth = matrix.sum(axis=1) > 0
-        per_class = np.where(has_truth, metrics.per_class_iou(matrix), np.nan)
+        per_class = np.where(has_truth, confusion.per_class_iou(matrix), np.nan)
         figures = {
-            "thin_iou": metrics.mean_of_numbers(per_class),
-            "thin_recall": metrics.mean_accuracy(matrix),
-            "thin_share": metrics.ratio(matrix.sum(), self._num_labelled),
+            "thin_iou": confusion.mean_of_numbers(per_class),
+            "thin_recall": confusion.mean_accuracy(matrix),
+            "thin_share": confusion.ratio(matrix.sum(), self._num_labelled),
         }
         return {
-            **{name: metrics.number_or_none(figure) for name, figure in figures.items()},
-            "per_class_thin_iou": metrics.by_name(class_names, per_class),
+            **{name: confusion.number_or_none(figure) for name, figure in figures.items()},
+            "per_class_thin_iou": confusion.by_name(class_names, per_class),
         }
 
 
@@ -157,7 +157,7 @@ def _check(num_classes, share):
 
 def _regions(y_true, y_pred, num_classes):
     """Return both maps as uint8 [H, W], with _NOWHERE where the truth is no class."""
-    truth, prediction, is_labelled = metrics.checked_maps(y_true, y_pred, num_classes)
+    truth, prediction, is_labelled = confusion.checked_maps(y_true, y_pred, num_classes)
     if truth.ndim != 2:
         raise ValueError(
             f"Contours need one image at a time, class ids [height, width]. Received {truth.shape}."

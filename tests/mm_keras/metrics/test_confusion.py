@@ -184,7 +184,7 @@ def test_effective_rank_equals_the_definition(shape):
 def test_effective_rank_is_the_same_in_bands(monkeypatch, entries):
     """One row at a time, bands that do not divide the rows, all at once."""
     x = np.random.default_rng(3).standard_normal((23, 5))
-    monkeypatch.setattr(metrics, "_ENTRIES_PER_BAND", entries)
+    monkeypatch.setattr("mm_keras.metrics.embeddings._ENTRIES_PER_BAND", entries)
     assert effective_rank(x) == pytest.approx(rank_oracle(x), rel=1e-4)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from absl import logging
 
 from trainers import config
+from trainers.config import terminal
 
 _SIGTERM = 128 + signal.SIGTERM
 
@@ -35,7 +36,7 @@ def call(function: Callable[[], None]) -> None:
             raise
         if logging.level_debug():
             traceback.print_exc()
-        sys.exit(f"error: {message}")
+        sys.exit(terminal.printable(f"error: {message}"))
 
 
 class _Terminated(BaseException):

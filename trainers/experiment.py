@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 import rich.console
 
 from trainers import config, devices
-from trainers.config import resolved
+from trainers.config import resolved, terminal
 from trainers.reporting import run_table
 from trainers.runs import (
     ensemble,
@@ -65,7 +65,7 @@ def run_experiment(
         config.UserError: settings, data or folder cannot be used; the message names the fix.
     """
     chosen = select(stages, experiment)
-    console = console or rich.console.Console(file=io.StringIO())
+    console = console or terminal.console(file=io.StringIO())
     replicas = devices.create(experiment, console)
     console.quiet = console.quiet or not replicas.is_chief
     if workdir is None:
@@ -137,7 +137,7 @@ def _prepared(experiment, chosen: Sequence[Stage], console):
     networks.check(experiment)
     dataset = load_dataset(experiment.data)
     for message in dataset.messages:
-        console.print(message, highlight=False)
+        console.print(terminal.printable(message))
     ensemble.check_classes(experiment, dataset.spec.name, dataset.spec.class_names)
     experiment = config.resolve(experiment, dataset.train.shorter_side)
     patch_batches.check(experiment.mm, networks.background_label(experiment, dataset.spec))

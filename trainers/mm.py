@@ -6,12 +6,11 @@ python -m trainers.mm --backbone=vgg16 --init=random --preset=quick --dataset=ca
 import pathlib
 import sys
 
-import rich.console
 from absl import app, flags, logging
 
 from trainers import command_line, config, stages
 from trainers import flags as run_flags
-from trainers.config import presets
+from trainers.config import presets, terminal
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # --help shows them as well
@@ -32,7 +31,7 @@ def main(argv):
     if argv[1:]:
         sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
     logging.set_verbosity(logging.WARNING)
-    command_line.call(lambda: _run(rich.console.Console(soft_wrap=True)))
+    command_line.call(lambda: _run(terminal.console()))
 
 
 def _run(console):
@@ -66,7 +65,7 @@ def _run(console):
         compare=FLAGS.compare,
         overwrite=FLAGS.overwrite,
         console=console,
-        origin=Origin(settings.preset, sys.argv),
+        origin=Origin(settings.preset, ["python", "-m", "trainers.mm", *sys.argv[1:]]),
     )
 
 

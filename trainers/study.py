@@ -11,11 +11,11 @@ command again to continue a study.
 import pathlib
 import sys
 
-import rich.console
 from absl import app, flags, logging
 
 from trainers import command_line
 from trainers import flags as run_flags
+from trainers.config import terminal
 from trainers.studies import plan
 
 FLAGS = flags.FLAGS
@@ -43,7 +43,7 @@ def _run():
     # TensorFlow is imported from here on.
     from trainers.studies import execution, preparation, summary
 
-    console = rich.console.Console(soft_wrap=True)
+    console = terminal.console()
     study, dataset = preparation.prepare(
         settings,
         preparation.Plan(FLAGS.arms, seeds, FLAGS.arm_set),

@@ -60,6 +60,11 @@ class DatasetSpec:
     label_ids: tuple[int, ...] | None = None
 
     @property
+    def mask_values(self) -> tuple[int, ...]:
+        """The value of each class in the data set's own files."""
+        return tuple(range(self.num_classes)) if self.label_ids is None else self.label_ids
+
+    @property
     def num_classes(self) -> int:
         """The number of classes, without void."""
         return len(self.class_names)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ import numpy as np
 from mm_keras import backbones, losses, metrics
 from pipelines import batches, datasets
 from trainers import config
-from trainers.runs import stage_scope
+from trainers.runs import files, stage_scope
 from trainers.runs.finished import Run
 from trainers.training import initial_weights, networks, patch_batches
 
@@ -191,6 +190,5 @@ def _save(path: pathlib.Path, **arrays):
     """Write an .npz file under a temporary name, then rename it."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())

@@ -3,6 +3,9 @@
 from pipelines import datasets
 from trainers import config
 
+GENERATED = "texture_scenes"
+"""The data set without files."""
+
 
 def load_dataset(data: config.Data) -> datasets.Dataset:
     """Load the data set and select the part that the settings ask for.
@@ -10,6 +13,12 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
     Raises:
         config.ConfigError: the data set is missing or not usable; the message names the fix.
     """
+    if data.dataset == GENERATED and data.data_dir is not None:
+        raise config.ConfigError(
+            f"data.data_dir={data.data_dir} is given, but data set {GENERATED} is generated and "
+            "reads no folder. Add --dataset=folder for your own images, or name another data set: "
+            f"{', '.join(name for name in datasets.names() if name != GENERATED)}."
+        )
     try:
         dataset = datasets.load(
             data.dataset,

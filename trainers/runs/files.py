@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -54,6 +55,16 @@ def _remove(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Remove temporary files and folders that a killed process left behind.
+
+    The lock of the working folder makes sure that no other process is writing them.
+    """
+    for path in folder.iterdir():
+        if re.fullmatch(r"[0-9a-f]{32}\.tmp(\..*)?", path.name):
+            _remove(path)
 
 
 def write_json(path: pathlib.Path, content: object) -> None:

@@ -8,11 +8,9 @@ import pathlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import rich.console
-
 from pipelines import datasets
 from trainers import config
-from trainers.config import presets
+from trainers.config import presets, terminal
 
 if TYPE_CHECKING:
     from trainers.runs import runtime
@@ -99,7 +97,7 @@ class Run:
         """Return the surroundings that stages need to load this run's networks."""
         from trainers.runs import runtime  # here, since tables need no TensorFlow
 
-        console = rich.console.Console(file=io.StringIO())
+        console = terminal.console(file=io.StringIO())
         return runtime.Runtime(self.workdir, dataset, console, self.variant)
 
 
@@ -132,8 +130,9 @@ def read(folder: pathlib.Path) -> Run:
         recorded=_json(folder / "evaluate" / "config.json"),
         results=done["evaluate"],
         costs={
-            stage: {key: result[key] for key in ("seconds", "peak_bytes") if key in result}
+            stage: {"seconds": result["seconds"], "peak_bytes": result["peak_bytes"]}
             for stage, result in done.items()
+            if "peak_bytes" in result  # the results of the data check have no cost
         },
     )
 

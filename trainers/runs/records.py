@@ -1,6 +1,8 @@
 """The settings and data that each stage of a folder was made with."""
 
+import functools
 import json
+import os
 import pathlib
 import zlib
 from collections.abc import Collection, Sequence
@@ -19,6 +21,7 @@ _FACTS = (
     "eval_checksum",
     "num_replicas",
 )
+_INPUTS = ("init_checksum", "unlabelled_checksum")
 # These keys select the images to predict: training and export do not depend on them.
 _EVALUATION_KEYS = {"data.eval_split", "num_eval_images", "eval_checksum"}
 
@@ -49,7 +52,32 @@ def record(
         num_replicas,
     )
     several = num_replicas > 1 and stage.trains
-    return flat | dict(zip(_FACTS if several else _FACTS[:-1], facts, strict=False))
+    flat |= dict(zip(_FACTS if several else _FACTS[:-1], facts, strict=False))
+    return flat | _input_checksums(experiment)
+
+
+def _input_checksums(experiment):
+    """Return checksums of further input files: of the init, and of the pretext task."""
+    found = {}
+    if not experiment.ensemble and experiment.network.init_weights is not None:
+        found["init_checksum"] = _of_files(experiment.network.init_weights)
+    if config.proxy_task(experiment) and experiment.data.unlabelled_dir is not None:
+        found["unlabelled_checksum"] = _of_files(experiment.data.unlabelled_dir)
+    return found
+
+
+@functools.cache
+def _of_files(path):
+    """Return a checksum of a file, or of all regular files below a folder with their names."""
+    root = pathlib.Path(path)
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    total = 0
+    for file in files:
+        total = zlib.crc32(os.fsencode(file.relative_to(root)), total)
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                total = zlib.crc32(block, total)
+    return f"{total:08x}"
 
 
 def _checksum(split: datasets.Split) -> str:
@@ -120,7 +148,7 @@ def stored_experiment(workdir: pathlib.Path, name: str) -> config.Experiment:
         config.ConfigError: the record was written by another version.
     """
     flat = read_record(workdir, name)
-    flat = {key: value for key, value in flat.items() if key not in _FACTS}
+    flat = {key: value for key, value in flat.items() if key not in (*_FACTS, *_INPUTS)}
     return config.from_flat(flat, str(workdir / name / "config.json"))
 
 
@@ -168,7 +196,8 @@ def differing(
     """
     path = runtime.source(stage.name) / "config.json"
     if not path.exists():
-        return []
+        left = [name for name in ("checkpoints", "results.json") if (path.parent / name).exists()]
+        return [f"{path.name} is missing beside {left[0]} in {path.parent}"] if left else []
     theirs, ours = _read(path), own(experiment, stage, runtime)
     free = config.FREE_KEYS if is_asked else config.FREE_KEYS | _EVALUATION_KEYS
     if runtime.result(stage.name):  # other devices may build upon a finished stage

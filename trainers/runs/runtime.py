@@ -9,6 +9,7 @@ import rich.console
 
 from pipelines import datasets
 from trainers import config
+from trainers.config import terminal
 from trainers.devices import Replicas
 
 
@@ -92,4 +93,4 @@ class Runtime:
 
     def log(self, text: str) -> None:
         """Print a line for the user."""
-        self.console.print(text, highlight=False)
+        self.console.print(terminal.printable(text), markup=False, highlight=False)

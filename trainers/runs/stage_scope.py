@@ -1,5 +1,6 @@
 """One stage of a run: the settings before it, the process prepared for it, the results after it."""
 
+import shutil
 import time
 
 import keras
@@ -17,12 +18,19 @@ def run_stage(stage: Stage, experiment: config.Experiment, runtime: Runtime) -> 
     The results hold `seconds` and `peak_bytes` beside the figures of the stage.
     """
     folder = runtime.folder(stage.name)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(folder)
     files.write_json(folder / "config.json", records.own(experiment, stage, runtime))
     set_up(experiment)
     memory.reset_peak()
     started = time.monotonic()
-    results = stage.run(experiment, runtime)
+    try:
+        results = stage.run(experiment, runtime)
+    except config.UserError:
+        if is_new and [path.name for path in folder.iterdir()] == ["config.json"]:
+            shutil.rmtree(folder)  # nothing was made: the record would refuse the next command
+        raise
     results.setdefault("seconds", round(time.monotonic() - started, 2))
     results["peak_bytes"] = memory.peak_bytes()
     files.write_json(folder / "results.json", results)

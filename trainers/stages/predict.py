@@ -3,9 +3,7 @@
 Each image has one palette PNG, in the form that the servers of VOC and Cityscapes accept.
 """
 
-import os
 import pathlib
-import shutil
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +11,7 @@ from PIL import Image
 
 from pipelines import datasets
 from trainers import config
+from trainers.runs.files import replacing
 from trainers.runs.runtime import Runtime
 from trainers.training import networks
 
@@ -26,7 +25,7 @@ begin with CITY_SEQUENCE_FRAME.
 
 
 def run(experiment: config.Experiment, runtime: Runtime) -> dict:
-    """Write all predictions under a temporary name, then rename.
+    """Write all predictions, complete or not at all.
 
     Returns:
         "num_images", the number of files.
@@ -37,18 +36,20 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         (example["id"].numpy().decode(), class_ids)
         for example, class_ids in networks.predictions(predictor, runtime, "predict")
     )
-    temporary, final = folder / f"{os.getpid()}.tmp", folder / "results"
     place = FOLDERS.get(dataset.spec.name, "").format(split=dataset.eval.name)
-    num_images = write(temporary / place, maps, dataset.spec)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    with replacing(folder / "results") as temporary:
+        num_images = write(temporary / place, maps, dataset.spec)
+    values = zip(dataset.spec.mask_values, dataset.spec.class_names, strict=True)
+    if dataset.spec.label_ids is not None:
+        table = ", ".join(f"{value} {name}" for value, name in values)
+        runtime.log(f"predict: the files hold the values of the data set's masks: {table}")
     return {"num_images": num_images}
 
 
 def write(folder: pathlib.Path, maps: Iterable, spec: datasets.DatasetSpec) -> int:
     """Write one palette PNG per image, FOLDER/ID.png.
 
-    The pixels hold `spec.label_ids`; the palette has the colors of the classes.
+    The pixels hold `spec.mask_values`; the palette has the colors of the classes.
 
     Args:
         folder: is created if it does not exist.
@@ -58,8 +59,7 @@ def write(folder: pathlib.Path, maps: Iterable, spec: datasets.DatasetSpec) -> i
     Returns:
         The number of files.
     """
-    label_ids = np.arange(spec.num_classes) if spec.label_ids is None else spec.label_ids
-    label_ids = np.asarray(label_ids, np.uint8)
+    label_ids = np.asarray(spec.mask_values, np.uint8)
     palette = _palette(label_ids, spec.colors)
     folder.mkdir(parents=True, exist_ok=True)
     num_files = 0

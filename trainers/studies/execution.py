@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -91,7 +90,6 @@ def _share_first_stages(study, arm, seed, lock):
         source, target = shared / stage, folder / stage
         if not source.exists():
             continue
-        temporary = target.with_name(f"{os.getpid()}.tmp")
-        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("checkpoints", "logs"))
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        left_out = shutil.ignore_patterns("checkpoints", "logs")
+        with files.replacing(target) as temporary:
+            shutil.copytree(source, temporary, ignore=left_out)

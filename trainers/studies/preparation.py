@@ -7,7 +7,7 @@ import rich.console
 
 from pipelines import datasets
 from trainers import config
-from trainers.config import resolved
+from trainers.config import resolved, terminal
 from trainers.runs import records
 from trainers.runs.dataset import load_dataset
 from trainers.runs.runtime import Runtime
@@ -52,7 +52,7 @@ def prepare(
     networks.check(shared)
     dataset = load_dataset(shared.data)
     for message in dataset.messages:
-        console.print(message, highlight=False)
+        console.print(terminal.printable(message))
     shorter_side = dataset.train.shorter_side
     in_pixels = config.resolve(shared, shorter_side)
     cost = step_cost.count(in_pixels, dataset.spec.num_classes)

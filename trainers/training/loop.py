@@ -24,6 +24,8 @@ from trainers.runs.runtime import Runtime, WorkdirError
 from trainers.training import interruption
 from trainers.training.checkpoints import Checkpoints
 
+_REPORT_EVERY = 30.0  # seconds between lines of progress in a log file
+
 
 class TrainingError(config.UserError):
     """Training cannot continue: the loss or the gradients are not finite."""
@@ -74,7 +76,7 @@ class Loop:
         self.folder = runtime.folder(self.stage)
         self.step = tf.Variable(0, dtype=tf.int64)
         self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        self._started = time.monotonic()
+        self._started = self._reported = time.monotonic()
         self.writer = tf.summary.create_file_writer(str(self.folder / "logs"))
 
     def run(self) -> float:
@@ -102,7 +104,9 @@ class Loop:
                 train_step(self.replicas.distributed([next(source) for source in sources]))
                 progress.update(bar, completed=step)
                 if self._is_due(step, self.settings.log_every):
-                    progress.update(bar, note=self._log(step))
+                    note = self._log(step)
+                    progress.update(bar, note=note)
+                    self._report(step, note)
                 if self._is_due(step, self.settings.checkpoint_every) or stop.is_requested:
                     self._save(checkpoints, step)
                 stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
@@ -212,6 +216,13 @@ class Loop:
             lines.write(json.dumps({"step": step, **metrics}) + "\n")
         self.on_log(step, metrics)
         return f"loss {metrics['loss']:.3f}"
+
+    def _report(self, step, note):
+        """Print a line of progress from time to time where no bar can be drawn."""
+        now = time.monotonic()
+        if not self.runtime.console.is_terminal and now - self._reported > _REPORT_EVERY:
+            self._reported = now
+            self.runtime.log(f"{self.stage}: step {step} of {self.settings.steps}, {note}")
 
     def _progress(self):
         console = self.runtime.console

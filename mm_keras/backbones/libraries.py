@@ -85,7 +85,7 @@ def closest(name: str, known) -> str:
 
 
 class Applications:
-    """keras.applications, with ImageNet weights."""
+    """Networks of keras.applications, with ImageNet weights."""
 
     weights = (None, "imagenet")
 

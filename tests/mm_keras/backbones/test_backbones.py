@@ -77,7 +77,7 @@ def test_batch_norm_follows_caffe(golden):
     ("arguments", "message"),
     [
         ({"name": "vgg"}, "Unknown backbone 'vgg'.*Did you mean 'vgg16'"),
-        ({"name": "vgg16", "pixels": "gray"}, "Did you mean 'gray'"),
+        ({"name": "vgg16", "pixels": "grey"}, "Did you mean 'gray'"),
         ({"name": "vgg16", "width": 0}, "width must be positive"),
     ],
 )

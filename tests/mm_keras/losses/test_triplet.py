@@ -130,6 +130,19 @@ def test_perceptual_distance_ignores_the_scale_of_features():
     np.testing.assert_allclose(losses.perceptual_distance(features, 5 * features), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1e-6, 0.5, 1e6])
+def test_features_of_any_length_get_unit_length(length):
+    features = length * np.array([[0.6, 0.8]], "float32")
+    np.testing.assert_allclose(losses.embed(features), [[0.6, 0.8]], rtol=1e-5)
+
+
+def test_the_default_margin_is_the_papers():
+    embeddings, triplets = np.eye(3, dtype="float32"), _triplets([[0, 1, 2]])
+    assert float(losses.triplet_margin(embeddings, triplets)) == pytest.approx(2.1)
+    distances = np.zeros(1, "float32"), np.zeros(1, "float32"), triplets.valid
+    assert float(losses.triplet_loss(*distances)) == pytest.approx(2.1)
+
+
 def test_float16_features_are_measured_in_float32():
     features = np.random.default_rng(0).uniform(size=(2, 8192)).astype("float16")
     assert keras.backend.standardize_dtype(losses.embed(features).dtype) == "float32"

@@ -217,3 +217,17 @@ def test_bad_input_raises_an_error_that_names_it(kind):
         kind(3).update_state(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int))
     with pytest.raises(ValueError, match=r"0 to 2.*Received \[7\] at 4 such pixels"):
         kind(3).update_state(np.zeros((2, 2), int), np.full((2, 2), 7))
+
+
+@pytest.mark.parametrize("score", [contours.BoundaryIoU, contours.ThinRegions])
+def test_one_class_is_allowed_and_a_share_of_zero_rejected(score):
+    assert score(num_classes=1).result().size == 1
+    with pytest.raises(ValueError, match="Received 0"):
+        score(num_classes=1, share=0.0)
+
+
+def test_a_class_with_one_thin_pixel_is_scored():
+    truth = np.zeros((9, 9), int)
+    truth[4, 4] = 1
+    score = thin(truth, truth, share=share_for(2, truth.shape))
+    assert score.summary(NAMES)["per_class_thin_iou"]["pole"] == 1.0

@@ -58,3 +58,56 @@ def test_links_lead_to_files(page):
         and not (page.parent / (link.partition("#")[0] or page.name)).exists()
     ]
     assert not missing, missing
+
+
+def unresolved(text):
+    """Return the dotted names of our packages in a text that lead to no file or name."""
+    names = set(re.findall(r"`((?:mm_keras|pipelines|trainers)(?:\.\w+)+)", text))
+    return sorted(name for name in names if not resolves(name))
+
+
+def resolves(name):
+    """Return whether a dotted name is a module, or a name that its module mentions."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:length])
+        files = [place.with_suffix(".py"), place / "__init__.py"]
+        file = next((file for file in files if file.is_file()), None)
+        if file:
+            rest = parts[length:]
+            return not rest or re.search(rf"\b{rest[0]}\b", file.read_text()) is not None
+    return False
+
+
+def test_names_of_modules_are_resolved():
+    assert resolves("mm_keras.losses.triplet") and resolves("mm_keras.losses.embed")
+    assert resolves("pipelines.batches.mix.PatchSampling")
+    assert unresolved("see `pipelines.build.patches` and `mm_keras.losses.nothing`") == [
+        "mm_keras.losses.nothing",
+        "pipelines.build.patches",
+    ]
+
+
+SOURCES = sorted(
+    p for name in ("mm_keras", "pipelines", "trainers") for p in ROOT.glob(f"{name}/**/*.py")
+)
+
+
+@pytest.mark.parametrize(
+    "file", [*PAGES, *SOURCES], ids=lambda file: file.relative_to(ROOT).as_posix()
+)
+def test_names_in_documents_and_docstrings_exist(file):
+    assert unresolved(file.read_text(encoding="utf-8")) == []
+
+
+def test_files_that_documents_name_exist():
+    invented = ("letters.py", "X.py")  # of the examples in docs/extending
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in PAGES
+        for name in re.findall(
+            r"`((?:mm_keras|pipelines|trainers|tests|docs)/[\w/.-]+\.(?:py|md))`", page.read_text()
+        )
+        if not (ROOT / name).exists() and not name.endswith(invented)
+    ]
+    assert not missing, "\n".join(missing)

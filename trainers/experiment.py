@@ -58,8 +58,8 @@ def run_experiment(
 
     Returns:
         The content of `workdir/results.json`: "miou" and the other scores if stage evaluate is
-        done, "stages" with the seconds and the peak memory of each, and "naive" with the same for
-        the variant without M&M.
+        done, "stages" with the seconds and the peak memory of each, "naive" with the same for the
+        variant without M&M, and "run" with command, commit, versions and settings.
 
     Raises:
         config.UserError: settings, data or folder cannot be used; the message names the fix.
@@ -104,7 +104,7 @@ def default_workdir(settings: resolved.Resolved) -> pathlib.Path:
     if experiment.ensemble:
         return ensemble.default_workdir(experiment)
     network, data = experiment.network, experiment.data
-    folder = pathlib.Path(data.data_dir).resolve().name if data.dataset == "folder" else ""
+    folder = pathlib.Path(data.data_dir or ".").resolve().name if data.dataset == "folder" else ""
     parts = (data.dataset, folder, network.backbone, network.init, settings.preset)
     parts = (*parts, _checksum_of_changes(settings))
     return pathlib.Path("runs") / "-".join(filter(None, parts)).replace("/", "_")
@@ -122,7 +122,7 @@ def _checksum_of_changes(settings):
         changes = {key: flat[key] for key in flat if settings.origin(key) not in usual}
     else:
         changes = {key: value for key, value in flat.items() if value != defaults[key]}
-    free = config.FREE_KEYS | _NAMED_KEYS | {"data.eval_split"}
+    free = config.FREE_KEYS | _NAMED_KEYS | {"data.eval_split", "network.init_weights"}
     changes = {
         key: value
         for key, value in changes.items()

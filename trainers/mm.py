@@ -15,7 +15,9 @@ from trainers.config import presets, terminal
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # --help shows them as well
 flags.DEFINE_string(
-    "workdir", None, "Folder of the run. Default: runs/DATASET-BACKBONE-INIT-PRESET."
+    "workdir",
+    None,
+    "Folder of the run; an existing one remembers its settings. Default: a name in runs/.",
 )
 flags.DEFINE_list(
     "stage",
@@ -23,7 +25,9 @@ flags.DEFINE_list(
     f"all, or some of {', '.join(stage.name for stage in stages.STAGES)}; or {stages.DATA_CHECK}.",
 )
 flags.DEFINE_bool("compare", False, "Also fine-tune and evaluate without M&M ('naive').")
-flags.DEFINE_bool("overwrite", False, "Run the stages again instead of continuing.")
+flags.DEFINE_bool(
+    "overwrite", False, "Run stages again: first remove them and the stages that read their files."
+)
 flags.DEFINE_bool("print_config", False, "Print the settings with their origins, and exit.")
 
 
@@ -47,14 +51,17 @@ def _run(console):
     from trainers.runs.provenance import Origin
     from trainers.training import networks
 
-    settings = networks.with_possible_width(settings, console)
+    messages = terminal.console(stderr=True) if FLAGS.print_config else console
+    settings = networks.with_possible_width(settings, messages)
     if FLAGS.print_config:
         print(runs.with_pixels(settings).as_yaml(), end="")
         return
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else runs.default_workdir(settings)
     if FLAGS.stage == [stages.DATA_CHECK]:
+        from trainers.runs.dataset import check_folder
         from trainers.stages import doctor
 
+        check_folder(settings.experiment.data)
         doctor.run(settings.experiment, workdir, console)
         return
     console.print(_headline(settings), highlight=False)

@@ -57,6 +57,8 @@ def _run():
 def _read_flags():
     if run_flags.FLAGS["seed"].present:
         raise plan.StudyError("A study sets --seed itself; see --seeds.")
+    if run_flags.FLAGS.ensemble:
+        raise plan.StudyError("A study trains its runs: --ensemble has no meaning here.")
     if not FLAGS.workdir:
         raise plan.StudyError("A study needs a --workdir.")
     if not all(seed.isdecimal() for seed in FLAGS.seeds):

@@ -24,7 +24,8 @@ _PRESETS = """\
 ## Presets
 
 A preset is a set of values. `python -m trainers.report --presets` lists the cells of the paper's
-tables as well. The values below are those that differ from the defaults above.
+tables as well. The values below differ from the defaults above. To see the values of a cell, use
+`python -m trainers.mm --preset=NAME --data_dir=DIR --print_config`.
 """
 
 

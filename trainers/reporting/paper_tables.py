@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from trainers import config
 from trainers.config import presets
 from trainers.config.paper_cells import CELLS, ENSEMBLE, ENSEMBLE_MEMBERS, NAIVE, TUNED, Cell
-from trainers.runs import finished
+from trainers.runs import facts, finished
 
 # Images of the splits that the paper trains and evaluates on. Cityscapes has 2,975 training images;
 # the released list and the paper have one less.
@@ -28,11 +28,8 @@ _FREE_KEYS = (
     "network.init_weights",
     "network.init_allow",
     "data.unlabelled_dir",
-    "classes",
-    "num_train_images",
-    "num_eval_images",
-    "train_checksum",
-    "eval_checksum",
+    *facts.DATA,
+    *facts.INPUTS,
 )
 
 _LABELS = {1: ("network", "method"), 2: ("method",), 3: ("data set", "network", "init")}

@@ -13,12 +13,7 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
     Raises:
         config.ConfigError: the data set is missing or not usable; the message names the fix.
     """
-    if data.dataset == GENERATED and data.data_dir is not None:
-        raise config.ConfigError(
-            f"data.data_dir={data.data_dir} is given, but data set {GENERATED} is generated and "
-            "reads no folder. Add --dataset=folder for your own images, or name another data set: "
-            f"{', '.join(name for name in datasets.names() if name != GENERATED)}."
-        )
+    check_folder(data)
     try:
         dataset = datasets.load(
             data.dataset,
@@ -31,3 +26,17 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
         return datasets.select(dataset, data.num_train_images, data.holdout)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
+
+
+def check_folder(data: config.Data) -> None:
+    """Raise an error if a folder is given and the data set reads none.
+
+    Raises:
+        config.ConfigError: names the data sets that read a folder.
+    """
+    if data.dataset == GENERATED and data.data_dir is not None:
+        raise config.ConfigError(
+            f"data.data_dir={data.data_dir} is given, but data set {GENERATED} is generated and "
+            "reads no folder. Add --dataset=folder for your own images, or name another data set: "
+            f"{', '.join(name for name in datasets.names() if name != GENERATED)}."
+        )

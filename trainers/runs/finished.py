@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines import datasets
 from trainers import config
 from trainers.config import presets, terminal
+from trainers.runs import facts
 
 if TYPE_CHECKING:
     from trainers.runs import runtime
@@ -225,7 +226,8 @@ def graph_studies(runs: Iterable[Run]) -> list[list[Run]]:
 
 def _without(run, *prefixes):
     """Return the settings as text, without seed, free keys, and keys that start with a prefix."""
-    left_out = {"seed", "network.init_weights", *config.FREE_KEYS}  # each seed may have its own
+    # Each seed may have its own weight file.
+    left_out = {"seed", "network.init_weights", *facts.INPUTS, *config.FREE_KEYS}
     kept = {
         key: value
         for key, value in run.recorded.items()

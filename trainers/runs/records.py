@@ -9,19 +9,10 @@ from collections.abc import Collection, Sequence
 
 from pipelines import datasets
 from trainers import config
+from trainers.runs import facts
 from trainers.runs.runtime import Runtime, WorkdirError
 from trainers.runs.stage import Stage
 
-# Keys that `record` adds to the settings.
-_FACTS = (
-    "classes",
-    "num_train_images",
-    "num_eval_images",
-    "train_checksum",
-    "eval_checksum",
-    "num_replicas",
-)
-_INPUTS = ("init_checksum", "unlabelled_checksum")
 # These keys select the images to predict: training and export do not depend on them.
 _EVALUATION_KEYS = {"data.eval_split", "num_eval_images", "eval_checksum"}
 
@@ -43,16 +34,16 @@ def record(
     for workdir in experiment.ensemble:
         theirs = read_record(pathlib.Path(workdir), "segment")
         flat |= {f"{workdir} {key}": theirs[key] for key in theirs if key not in config.FREE_KEYS}
-    facts = (
+    values = (
         list(dataset.spec.class_names),
         dataset.train.num_images,
         dataset.eval.num_images,
         _checksum(dataset.train),
         _checksum(dataset.eval),
-        num_replicas,
     )
-    several = num_replicas > 1 and stage.trains
-    flat |= dict(zip(_FACTS if several else _FACTS[:-1], facts, strict=False))
+    flat |= dict(zip(facts.DATA, values, strict=True))
+    if num_replicas > 1 and stage.trains:
+        flat[facts.NUM_REPLICAS] = num_replicas
     return flat | _input_checksums(experiment)
 
 
@@ -148,7 +139,7 @@ def stored_experiment(workdir: pathlib.Path, name: str) -> config.Experiment:
         config.ConfigError: the record was written by another version.
     """
     flat = read_record(workdir, name)
-    flat = {key: value for key, value in flat.items() if key not in (*_FACTS, *_INPUTS)}
+    flat = {key: value for key, value in flat.items() if key not in facts.ALL}
     return config.from_flat(flat, str(workdir / name / "config.json"))
 
 
@@ -201,7 +192,7 @@ def differing(
     theirs, ours = _read(path), own(experiment, stage, runtime)
     free = config.FREE_KEYS if is_asked else config.FREE_KEYS | _EVALUATION_KEYS
     if runtime.result(stage.name):  # other devices may build upon a finished stage
-        free = free | {"num_replicas"}
+        free = free | {facts.NUM_REPLICAS}
     return [
         f"{key}: {theirs.get(key)} there, {ours.get(key)} asked for"
         for key in sorted(theirs.keys() | ours.keys())

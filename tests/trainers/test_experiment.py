@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 
 import pytest
 import rich.console
@@ -93,3 +94,23 @@ def test_an_unknown_stage_is_named_before_anything_is_read():
 def test_the_default_folder_names_data_set_network_init_and_preset():
     folder = experiment.default_workdir(resolved.of_preset("quick"))
     assert folder.as_posix() == "runs/texture_scenes-vgg16-random-quick"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"seed": 1}, "texture_scenes-vgg16-random-quick-[0-9a-f]{6}"),
+        ({"evaluate.flip": True, "data.eval_split": "train"}, "texture_scenes-vgg16-random-quick"),
+        ({"data.dataset": "folder", "data.data_dir": "a/mine"}, "folder-mine-vgg16-random-quick"),
+        ({"network.init_weights": "a.h5"}, "texture_scenes-vgg16-random-quick"),
+    ],
+)
+def test_the_default_folder_depends_on_the_settings_of_the_training(given, expected):
+    settings = resolved.of_preset("quick", given).changed(given, "flag")
+    assert re.fullmatch(expected, experiment.default_workdir(settings).name)
+
+
+def test_a_folder_for_generated_scenes_is_refused():
+    settings = config.replace(config.Experiment(), "data.data_dir", "mine")
+    with pytest.raises(config.ConfigError, match="Add --dataset=folder for your own images"):
+        experiment.run_experiment(settings, ["mm"])

@@ -90,3 +90,45 @@ def test_results_of_all_stages_and_of_both_arms_are_gathered(run):
 def test_a_missing_file_names_the_stage_that_writes_it(run):
     with pytest.raises(runtime.WorkdirError, match="--stage=segment"):
         run.needed("segment", "segmenter.weights.h5")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_other_contents_of_an_input_file_are_refused(run, tmp_path, is_folder):
+    experiment = config.replace(config.Experiment(), "network.init", "colorization")
+    file = tmp_path / "inputs" / "a.npz"
+    file.parent.mkdir()
+    file.write_bytes(b"first")
+    key, value = (
+        ("data.unlabelled_dir", file.parent) if is_folder else ("network.init_weights", file)
+    )
+    experiment = config.replace(experiment, key, str(value))
+    _finish(run, "mm", experiment)
+    records.check_workdir(run, experiment, STAGES)
+    file.write_bytes(b"other")
+    records._of_files.cache_clear()
+    with pytest.raises(runtime.WorkdirError, match="checksum: .* there, .* asked for"):
+        records.check_workdir(run, experiment, STAGES)
+
+
+def test_a_stage_without_its_record_is_refused(run):
+    (run.folder("mm") / "checkpoints").mkdir(parents=True)
+    with pytest.raises(runtime.WorkdirError, match="config.json is missing beside checkpoints"):
+        records.check_workdir(run, config.Experiment(), STAGES)
+
+
+def test_a_stage_that_fails_before_it_makes_anything_leaves_no_record(run):
+    def fail(experiment, runtime):
+        raise config.UserError("a file is missing")
+
+    stage = dataclasses.replace(find("segment"), run=fail)
+    with pytest.raises(config.UserError):
+        stage_scope.run_stage(stage, config.Experiment(), run)
+    assert not run.folder("segment").exists()
+
+
+def test_the_message_names_the_command_that_works(run):
+    _finish(run, "mm", config.Experiment())
+    _finish(run.naive(), "segment", config.Experiment())
+    other = config.changed(config.Experiment(), {"mm.margin": 1.0, "segment.steps": 7})
+    with pytest.raises(runtime.WorkdirError, match="--overwrite --stage=mm,segment --compare"):
+        records.check_workdir(run, other, STAGES, ["segment"])

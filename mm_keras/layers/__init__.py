@@ -16,7 +16,7 @@ from mm_keras.layers.hypercolumn import (
     resize_aligned,
     upsample,
 )
-from mm_keras.layers.normalization import BatchNormalization
+from mm_keras.layers.normalization import BatchNormalization, set_to_statistics
 from mm_keras.layers.pixels import InputAdapter
 from mm_keras.layers.replicas import inner_layers, synchronize
 
@@ -34,6 +34,7 @@ __all__ = [
     "interpolate",
     "interpolation_matrix",
     "resize_aligned",
+    "set_to_statistics",
     "synchronize",
     "upsample",
     "xavier",

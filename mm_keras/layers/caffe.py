@@ -218,6 +218,11 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
         normalized = ops.batch_normalization(values, mean, variance, axis=-1, epsilon=self.epsilon)
         return ops.cast(normalized, self.compute_dtype)
 
+    def reset_statistics(self):
+        """Forget all batches, so that the next ones alone give the statistics."""
+        for total in (self.accumulated_mean, self.accumulated_variance, self.factor):
+            total.assign(ops.zeros_like(total))
+
     def _accumulate(self, mean, variance, values):
         count = ops.cast(ops.size(values[..., 0]) * self.num_replicas, "float32")
         unbiased = variance * count / ops.maximum(count - 1, 1)

@@ -8,9 +8,9 @@ from mm_keras.models.context import hypercolumn_context, hypercolumn_context_tap
 from mm_keras.models.dense import dense_map
 from mm_keras.models.segmenter import Segmenter, check_positive
 
-# Labels within this share of the crop from its border are not sampled: 96 of 512 pixels in the
-# released VGG/*/finetune_seg.prototxt (points uniform in [96, 416)).
 POINT_BORDER = 3 / 16
+"""The released border of the points: uniform in [96, 416) of 512 pixels
+(VGG/*/finetune_seg.prototxt)."""
 
 
 class HypercolumnSegmenter(Segmenter):
@@ -32,11 +32,14 @@ class HypercolumnSegmenter(Segmenter):
             (1e-4 in the released network).
         input_scale: factor on the tap "input", 1 in the release. With the pixels of the released
             random networks its values are a hundred times as large as the other taps.
+        point_border: share of the height and of the width, at each border, in which no points are
+            sampled. 3/16 in the release, whose canvas is larger than most images. Use 0 if images
+            fill their canvas.
         seed: int, start of the sequence of sampled points.
 
     Raises:
-        ValueError: if num_classes or num_points is below 1, output_stride is not 1 or 2, or
-            input_scale is not positive.
+        ValueError: if num_classes or num_points is below 1, output_stride is not 1 or 2,
+            input_scale is not positive, or point_border is not in 0 .. 1/2.
 
     Example:
 
@@ -56,6 +59,7 @@ class HypercolumnSegmenter(Segmenter):
         dropout=0.5,
         stddev=1e-4,
         input_scale=1.0,
+        point_border=POINT_BORDER,
         seed=0,
         name="hypercolumn_segmenter",
     ):
@@ -65,7 +69,12 @@ class HypercolumnSegmenter(Segmenter):
             raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
         if input_scale <= 0:
             raise ValueError(f"input_scale must be positive. Received {input_scale}.")
+        if not 0 <= point_border < 0.5:
+            raise ValueError(
+                f"point_border must be at least 0 and below 1/2. Received {point_border}."
+            )
         self.num_points, self.input_scale = num_points, input_scale
+        self.point_border = point_border
         spec = backbone.spec
         self.context = hypercolumn_context(spec, dropout) if spec.context_units else None
         self.hypercolumn = layers.Hypercolumn(
@@ -105,11 +114,12 @@ class HypercolumnSegmenter(Segmenter):
         return maps
 
     def draw_points(self, images):
-        """Draw pixels uniformly from the inner 5/8 of rows and columns; int32 [B, P, 2]."""
+        """Draw pixels uniformly, `point_border` away from each border; int32 [B, P, 2]."""
         batch, height, width, _ = ops.shape(images)
         place = keras.random.uniform((batch, self.num_points, 2), seed=self.seed_generator)
         size = ops.cast(ops.stack([height, width]), "float32")
-        return ops.cast(size * (POINT_BORDER + (1 - 2 * POINT_BORDER) * place), "int32")
+        border = self.point_border
+        return ops.cast(size * (border + (1 - 2 * border) * place), "int32")
 
     def point_logits(self, maps, points):
         """Return logits float32 [B, P, classes] at points int32 [B, P, 2]."""

@@ -115,6 +115,23 @@ class Trainable(keras.Model):
         self._track_step(loss, gradient_norm)
         return self.get_metrics_result()
 
+    def training_pass(self, data):
+        """Run the network on a batch in training mode, without a loss. TensorFlow only.
+
+        No weight changes, but the running statistics of batch norm do.
+
+        Args:
+            data: a batch, as `train_step` takes it.
+
+        Returns:
+            The outputs of the network.
+        """
+        import tensorflow as tf  # the library imports without it
+
+        inputs, _ = self._unpack(data)
+        with tf.GradientTape() as tape:
+            return self.forward_pass(inputs).outputs(tape)
+
     def forward_pass(self, inputs):
         """Return the pass that computes outputs and gradients. Override it to save memory."""
         return WholePass(self, inputs)

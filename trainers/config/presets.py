@@ -52,7 +52,8 @@ class Preset:
         keys: {key of the settings: value}.
         of_backbone: {name of the run's backbone: further keys}.
         of_dataset: {name of the run's data set: further keys}.
-        of_network: {(backbone, init) of the run: further keys}.
+        of_network: {(backbone, init, pixels) of the run: further keys}; pixels None stands for the
+            pixels of the init.
         claim: the published result, if the preset is a cell of the paper.
     """
 
@@ -60,7 +61,7 @@ class Preset:
     keys: Mapping[str, object] = dataclasses.field(default_factory=dict)
     of_backbone: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     of_dataset: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
-    of_network: Mapping[tuple[str, str], Mapping[str, object]] = dataclasses.field(
+    of_network: Mapping[tuple[str, str, str | None], Mapping[str, object]] = dataclasses.field(
         default_factory=dict
     )
     claim: Claim | None = None
@@ -68,6 +69,7 @@ class Preset:
 
 QUICK = {
     "network.width": 0.25,
+    "network.batch_norm": "data",
     # With larger images, training and prediction take more than minutes on a small CPU.
     "data.shorter_side": 180,
     "colorization.steps": 300,
@@ -105,10 +107,17 @@ QUICK = {
     "mm.class_balanced": True,
     "mm.checkpoint_every": 50,
     "mm.log_every": 10,
+    # These schedules are shorter than the 1,000 steps over which AlexNet's batch norm averages.
+    "colorization.statistics_steps": 40,
+    "jigsaw.statistics_steps": 40,
+    "mm.statistics_steps": 40,
+    "segment.statistics_steps": 40,
     "segment.steps": 360,
     "segment.drops": (320,),
     "segment.num_images": 8,
     "segment.crop": 1.0,
+    # The crop lies inside the image, so its border holds pixels of the image and no padding.
+    "segment.point_border": 0.0,
     "segment.stddev": 1e-2,
     "segment.checkpoint_every": 50,
     "segment.log_every": 10,
@@ -156,7 +165,8 @@ WITHOUT_MM = {"mm.steps": 0, "mm.drops": ()}
 # The hypercolumn includes the pixels. The release feeds them to random networks in gray levels
 # around the mean (-123..151). The steps of their kernel are then thousands of times larger than the
 # steps of all other kernels, and fine-tuning can stay at the class frequencies
-# (docs/design/networks.md). The deviation of the pixels is about 64; this factor makes it 1.
+# (docs/design/networks.md). The deviation of the pixels is about 64; this factor makes it 1. Pixels
+# "gray" and "torch" have this scale already.
 _SMALL_PIXELS = {"segment.input_scale": 1 / 64}
 
 _GENERAL = {
@@ -165,7 +175,9 @@ _GENERAL = {
         "--preset=paper has the published settings",
         QUICK,
         of_backbone={"alexnet": _ALEXNET},
-        of_network={("vgg16", "random"): _SMALL_PIXELS},
+        of_network={
+            ("vgg16", "random", pixels): _SMALL_PIXELS for pixels in (None, "bgr", "jigsaw")
+        },
     ),
     "paper": Preset(
         "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
@@ -243,8 +255,8 @@ def layers(name: str, given: Mapping[str, object]) -> Iterator[tuple[dict[str, o
 
     Args:
         name: a key of `PRESETS`.
-        given: values that are set after the preset. Data set, backbone and init are taken from
-            them in place of the preset's own: the later layers depend on them.
+        given: values that are set after the preset. Data set, backbone, init and pixels are taken
+            from them in place of the preset's own: the later layers depend on them.
 
     Raises:
         config.ConfigError: unknown preset.
@@ -253,14 +265,14 @@ def layers(name: str, given: Mapping[str, object]) -> Iterator[tuple[dict[str, o
         raise ConfigError(unknown("preset", name, PRESETS))
     preset, origin = PRESETS[name], f"preset {name}"
     yield dict(preset.keys), origin
-    chosen = ("data.dataset", "network.backbone", "network.init")
+    chosen = ("data.dataset", "network.backbone", "network.init", "network.pixels")
     defaults = flatten(Experiment())
-    dataset, backbone, init = (
+    dataset, backbone, init, pixels = (
         given.get(key) or preset.keys.get(key) or defaults[key] for key in chosen
     )
     yield dict(preset.of_backbone.get(backbone, {})), origin
     yield dict(preset.of_dataset.get(dataset, {})), origin
-    yield dict(preset.of_network.get((backbone, init), {})), origin
+    yield dict(preset.of_network.get((backbone, init, pixels), {})), origin
 
 
 def experiment(

@@ -70,9 +70,15 @@ def _preset_parts() -> Iterator[str]:
         layers = ("of_backbone", "of_dataset", "of_network")
         for layer in layers:
             for condition, changes in getattr(preset, layer).items():
-                given = " from ".join(condition) if isinstance(condition, tuple) else condition
-                yield f"With {given}:\n"
+                yield f"With {_condition(condition)}:\n"
                 yield from _changes(changes)
+
+
+def _condition(condition) -> str:
+    if isinstance(condition, str):
+        return condition
+    backbone, init, pixels = condition
+    return f"{backbone} from {init}" + (f" and `network.pixels={pixels}`" if pixels else "")
 
 
 def _changes(changes) -> Iterator[str]:

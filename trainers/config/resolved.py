@@ -60,8 +60,8 @@ def of_preset(name: str, given: Mapping[str, object] | None = None) -> Resolved:
 
     Args:
         name: a key of `presets.PRESETS`.
-        given: values that will be set afterwards. The preset depends on its data set, backbone and
-            init, so these three are set first.
+        given: values that will be set afterwards. The preset depends on its data set, backbone,
+            init and pixels, so it looks at these four.
     """
     result = Resolved(Experiment(), name)
     for values, origin in presets.layers(name, given or {}):

@@ -114,6 +114,9 @@ class Network:
     pixels: str | None = None
     """Kind of pixels that the network sees; none: the kind of the init or the backbone.
     Source: ours."""
+    batch_norm: Literal["identity", "data"] = "identity"
+    """Start of batch norm that the weights do not have: identity, or set from 16 training images.
+    Source: ours."""
     width: Positive = 1.0
     """Factor of the number of channels. Source: ours; 1 in the M&M paper."""
 
@@ -140,6 +143,14 @@ class Optimization:
     """Steps between two log entries. Source: ours."""
     checkpoint_every: AtLeastOne = 500
     """Steps between two checkpoints. Source: ours."""
+    statistics_steps: Annotated[int, Field(ge=0)] = 0
+    """Forward passes after the last step that renew the statistics of AlexNet's batch norm.
+    Source: release 0."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches that the stage reads."""
+        return self.steps + self.statistics_steps
 
 
 @record
@@ -297,6 +308,9 @@ class Segment(Optimization):
     stddev: Positive = 1e-4
     """Standard deviation of the first weights of the hidden layer.
     Source: release, finetune_seg.prototxt."""
+    point_border: Annotated[float, Field(ge=0, lt=0.5)] = 3 / 16
+    """Share of the crop at each border without points of the hypercolumn segmenter.
+    Source: release, VGG/*/finetune_seg.prototxt, 96 of 512."""
     input_scale: Positive = 1.0
     """Factor of the pixels in the hypercolumn. Source: release 1."""
 

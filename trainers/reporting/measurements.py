@@ -4,17 +4,22 @@ import dataclasses
 import io
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mm_keras import backbones, losses, metrics
 from pipelines import batches, datasets
+from pipelines.batches import order
 from trainers import config
 from trainers.runs import files, stage_scope
 from trainers.runs.finished import Run
 from trainers.training import initial_weights, networks, patch_batches
 
 _BATCH = 64  # patches embedded at a time
+MIN_DISTANCE = 16
+"""Positions in a split between two images whose patches count as neighbors. Nearer frames of a film
+show the same objects."""
 _TOLERANCE = 1e-3  # of mIoU: on another machine rounding changes some pixels
 
 
@@ -96,21 +101,30 @@ def images(
     return [found[number] for number in numbers]
 
 
-def patches(
-    experiment: config.Experiment, dataset: datasets.Dataset, num_patches: int
-) -> tuple[np.ndarray, np.ndarray]:
+class Patches(NamedTuple):
+    """Patches of images.
+
+    Attributes:
+        pixels: uint8 [N, S, S, 3].
+        labels: class ids, int32 [N].
+        positions: position of the patch's image in its split, int64 [N].
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+
+
+def patches(experiment: config.Experiment, dataset: datasets.Dataset, num_patches: int) -> Patches:
     """Return about `num_patches` patches of the evaluation split, sampled as in stage mm.
 
     All images have equally many patches. The class of a patch is drawn first, so that rare classes
-    occur. Patches are not mirrored.
+    occur. Patches are not mirrored. Outside of the image they have the pad color of the backbone.
 
     Args:
         experiment: settings with sizes in pixels.
         dataset: the data set.
         num_patches: number of patches.
-
-    Returns:
-        (uint8 [N, S, S, 3], class ids int32 [N]).
     """
     split, settings = dataset.eval.labelled(), experiment.mm
     num_images = min(split.num_images, num_patches)
@@ -120,12 +134,18 @@ def patches(
         patches_per_image=max(1, num_patches // num_images),
         class_balanced=True,
     )
-    view = batches.View(crop=settings.crop, shorter_side=experiment.data.shorter_side, mirror=False)
-    chosen = split.take(datasets.spread(num_images, split.num_images))
-    order = batches.Order(num_images=num_images, num_steps=1)
-    elements = batches.patches(chosen, sampling, view, order)
-    element = next(iter(elements))
-    return element["patches"].numpy(), element["labels"].numpy()
+    view = batches.View(
+        crop=settings.crop,
+        shorter_side=experiment.data.shorter_side,
+        mirror=False,
+        pad_color=networks.backbone(experiment).spec.pad_color,
+    )
+    numbers = list(datasets.spread(num_images, split.num_images))
+    step_order = batches.Order(num_images=num_images, num_steps=1)
+    element = next(iter(batches.patches(split.take(numbers), sampling, view, step_order)))
+    images = next(iter(order.batches(num_images, lambda image_id, _: image_id, step_order)))
+    positions = np.asarray(numbers)[images.numpy()].repeat(sampling.patches_per_image)
+    return Patches(element["patches"].numpy(), element["labels"].numpy(), positions)
 
 
 def initial_backbone(run: Run, dataset: datasets.Dataset) -> backbones.Backbone:
@@ -157,23 +177,41 @@ def embeddings(backbone: backbones.Backbone, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(losses.embed(part)) for part in features])
 
 
-def neighbor_agreement(points: np.ndarray, labels: np.ndarray) -> float:
+def neighbor_agreement(
+    points: np.ndarray,
+    labels: np.ndarray,
+    positions: np.ndarray,
+    min_distance: int | None = None,
+) -> float:
     """Return the share of embeddings whose nearest neighbor has the same class.
+
+    Only patches of images that are at least `min_distance` positions apart are compared. Patches of
+    one image never are. In a film, a network with random weights finds the next frame, which shows
+    the same objects. Patches without any other patch far enough away are left out.
 
     Args:
         points: unit embeddings, float [N, D].
         labels: class ids, integer [N].
+        positions: position of the patch's image in its split, integer [N].
+        min_distance: 1 or more. None: `MIN_DISTANCE`, or a quarter of the range of the positions if
+            that is less.
 
     Returns:
-        0..1.
+        0..1; NaN if no patch can be compared.
 
     >>> points = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    >>> neighbor_agreement(points, np.array([3, 3, 5]))  # the last point has no neighbor of class 5
+    >>> neighbor_agreement(points, np.array([3, 3, 5]), np.array([0, 40, 80]))
     0.6666666666666666
     """
+    if min_distance is None:
+        min_distance = max(1, min(MIN_DISTANCE, int(np.ptp(positions) + 1) // 4))
     distances = 2 - 2 * points @ points.T
-    np.fill_diagonal(distances, np.inf)
-    return float(np.mean(labels[distances.argmin(axis=1)] == labels))
+    distances[np.abs(positions[:, None] - positions) < min_distance] = np.inf
+    is_counted = np.isfinite(distances).any(axis=1)
+    if not is_counted.any():
+        return float("nan")
+    nearest = labels[distances[is_counted].argmin(axis=1)]
+    return float(np.mean(nearest == labels[is_counted]))
 
 
 def _predictor(run, dataset):

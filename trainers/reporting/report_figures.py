@@ -137,13 +137,13 @@ def _gallery(comparison, dataset, numbers, mious):
 def _maps(comparison, dataset, num_patches):
     """Yield t-SNE maps before and after M&M (Fig. 1b), and after fine-tuning (Fig. 4)."""
     run = comparison.tuned[0]
-    pixels, labels = measurements.patches(run.experiment(), dataset, num_patches)
+    pixels, labels, positions = measurements.patches(run.experiment(), dataset, num_patches)
 
     def figure(networks, title):
         maps = {}
         for name, backbone in networks:
             points = measurements.embeddings(backbone, pixels)
-            share = 100 * measurements.neighbor_agreement(points, labels)
+            share = 100 * measurements.neighbor_agreement(points, labels, positions)
             head = f"{name}\nnearest neighbor of the same class: {share:.1f} %"
             maps[head] = _plane(points)
         return plots.embedding_maps(

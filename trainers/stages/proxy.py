@@ -10,7 +10,7 @@ from pipelines.batches import Order, unlabelled
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import networks, proxy_tasks
+from trainers.training import networks, proxy_tasks, seeds
 from trainers.training.loop import Loop, Schedule
 
 NUM_PICTURES = 6
@@ -33,9 +33,9 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         order = Order(
             num_images=settings.num_images,
             share=share,
-            seed=experiment.seed,
+            seed=seeds.data_seed(experiment.seed, "proxy"),
             start_step=start_step,
-            num_steps=settings.steps,
+            num_steps=settings.num_batches,
         )
         return task.batches(train, order)
 

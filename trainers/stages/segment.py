@@ -4,7 +4,7 @@ from pipelines import batches
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import initial_weights, networks
+from trainers.training import initial_weights, networks, seeds
 from trainers.training.loop import Loop, Schedule
 
 
@@ -33,9 +33,9 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         order = batches.Order(
             num_images=settings.num_images,
             share=share,
-            seed=experiment.seed,
+            seed=seeds.data_seed(experiment.seed, "segment"),
             start_step=start_step,
-            num_steps=settings.steps,
+            num_steps=settings.num_batches,
         )
         return batches.crops(runtime.dataset.train.labelled(), view, order)
 

@@ -7,12 +7,16 @@ were loaded.
 
 import dataclasses
 
-from mm_keras import weights
+from mm_keras import layers, weights
 from mm_keras.backbones import Backbone, libraries
 from mm_keras.weights import imagenet
+from pipelines import batches
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import networks
+from trainers.training import networks, seeds
+
+NUM_IMAGES = 16
+"""Training images from which batch norms are set that the weights do not have."""
 
 
 def backbone(experiment: config.Experiment, runtime: Runtime) -> Backbone:
@@ -35,19 +39,26 @@ def _load(body: Backbone, experiment, runtime) -> str:
     """Load weights into `body` and return their origin."""
     network = experiment.network
     if network.init_weights is not None:
-        return f"{network.init} from {_load_file(body, network)}"
+        report = _load_file(body, network)
+        return (
+            f"{network.init} from {report}{_set_norms(body, experiment, runtime, report.identity)}"
+        )
     if config.proxy_task(experiment):
         path = dataclasses.replace(runtime, variant="").needed("proxy", "backbone.weights.h5")
         body.load_weights(path)
         return f"{network.init}, from the proxy stage ({path})"
     if network.init == "imagenet":
-        return f"imagenet, {_load_imagenet(body, experiment)}"
+        origin = _load_imagenet(body, experiment)
+        has_norms = libraries.is_wrapped(network.backbone)
+        return f"imagenet, {origin}" + (
+            "" if has_norms else _set_norms(body, experiment, runtime, None)
+        )
     return f"random weights, seed {experiment.seed}"
 
 
-def _load_file(body, network) -> str:
+def _load_file(body, network) -> weights.Report:
     try:
-        return str(weights.load(body, network.init_weights, allow=network.init_allow))
+        return weights.load(body, network.init_weights, allow=network.init_allow)
     except weights.WeightsError as error:
         hint = ""
         if network.width != 1:
@@ -66,3 +77,24 @@ def _load_imagenet(body, experiment) -> str:
         return imagenet.load(body)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
+
+
+def _set_norms(body, experiment, runtime, names) -> str:
+    """Set batch norms from training images if the settings ask for it. Return a text for the log.
+
+    Both variants of a run get the same images, placed as in stage mm but not mirrored.
+    """
+    if experiment.network.batch_norm == "identity" or names == []:
+        return ""
+    view = batches.View(
+        crop=experiment.mm.crop,
+        shorter_side=experiment.data.shorter_side,
+        mirror=False,
+        pad_color=body.spec.pad_color,
+    )
+    order = batches.Order(
+        num_images=1, seed=seeds.data_seed(experiment.seed, "init"), num_steps=NUM_IMAGES
+    )
+    crops = batches.crops(runtime.dataset.train.labelled(), view, order)
+    done = layers.set_to_statistics(body, (crop["image"].numpy() for crop in crops), names)
+    return f"; {len(done)} batch norms set from {NUM_IMAGES} training images" if done else ""

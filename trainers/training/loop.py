@@ -21,7 +21,7 @@ from pipelines.batches import order
 from trainers import config
 from trainers.runs.files import replacing
 from trainers.runs.runtime import Runtime, WorkdirError
-from trainers.training import interruption
+from trainers.training import interruption, norm_statistics
 from trainers.training.checkpoints import Checkpoints
 
 _REPORT_EVERY = 30.0  # seconds between lines of progress in a log file
@@ -55,7 +55,7 @@ class Loop:
         model: a compiled model, built under the scope of the replicas. Its `train_step` takes one
             element of the data.
         data: function(start_step, share) -> iterable of one element per step from `start_step` on,
-            the share of one replica.
+            the share of one replica. After the last step, `settings.statistics_steps` more follow.
         on_log: function(step, metrics) that is called at each log entry.
         shared_seeds: states of the random generators that give all replicas equal numbers.
     """
@@ -110,11 +110,30 @@ class Loop:
                 if self._is_due(step, self.settings.checkpoint_every) or stop.is_requested:
                     self._save(checkpoints, step)
                 stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
+            self._renew_statistics(sources, stop)
         self._log_skipped()
         return round(float(self.seconds.numpy()), 2)
 
     def _distributed_step(self, element):
         self.replicas.run(self.model.train_step, element)
+
+    def _renew_statistics(self, sources, stop):
+        """Compute the statistics of Caffe's batch norm anew, from the batches after the last step.
+
+        A run that is killed here repeats these passes from its last checkpoint.
+        """
+        number = self.settings.statistics_steps
+        if not number or not self.settings.steps or not norm_statistics.renewable(self.model):
+            return
+
+        def check_stop():
+            stop.check(f"{self.stage}: stopped after step {self.settings.steps}")
+
+        batches = (
+            self.replicas.distributed([next(source) for source in sources]) for _ in range(number)
+        )
+        norm_statistics.renew(self.model, self.replicas, batches, check_stop)
+        self.runtime.log(f"{self.stage}: statistics of batch norm computed from {number} batches")
 
     def _is_due(self, step, interval) -> bool:
         return step % interval == 0 or step == self.settings.steps

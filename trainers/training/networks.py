@@ -144,6 +144,7 @@ def _hypercolumn(experiment, body, num_classes):
         dropout=experiment.segment.dropout,
         stddev=experiment.segment.stddev,
         input_scale=experiment.segment.input_scale,
+        point_border=experiment.segment.point_border,
         seed=experiment.seed,
     )
 

@@ -8,7 +8,7 @@ from pipelines import batches
 from pipelines.batches import service
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import networks
+from trainers.training import networks, seeds
 
 
 class ServiceLost(config.UserError):
@@ -76,7 +76,7 @@ class Batches:
         Args:
             start_step: the first step.
             share: the replica's share of each step.
-            num_steps: the step after the last one; None for all steps of the stage.
+            num_steps: the step after the last one; None for all batches of the stage.
         """
         experiment, settings = self.experiment, self.experiment.mm
         background_label = networks.background_label(experiment, self.runtime.dataset.spec)
@@ -89,9 +89,9 @@ class Batches:
         order = batches.Order(
             num_images=settings.num_images,
             share=share,
-            seed=experiment.seed,
+            seed=seeds.data_seed(experiment.seed, "mm"),
             start_step=start_step,
-            num_steps=settings.steps if num_steps is None else num_steps,
+            num_steps=settings.num_batches if num_steps is None else num_steps,
         )
         split = self.runtime.dataset.train.labelled()
         return batches.patches(split, sampling(settings, background_label), view, order)

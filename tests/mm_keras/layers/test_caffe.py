@@ -256,3 +256,14 @@ def test_configurations_survive_serialization(layer):
     assert copy.get_config() == layer.get_config()
     features = np.abs(_features(1, 5, 5, 4))
     assert copy(features).shape == layer(features).shape
+
+
+def test_batch_norm_after_a_reset_has_the_statistics_of_later_batches_alone():
+    layer, fresh = layers.AccumulatedBatchNormalization(), layers.AccumulatedBatchNormalization()
+    layer(_features(4, 3, 3, 2, seed=1) + 5, training=True)
+    layer.reset_statistics()
+    for k in (2, 3):
+        layer(_features(4, 3, 3, 2, seed=k), training=True)
+        fresh(_features(4, 3, 3, 2, seed=k), training=True)
+    for ours, theirs in zip(layer.weights, fresh.weights, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())

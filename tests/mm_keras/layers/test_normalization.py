@@ -86,3 +86,40 @@ def test_the_layer_survives_serialization():
     layer = layers.BatchNormalization(momentum=0.8, scale=False)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(copy) is type(layer) and copy.momentum == 0.8 and not copy.scale
+
+
+def _convolutions(has_norm):
+    keras.utils.set_random_seed(0)
+    features = inputs = keras.Input((None, None, 3))
+    for k in range(3):
+        features = keras.layers.Conv2D(6, 3, bias_initializer="random_normal")(features)
+        if has_norm:
+            features = layers.BatchNormalization(epsilon=1e-5, name=f"norm{k}")(features)
+        features = keras.layers.ReLU()(features)
+    return keras.Model(inputs, features)
+
+
+def test_batch_norm_from_statistics_keeps_the_function_in_training():
+    """ImageNet VGG-16 has no batch norm: as the identity it voids biases in the first step."""
+    plain, network = _convolutions(False), _convolutions(True)
+    for k, layer in enumerate(layer for layer in network.layers if "conv" in layer.name):
+        layer.set_weights([x for x in plain.layers if "conv" in x.name][k].get_weights())
+    batch = _inputs(8, 20, 20, 3)
+    expected = plain(batch).numpy()
+    scale = np.abs(expected).max()
+    assert np.abs(network(batch, training=True) - expected).max() > 0.1 * scale
+    for layer in network.layers:
+        if layer.name.startswith("norm"):  # forget the step above
+            layer.moving_mean.assign(np.zeros(6))
+            layer.moving_variance.assign(np.ones(6))
+    done = layers.set_to_statistics(network, [batch[:3], batch[3:]])
+    assert done == ["norm0", "norm1", "norm2"]
+    np.testing.assert_allclose(network(batch), expected, atol=1e-3 * scale)
+    np.testing.assert_allclose(network(batch, training=True), expected, atol=1e-3 * scale)
+
+
+def test_statistics_need_a_batch_and_a_layer():
+    network = _convolutions(True)
+    assert layers.set_to_statistics(network, [], names=[]) == []
+    with pytest.raises(ValueError, match="There are no batches"):
+        layers.set_to_statistics(network, [])

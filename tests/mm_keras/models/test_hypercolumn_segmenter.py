@@ -126,6 +126,15 @@ def test_points_keep_off_the_border_and_cover_the_rest():
     np.testing.assert_allclose(points.mean(0), [255.5, 127.5], atol=3)
 
 
+def test_points_without_a_border_cover_the_whole_crop():
+    model = _model(num_points=100000, point_border=0.0)
+    points = model.draw_points(np.zeros((1, 96, 40, 3), "uint8"))[0].numpy()
+    assert points.min(0).tolist() == [0, 0] and points.max(0).tolist() == [95, 39]
+    assert len(np.unique(points, axis=0)) == 96 * 40
+    with pytest.raises(ValueError, match="point_border must be at least 0 .* Received 0.5"):
+        _model(point_border=0.5)
+
+
 def test_points_are_new_at_each_step_and_read_their_own_labels():
     model = _model(num_points=16)
     images = _images(32, 32)

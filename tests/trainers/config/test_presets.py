@@ -201,3 +201,23 @@ def test_a_preset_follows_the_backbone_and_init_of_the_command_line(flags, start
     experiment = run_flags.read().experiment
     assert experiment.segment.input_scale == 1  # a random network has 1 / 64
     assert experiment.colorization.fc6_size == 6  # of AlexNet
+
+
+@pytest.mark.parametrize(
+    ("pixels", "scale"),
+    [("bgr", 1 / 64), ("jigsaw", 1 / 64), ("gray", 1), ("torch", 1)],
+)
+def test_preset_quick_looks_at_the_pixels_that_the_network_gets(flags, pixels, scale):
+    """Gray pixels are -0.45 to 0.55; a factor of 1/64 would erase them."""
+    flags(f"--set=network.pixels={pixels}")
+    assert run_flags.read().experiment.segment.input_scale == scale
+
+
+def test_only_preset_quick_departs_from_the_released_points_and_statistics():
+    for name in presets.PRESETS:
+        experiment = presets.experiment(name)
+        is_quick = name == "quick"
+        assert experiment.segment.point_border == (0 if is_quick else 96 / 512)
+        assert experiment.network.batch_norm == ("data" if is_quick else "identity")
+        for stage in (experiment.mm, experiment.segment, experiment.colorization):
+            assert stage.statistics_steps == (40 if is_quick else 0)

@@ -53,12 +53,12 @@ def global_graphs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def of_one(tmp_path_factory):
-    return _on_devices(tmp_path_factory.mktemp("one"), 1, "chunk", "alexnet")
+    return _on_devices(tmp_path_factory.mktemp("one"), 1, "chunk", "alexnet", "statistics")
 
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    tasks = ("chunk", "alexnet", "replica", "same_labels", "fit", "overflow")
+    tasks = ("chunk", "alexnet", "statistics", "replica", "same_labels", "fit", "overflow")
     return _on_devices(tmp_path_factory.mktemp("two"), 2, *tasks)
 
 
@@ -113,6 +113,17 @@ def test_a_global_graph_works_in_chunks(global_graphs, of_one, of_two):
 @pytest.mark.slow
 def test_the_batch_normalization_of_caffe_is_synchronized(of_one, of_two):
     _assert_same(of_two["alexnet"], of_one["alexnet"])
+
+
+@pytest.mark.slow
+def test_renewed_statistics_equal_one_device_with_the_joint_batch(of_one, of_two):
+    ours, theirs = of_two["statistics"]["weights"], of_one["statistics"]["weights"]
+    assert [value for path, value in theirs.items() if path.endswith("factor")] == [[1.999]] * 5
+    for path, expected in theirs.items():
+        scale = max(1, np.abs(expected).max())
+        np.testing.assert_allclose(
+            np.divide(ours[path], scale), np.divide(expected, scale), atol=1e-5, err_msg=path
+        )
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import mm_keras
 from mm_keras import backbones, layers, matching
 from pipelines.batches import order
 from trainers import config, devices
+from trainers.training import norm_statistics
 
 NUM_NODES, NUM_STEPS = 16, 3
 
@@ -79,6 +80,17 @@ def train(replicas, graph="global", **arguments):
     return {"figures": figures, "edges": recorded.edges, "weights": weights}
 
 
+def statistics(replicas):
+    """Return the weights of AlexNet after two passes that renew its statistics."""
+    model, _ = build(replicas, backbone="alexnet")
+    batches = [
+        replicas.distributed([batch(step, share) for share in replicas.shares]) for step in range(2)
+    ]
+    norm_statistics.renew(model, replicas, batches, lambda: None)
+    weights = {v.path: v.numpy().tolist() for v in model.backbone.variables}
+    return {"figures": [], "edges": [], "weights": weights}
+
+
 def fit(replicas):
     """Return the history of a fit over the joint batch of the first step."""
     whole = tf.data.Dataset.from_tensors(batch(0, order.WHOLE))
@@ -133,6 +145,7 @@ TASKS = {
     "global": train,
     "chunk": lambda replicas: train(replicas, chunk=4),
     "alexnet": lambda replicas: train(replicas, backbone="alexnet", rate=1e-4),
+    "statistics": statistics,
     "replica": lambda replicas: train(replicas, graph="replica"),
     "same_labels": same_labels,
     "fit": fit,

@@ -33,12 +33,12 @@ def measured(monkeypatch):
         image_mious=lambda confusions: np.array([0.5, 0.1, np.nan, 0.3, 0.2]),
         images=lambda dataset, numbers: [_image(k) for k in numbers],
         predictions=lambda run, dataset, numbers: [_image(k)[1] for k in numbers],
-        patches=lambda experiment, dataset, number: (None, np.arange(number) % 3),
+        patches=lambda experiment, dataset, number: (None, np.arange(number) % 3, None),
         initial_backbone=backbone("initial"),
         tuned_backbone=backbone("tuned"),
         fine_tuned_backbone=backbone("fine-tuned"),
         embeddings=lambda backbone, pixels: rng.normal(size=(24, 4)),
-        neighbor_agreement=lambda points, labels: 0.25,
+        neighbor_agreement=lambda points, labels, positions: 0.25,
     )
     monkeypatch.setattr(report_figures, "measurements", fake)
     return calls

@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 import rich.console
+import tensorflow as tf
 
 from mm_keras import backbones
 from mm_keras.backbones import libraries
@@ -105,3 +106,24 @@ def test_a_failed_download_is_a_config_error(run, monkeypatch):
     monkeypatch.setattr(libraries, "network", fail)
     with pytest.raises(config.ConfigError, match="could not be downloaded"):
         initial_weights.backbone(_experiment(backbone="vgg16", init="imagenet"), run)
+
+
+@pytest.mark.parametrize("batch_norm", ["identity", "data"])
+def test_batch_norm_of_imagenet_weights_follows_the_settings(
+    make_runtime, tmp_path, monkeypatch, batch_norm
+):
+    monkeypatch.setattr(initial_weights.imagenet, "load", lambda body: "loaded")
+    run = make_runtime(tmp_path)
+    run.console = rich.console.Console(file=io.StringIO(), width=1000)
+    experiment = _experiment(backbone="vgg16", init="imagenet", width=0.05, batch_norm=batch_norm)
+    experiment = config.replace(experiment, "mm.crop", 32)
+    body = initial_weights.backbone(experiment, run)
+    norm = body.get_layer("batch_conv1_1")
+    is_set = batch_norm == "data"
+    assert np.any(norm.beta.numpy() != 0) == is_set == np.any(norm.moving_mean.numpy() != 0)
+    assert ("; 13 batch norms set from 16 training images" in _log(run)) == is_set
+    images = run.dataset.train.image_files
+    pixels = np.stack([tf.io.decode_image(tf.io.read_file(file)) for file in images])
+    plain = networks.backbone(experiment)  # the same random weights, batch norm as the identity
+    name = body.spec.embedding.name
+    np.testing.assert_allclose(body(pixels)[name], plain(pixels)[name], rtol=1e-2, atol=1e-2)

@@ -240,8 +240,9 @@ def _split(folder: str, index: "records.Index", name: str) -> Split:
 
 def _index_messages(index: "records.Index") -> tuple[str, ...]:
     if not index.unreadable:
-        return ()
-    return (f"Left out {len(index.unreadable)} unreadable: {'; '.join(index.unreadable)}.",)
+        return tuple(index.messages)
+    left_out = f"Left out {len(index.unreadable)} unreadable: {'; '.join(index.unreadable)}."
+    return (left_out, *index.messages)
 
 
 def _label_messages(splits: tuple[Split, ...]) -> tuple[str, ...]:

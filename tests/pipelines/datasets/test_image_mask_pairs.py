@@ -22,16 +22,15 @@ def write_tiff(file, values, photometric=1, extra=None, nodata=None):
     content = values.astype(values.dtype.newbyteorder("<")).tobytes()
     number = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     tags[256], tags[257], tags[258] = width, height, (8 * values.dtype.itemsize,) * bands
-    tags[259], tags[262], tags[273], tags[277] = 1, photometric, 8, bands
+    tags[259], tags[262], tags[273], tags[277] = 1, photometric, 0, bands
     tags[278], tags[279], tags[339] = height, len(content), (number,) * bands
     tags.tagtype[273] = tags.tagtype[279] = 4  # LONG
     if extra is not None:
         tags[338] = extra
     if nodata is not None:
         tags[42113] = nodata
-    start = 8 + len(content)
-    directory = tags.tobytes(start)
-    file.write_bytes(b"II*\0" + struct.pack("<I", start) + content + directory)
+    # Pillow adds the end of the directory to the place of the pixels.
+    file.write_bytes(b"II*\0" + struct.pack("<I", 8) + tags.tobytes(8) + content)
 
 
 def noise(*shape, dtype=np.uint8, high=256):

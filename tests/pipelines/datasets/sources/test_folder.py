@@ -786,7 +786,7 @@ def test_names_with_special_characters_are_read(folder, write_pair, name):
 
 def test_a_name_that_is_not_utf8_is_refused_with_its_bytes(folder, write_pair):
     image, _, _ = write_pair(folder, "x", "train")
-    os.rename(image, os.fsencode(image.parent) + b"/caf\xe9.jpg")
+    image.rename(image.with_name(os.fsdecode(b"caf\xe9.jpg")))
     fails(folder, "name is not valid UTF-8", r"caf\udce9.jpg", "convmv")
 
 

@@ -78,11 +78,11 @@ class Faults:
 
 
 def named(items: list[str] | tuple[str, ...], limit: int = 10) -> str:
-    """Return up to `limit` items as text, and the number of the other items.
+    """Return up to `limit` items as text without control characters, and the number of the others.
 
     Example:
         >>> named(["a", "b", "c"], limit=2)
         'a; b and 1 more'
     """
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return "; ".join(items[:limit]) + more
+    return printable("; ".join(items[:limit])) + more

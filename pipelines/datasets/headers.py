@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 import struct
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from pipelines.datasets import faults, files
 
@@ -38,6 +38,10 @@ TOO_LARGE = faults.Kind(
     f"image or mask of more than {MAX_PIXELS:,} pixels",
     "Cut the image and its mask into tiles of the same names, or shrink both (masks with nearest "
     "neighbor).",
+)
+UNSUPPORTED = faults.Kind(
+    "TIFF image or mask of a form that Pillow cannot read",
+    "Save it as PNG, or as a TIFF of 8-bit gray or RGB.",
 )
 PAGES = faults.Kind(
     "image or mask of several pages",
@@ -157,6 +161,12 @@ def open_image(file: pathlib.Path) -> Image.Image:
         image = Image.open(file, formats=formats)
     except Image.DecompressionBombError as error:
         raise faults.WrongKindError(TOO_LARGE) from error
+    except UnidentifiedImageError as error:
+        with file.open("rb") as stream:
+            pages = _tiff_pages(stream) if stream.read(4) in _TIFF else []
+        if pages:
+            raise faults.WrongKindError(UNSUPPORTED, _tiff_header(pages)) from error
+        raise
     try:
         _check_size(*image.size)
     except faults.WrongKindError:

@@ -128,7 +128,7 @@ def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
     found = [problem for problem in problems if isinstance(problem, tuple)]
     sample, is_turned, warnings = None, False, ()
     if image is not None:
-        image, is_turned, warnings = _fitted(image, mask)
+        image, is_turned, warnings = _fitted(image, mask if pair.mask else None)
     if image is not None and mask is not None:
         if mask.ids.shape != image.pixels.shape[:2]:
             found.append(_size_fault(pair, image, mask))

@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.datasets import faults, masks
 
 UNDECIDED = faults.Kind(
-    "image that its EXIF data turn or mirror, whose mask fits both ways",
+    "image that its EXIF data turn or mirror, and no mask fits in one way only",
     "The image is used as it is stored. If its mask was made for the turned image, save the image "
     "upright (Pillow: ImageOps.exif_transpose).",
 )
@@ -165,7 +165,7 @@ class Inspection:
         if self._rule.palettes_by_color:
             lines.append(
                 "The palettes of the masks differ: palette masks are decoded by their colors, with "
-                "colors.txt."
+                "the color table."
             )
         if self._nodata:
             numbers = ", ".join(map(str, sorted(self._nodata)))
@@ -180,6 +180,8 @@ class Inspection:
 
 class _Palettes:
     """Compare the palettes of all masks over the indices that the masks use.
+
+    Index 255 means void whatever its color, so it is not compared.
 
     Attributes:
         colors: all colors that the masks use.
@@ -196,6 +198,8 @@ class _Palettes:
         for value, color in palette.items():
             if len(self.colors) < _MAX_COLORS:
                 self.colors.add(color)
+            if value == masks.VOID:
+                continue
             first_color, first_file, first = self._first.setdefault(value, (color, file, palette))
             if color != first_color and not self.differ:
                 self.differ = (_described(first_file, first), _described(file, palette))

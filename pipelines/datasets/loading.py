@@ -12,7 +12,15 @@ import statistics
 from typing import TYPE_CHECKING
 
 from pipelines.datasets import sources
-from pipelines.datasets.spec import VOID, Dataset, DatasetError, Request, Split, suggest
+from pipelines.datasets.spec import (
+    VOID,
+    Dataset,
+    DatasetError,
+    Request,
+    Split,
+    printable,
+    suggest,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -81,7 +89,7 @@ def load(
         *_label_messages(splits),
         *_overlap(splits),
     )
-    return Dataset(found.spec, train, eval_, messages)
+    return Dataset(found.spec, train, eval_, tuple(map(printable, messages)))
 
 
 def plan(

@@ -52,7 +52,8 @@ NO_VALUES = faults.Kind(
 )
 BINARY = faults.Kind(
     f"mask of 0 and {VOID} only: a binary mask?",
-    f"{VOID} is void, so class 1 has no pixel in any mask. Write 1 instead of {VOID}.",
+    f"{VOID} is void, so class 1 has no pixel in any mask. Write 1 instead of {VOID}; or name two "
+    f"classes only, so that {VOID} is the second class.",
 )
 PALETTES = faults.Kind(
     "palette mask; the palettes of the masks differ, so one index means different classes",

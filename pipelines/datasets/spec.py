@@ -36,7 +36,7 @@ class Request:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return text with control characters, invisible ones and bytes outside UTF-8 escaped.
+    r"""Return text with control characters, invisible ones and bytes outside UTF-8 escaped.
 
     Names of files come from others. Escape sequences in them would reach the terminal.
 

@@ -186,7 +186,8 @@ def _spec(root: pathlib.Path, class_names: tuple[str, ...], table) -> DatasetSpe
 
 def _color_table(root: pathlib.Path) -> pathlib.Path:
     """Return the file of the color table, or its usual name if it does not exist."""
-    present = [root / name for name in _COLOR_TABLES if (root / name).exists()]
+    tables = [root / name for name in _COLOR_TABLES]
+    present = [file for file in tables if file.exists() or file.is_symlink()]
     if len(present) > 1:
         raise DatasetError(f"{root} holds {' and '.join(_COLOR_TABLES)}: remove one of them.")
     return (present or [root / _COLOR_TABLES[0]])[0]
@@ -198,7 +199,7 @@ def _read_color_table(file: pathlib.Path, class_names: tuple[str, ...]) -> tuple
     Returns:
         ((red, green, blue), class id or 255) of each line; empty if the file does not exist.
     """
-    if not file.exists():
+    if not file.exists() and not file.is_symlink():
         return ()
     rows = [line.rsplit(maxsplit=3) for line in files.read_lines(file)]
     valid = [row for row in rows if len(row) == 4 and all(_is_byte(word) for word in row[1:])]

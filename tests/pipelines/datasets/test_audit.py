@@ -1,6 +1,7 @@
 """The audit: a sound data set has no findings, and each planted fault gives exactly one."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -130,6 +131,21 @@ def truncated_mask(root):
 
 def text_instead_of_an_image(root):
     image_file(root).write_text("<html>404</html>")
+
+
+def broken_link(root):
+    image_file(root).unlink()
+    image_file(root).symlink_to("nowhere")
+
+
+def fifo(root):
+    mask_file(root).unlink()
+    os.mkfifo(mask_file(root))
+
+
+def transparent_image(root):
+    alpha = np.full((*SIZE, 1), 9, np.uint8)
+    Image.fromarray(np.concatenate([photo("a"), alpha], -1)).save(image_file(root))
 
 
 def jpeg_mask(root):
@@ -264,12 +280,15 @@ PLANTED = {
     truncated_image: (True, "damaged", "images/train/a.png", "max_unreadable=1"),
     truncated_mask: (True, "damaged", "masks/train/a.png", "max_unreadable=1"),
     text_instead_of_an_image: (True, "damaged", "not an image", "Restore or remove"),
+    broken_link: (True, "cannot be read", "link to a missing file", "Restore or remove"),
+    fifo: (True, "cannot be read", "not a regular file", "Restore or remove"),
+    transparent_image: (False, "alpha band that is not opaque", "a.png", "label them as void"),
     jpeg_mask: (True, "lossy compression", "masks/train/a.png", "as PNG"),
     transparent_mask: (True, "transparent", "masks/train/a.png", "alpha"),
     colors_without_a_table: (True, "holds colors", "masks/train/a.png", "colors.txt"),
     unknown_color: (True, "closest is 'stuff' (0, 0, 10)", "masks/train/a.png", "colors.txt"),
     label_ids_of_cityscapes: (True, "26 seen", "masks/val/f.png", "labelTrainIds"),
-    binary_masks: (True, "a binary mask?", "masks/val/f.png", "Write 1 instead of 255"),
+    binary_masks: (True, "a binary mask?", "masks/val/f.png", "name two classes only"),
     ids_from_one: (True, "3 seen", "masks/val/f.png", "void_value=0"),
     palette_turned_gray: (True, "38 to 220 seen", "masks/val/f.png", "was converted to gray"),
     interpolated_mask: (True, "outside the classes", "masks/train/a.png", "interpolation"),

@@ -192,7 +192,7 @@ def test_images_are_turned_where_only_the_upright_image_fits_the_mask(folder, or
     else:
         np.testing.assert_array_equal(pixels, stored)
     if orientation in (2, 3, 4):
-        assert "whose mask fits both ways" in messages[0] and "exif_transpose" in messages[0]
+        assert "no mask fits in one way only" in messages[0] and "exif_transpose" in messages[0]
     if orientation == 1:
         assert messages == ()
 
@@ -205,6 +205,15 @@ def test_images_are_not_turned_where_only_the_stored_image_fits(folder, orientat
     pixels, messages = first_image(folder)
     np.testing.assert_array_equal(pixels, stored)
     assert messages == ()
+
+
+def test_turned_images_without_masks_give_a_message(folder):
+    image, exif = Image.fromarray(noise(*SIZE, 3)), Image.Exif()
+    exif[0x0112] = 6
+    (folder / "images" / "test").mkdir()
+    image.save(folder / "images" / "test" / "x.jpg", exif=exif)
+    data = datasets.load("folder", folder, eval_split="test")
+    assert any("1 x image that its EXIF data turn" in line for line in data.messages)
 
 
 @pytest.mark.parametrize("orientation", [6, 8])
@@ -336,6 +345,21 @@ def test_palettes_that_differ_only_in_unused_indices_are_read_by_index(folder):
     for k, file in enumerate(sorted(folder.glob("masks/*/*.png"))):
         with_palette(values, [*palette, k, k, k]).save(file)
     np.testing.assert_array_equal(label_of(folder), values)
+
+
+def test_the_color_of_void_is_not_compared(folder):
+    values = noise(*SIZE, high=2)
+    values[0] = 255
+    for k, file in enumerate(sorted(folder.glob("masks/*/*.png"))):
+        with_palette(values, [0, 9, 0, 9, 0, 0, *[0] * 759, k, k, k]).save(file)
+    np.testing.assert_array_equal(label_of(folder), values)
+
+
+def test_a_tiff_that_pillow_cannot_read_is_named_with_its_bands(folder):
+    values = noise(*SIZE, dtype=np.uint8)
+    file = replace_image(folder, lambda f: write_tiff(f, values, photometric=32803))
+    message = fails(folder, "a form that Pillow cannot read", f"{file} (1 band of uint8)")
+    assert "damaged" not in message
 
 
 def test_a_gray_palette_counts_as_gray(folder):

@@ -164,8 +164,11 @@ def open_image(file: pathlib.Path) -> Image.Image:
     except UnidentifiedImageError as error:
         with file.open("rb") as stream:
             pages = _tiff_pages(stream) if stream.read(4) in _TIFF else []
+            bits = _jpeg_bits(stream)
         if pages:
             raise faults.WrongKindError(UNSUPPORTED, _tiff_header(pages)) from error
+        if bits > 8:
+            raise faults.WrongKindError(DEEP, f"JPEG of uint{bits}") from error
         raise
     try:
         _check_size(*image.size)
@@ -247,6 +250,18 @@ def _whole(text: str | None) -> int | None:
         return int(number) if number == int(number) else None
     except (ValueError, OverflowError):
         return None
+
+
+def _jpeg_bits(stream) -> int:
+    """Return the bits of one value of a JPEG, which Pillow refuses above 8; 0 if it is no JPEG."""
+    stream.seek(0)
+    if stream.read(2) != b"\xff\xd8":
+        return 0
+    while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
+        if head[1] in (0xC0, 0xC1, 0xC2):  # start of frame: bits follow the length
+            return (stream.read(1) or b"\0")[0]
+        stream.seek(max(0, int.from_bytes(head[2:], "big") - 2), 1)
+    return 0
 
 
 def _is_lossy_webp(stream, start: bytes) -> bool:

@@ -362,6 +362,15 @@ def test_a_tiff_that_pillow_cannot_read_is_named_with_its_bands(folder):
     assert "damaged" not in message
 
 
+def test_a_jpeg_of_12_bits_is_not_called_damaged(folder):
+    file = folder / "images" / "train" / "a.jpg"
+    content = bytearray(file.read_bytes())
+    frame = content.index(b"\xff\xc0")
+    content[frame + 4] = 12
+    file.write_bytes(content)
+    assert "damaged" not in fails(folder, "more than 8 bits", f"{file} (JPEG of uint12)")
+
+
 def test_a_gray_palette_counts_as_gray(folder):
     values = noise(*SIZE, high=2)
     with_palette(values, [k for k in range(256) for _ in range(3)]).save(

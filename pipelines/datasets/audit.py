@@ -186,9 +186,9 @@ def examine(
     num_workers = num_workers or os.cpu_count() or 1
     facts = _read_all(plan, num_workers, progress)
     inspected = _inspected(plan, facts)
-    revised_rule = inspected.revised_rule()
-    if revised_rule is not None:  # the whole set shows that its masks mean something else
-        plan = plan.with_rule(revised_rule)
+    revised = plan.revised(inspected)
+    if revised is not None:  # the whole set shows that its masks mean something else
+        plan = revised
         facts = _read_all(plan, num_workers, lambda: None)
         inspected = _inspected(plan, facts)
     splits = tuple(_split_facts(plan, name, part, num_pictures) for name, part in facts.items())

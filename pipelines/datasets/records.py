@@ -91,7 +91,7 @@ class Plan:
         fingerprint: text that changes whenever the records must be written again.
         messages: sentences for the log.
         found: faults found before any file is read.
-        reader: function that reads and checks an item with a rule; see `with_rule`.
+        reader: function that reads and checks an item with a rule; None if the rule is fixed.
     """
 
     spec: DatasetSpec
@@ -115,10 +115,15 @@ class Plan:
                     "'all', which TFDS reserves. Rename its folders or list."
                 )
 
-    def with_rule(self, rule: masks.MaskRule) -> "Plan":
-        """Return the plan with another meaning of the masks (`Inspection.revised_rule`)."""
-        if self.reader is None:
-            raise ValueError(f"Plan of '{self.spec.name}' has no reader, so its rule is fixed.")
+    def revised(self, inspected: inspection.Inspection) -> "Plan | None":
+        """Return the plan with which the files must be read again, or None.
+
+        Args:
+            inspected: the results of reading all files of this plan.
+        """
+        rule = inspected.revised_rule()
+        if rule is None or self.reader is None:
+            return None
         return dataclasses.replace(self, rule=rule, read=functools.partial(self.reader, rule=rule))
 
     @property
@@ -147,7 +152,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.index = Index()
-        self.revised_rule: masks.MaskRule | None = None
+        self.revised_plan: Plan | None = None
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
 
     def _samples(self, split: str) -> Iterator[inspection.Sample]:
@@ -173,8 +178,8 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _check(self) -> None:
         """Raise one DatasetError for all faults, or if the masks must be read by another rule."""
-        self.revised_rule = self._inspection.revised_rule()
-        if self.revised_rule is not None:
+        self.revised_plan = self.builder_config.plan.revised(self._inspection)
+        if self.revised_plan is not None:
             raise DatasetError("The masks must be read again, by another rule.")
         self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
         self.index.unreadable = self._inspection.unreadable
@@ -257,9 +262,9 @@ def _build(plan: Plan, key: str, max_unreadable: int) -> pathlib.Path:
             with _quiet(), tempfile.TemporaryDirectory() as no_downloads:
                 builder.download_and_prepare(download_dir=no_downloads)
         except DatasetError:
-            if builder.revised_rule is None:
+            if builder.revised_plan is None:
                 raise
-            return _build(plan.with_rule(builder.revised_rule), key, max_unreadable)
+            return _build(builder.revised_plan, key, max_unreadable)
         except OSError:
             # Another process was first to rename an equal folder; TFDS removed this one.
             if not index_file.exists():

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from pipelines.batches import views
-from pipelines.datasets.spec import DatasetError
+from pipelines.datasets import faults, headers
+from pipelines.datasets import files as file_rules
+from pipelines.datasets.spec import DatasetError, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 
@@ -28,13 +29,26 @@ difference if both color components are one step off neutral (R - Y = 1.402, B -
 1.02).
 """
 
+# Folders of data sets. Masks are left out if images are beside them, and records of TFDS always.
+_IMAGE_FOLDERS = ("images", "jpegimages", "leftimg8bit")
+_MASK_FOLDERS = (
+    "annotations",
+    "gtcoarse",
+    "gtfine",
+    "labels",
+    "masks",
+    "segmentationclass",
+    "segmentationclassaug",
+    "segmentationobject",
+)
+_RECORDS = "dataset_info.json"
 _GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")  # Pillow's, of one channel
 _DAMAGED = (
     OSError,
     SyntaxError,
     ValueError,
     struct.error,
-    Image.DecompressionBombError,
+    faults.WrongKindError,
     tf.errors.OpError,
 )
 _USED, _GRAY_MODE, _GRAY_PIXELS = "used", "gray mode", "gray pixels"
@@ -50,13 +64,15 @@ class Files:
         gray_mode: left out files with one gray channel; empty if color is not needed.
         gray_pixels: left out files with three channels that differ by at most GRAY_TOLERANCE at
             every pixel; empty if color is not needed.
-        unreadable: files that cannot be decoded, each with the reason.
+        unreadable: files that cannot be used, each with the reason.
+        masks: image files in mask folders and other data folders, which were not read.
     """
 
     image_files: tuple[str, ...]
     gray_mode: tuple[str, ...] = ()
     gray_pixels: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
 
     @property
     def num_gray(self) -> int:
@@ -76,13 +92,21 @@ class Files:
             )
         if self.unreadable:
             lines.append(f"Left out {len(self.unreadable)} unreadable: {_named(self.unreadable)}.")
+        if self.masks:
+            folders = sorted({str(pathlib.Path(file).parent) for file in self.masks})
+            lines.append(
+                f"Left out {len(self.masks)} files in folders of masks or of records: "
+                f"{_named(folders)}."
+            )
         return tuple(lines)
 
 
 def find(folder: str | os.PathLike, need_color: bool = False) -> Files:
     """Find the image files in a folder and all folders below it, and check each of them.
 
-    Hidden files and folders (a leading dot) are skipped. Links to folders are not followed.
+    System files and folders, such as names with a leading dot, are skipped. Links to folders are
+    not followed. Folders of masks beside a folder of images (`masks/` beside `images/`) are left
+    out and counted.
 
     Args:
         folder: path of any folder.
@@ -101,13 +125,15 @@ def find(folder: str | os.PathLike, need_color: bool = False) -> Files:
     root = pathlib.Path(folder).expanduser().resolve()
     if not root.is_dir():
         raise DatasetError(f"{folder} is not a folder. Name a folder of images.")
-    found = sorted(_image_files(root), key=lambda file: file.relative_to(root).as_posix())
+    masks: list[pathlib.Path] = []
+    found = sorted(_image_files(root, masks), key=lambda file: file.relative_to(root).as_posix())
     if not found:
         raise DatasetError(
             f"No images in {root} or the folders below it: no file ends in {' '.join(ENDINGS)} "
-            "(hidden files do not count). Name a folder of images."
+            "(hidden files and folders of masks do not count). Name a folder of images."
         )
-    return check([str(file) for file in found], need_color)
+    checked = check([str(file) for file in found], need_color)
+    return dataclasses.replace(checked, masks=tuple(map(str, sorted(masks))))
 
 
 def check(files: Sequence[str], need_color: bool = False) -> Files:
@@ -174,18 +200,35 @@ def divide(files: Sequence[str], share: float = 0.1) -> tuple[tuple[str, ...], t
     return train, tuple(file for file in files if file in held_out)
 
 
-def _image_files(root: pathlib.Path):
+def _image_files(root: pathlib.Path, masks: list[pathlib.Path]):
+    """Yield the image files below `root`; add image files of data folders to `masks` instead."""
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not file_rules.is_system(name)]
+        skipped = [name for name in subfolders if _is_data(pathlib.Path(folder, name), subfolders)]
+        subfolders[:] = [name for name in subfolders if name not in skipped]
+        for name in skipped:
+            masks += [*_image_files(pathlib.Path(folder, name), masks)]
         for name in names:
-            if not name.startswith(".") and name.lower().endswith(ENDINGS):
+            if not file_rules.is_system(name) and name.lower().endswith(ENDINGS):
                 yield pathlib.Path(folder, name)
+
+
+def _is_data(folder: pathlib.Path, beside: Sequence[str]) -> bool:
+    """Return whether a folder holds masks or records: by its name and the folders beside it."""
+    names = {name.lower() for name in beside}
+    name = folder.name.lower()
+    is_annot = name.endswith("annot") and name.removesuffix("annot") in names  # as in SegNet
+    is_mask = name in _MASK_FOLDERS and not names.isdisjoint(_IMAGE_FOLDERS)
+    return is_annot or is_mask or (folder / _RECORDS).exists()
 
 
 def _kind(file: str, need_color: bool) -> str:
     """Return the kind of the file, or the reason why it cannot be read."""
+    if not file_rules.is_utf8(file):
+        return "its name is not valid UTF-8"
     try:
-        with Image.open(file) as image:
+        headers.check_image(pathlib.Path(file))
+        with headers.open_image(pathlib.Path(file)) as image:
             mode = image.mode
         with tf.device("CPU"):
             pixels = views.read_image(file).numpy()
@@ -206,7 +249,7 @@ def _has_color(pixels: np.ndarray) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, tf.errors.OpError):
         return "damaged or cut short: TensorFlow cannot decode it"
-    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return file_rules.reason(error)
 
 
 def _digest(file: str, folder: str) -> bytes:
@@ -216,4 +259,4 @@ def _digest(file: str, folder: str) -> bytes:
 
 def _named(names: Sequence[str], limit: int = 10) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return "; ".join(names[:limit]) + more
+    return printable("; ".join(names[:limit]) + more)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.datasets import faults, inspection, masks, records
-from pipelines.datasets.spec import VOID, DatasetSpec
+from pipelines.datasets.spec import VOID, DatasetSpec, printable
 
 _SMALLEST_SIDE = 32  # the backbones' last feature map is 32 times smaller than the image
 
@@ -66,11 +66,6 @@ _PALETTE = faults.Kind(
     "palette mask whose colors belong to other classes in the color table",
     "Masks are read by index, not by color. If the colors are right, save the masks as RGB "
     "(Pillow: convert('RGB')), which the color table decodes.",
-)
-_MIRRORED = faults.Kind(
-    "image that its EXIF data turn or mirror",
-    "EXIF data are not applied. If the mask was made for the turned image, save the image upright "
-    "(Pillow: ImageOps.exif_transpose).",
 )
 _SMALL = faults.Kind(
     f"image with a side of less than {_SMALLEST_SIDE} pixels",
@@ -188,21 +183,30 @@ def examine(
         >>> examine(datasets.plan("texture_scenes")).num_errors  # doctest: +SKIP
         0
     """
-    facts = _read_all(plan, num_workers or os.cpu_count() or 1, progress)
+    num_workers = num_workers or os.cpu_count() or 1
+    facts = _read_all(plan, num_workers, progress)
+    inspected = _inspected(plan, facts)
+    revised = plan.revised(inspected)
+    if revised is not None:  # the whole set shows that its masks mean something else
+        plan = revised
+        facts = _read_all(plan, num_workers, lambda: None)
+        inspected = _inspected(plan, facts)
     splits = tuple(_split_facts(plan, name, part, num_pictures) for name, part in facts.items())
     found = [
-        *_refused(plan, facts, max_unreadable),
+        *_refused(plan, facts, inspected, max_unreadable),
+        *(Finding(False, kind, names) for kind, names in inspected.warnings()),
         *_image_findings(facts),
         *_class_findings(plan, facts),
         *_duplicates(plan, facts),
     ]
     # If the meaning of the masks is uncertain, counts of their classes are not reliable.
     if not any(_is_wrong(image.checked) for image in _all_images(facts)) and not any(
-        finding.kind is masks.BINARY for finding in found
+        finding.kind in (masks.BINARY, masks.PALETTES) for finding in found
     ):
         found += _frequency_findings(plan, splits)
     found.sort(key=lambda finding: not finding.is_error)
-    return Audit(plan.spec, splits, tuple(found), plan.messages)
+    messages = (*plan.messages, *inspected.messages())
+    return Audit(plan.spec, splits, tuple(found), tuple(map(printable, messages)))
 
 
 def _read_all(plan, num_workers, progress) -> dict[str, list[_Facts]]:
@@ -267,18 +271,22 @@ def _picture(plan, item) -> Picture:
     return Picture(checked.id, checked.pixels, checked.sample.label)
 
 
-def _refused(plan, facts, max_unreadable) -> Iterator[Finding]:
-    """Yield the faults for which `datasets.load` raises an error."""
-    inspected = inspection.Inspection(plan.rule)
+def _inspected(plan, facts) -> inspection.Inspection:
+    result = inspection.Inspection(plan.rule)
     for image in _all_images(facts):
-        inspected.add(image.checked)
+        result.add(image.checked)
+    return result
+
+
+def _refused(plan, facts, inspected, max_unreadable) -> Iterator[Finding]:
+    """Yield the faults for which `datasets.load` raises an error."""
     for found in (plan.found, inspected.found()):
         for kind, names in found:
             yield Finding(True, kind, names)
     unreadable = inspected.unreadable
     if unreadable:
         kind = faults.Kind(
-            "file that is damaged",
+            "file that is damaged or cannot be read",
             "Restore or remove it (image and mask), or leave such files out with "
             f"max_unreadable={len(unreadable)}.",
         )
@@ -300,13 +308,8 @@ def _all_images(facts: dict[str, list[_Facts]]) -> Iterator[_Facts]:
 
 def _image_findings(facts) -> Iterator[Finding]:
     """Yield findings on single images and masks."""
-    for kind, applies in (
-        (_MIRRORED, lambda image: image.checked.orientation in (2, 3, 4)),
-        (_SMALL, lambda image: image.size and min(image.size) < _SMALLEST_SIDE),
-    ):
-        yield from _warning(
-            kind, [image.checked.image_file for image in _all_images(facts) if applies(image)]
-        )
+    small = [i for i in _all_images(facts) if i.size and min(i.size) < _SMALLEST_SIDE]
+    yield from _warning(_SMALL, [image.checked.image_file for image in small])
     partly = [images for images in facts.values() if not _is_void(images)]
     void = [i.checked.mask_file for images in partly for i in images if i.is_all_void]
     yield from _warning(_ALL_VOID, [file for file in void if file])
@@ -382,7 +385,7 @@ def _duplicates(plan, facts) -> Iterator[Finding]:
             if key in eval_
         ]
         if shared:
-            yield Finding(True, _IN_BOTH_SPLITS, tuple(shared))
+            yield Finding(True, _IN_BOTH_SPLITS, tuple(map(printable, shared)))
 
 
 def _by_hash(facts: Iterable[_Facts]) -> dict[bytes, list[_Facts]]:
@@ -395,4 +398,4 @@ def _by_hash(facts: Iterable[_Facts]) -> dict[bytes, list[_Facts]]:
 
 def _warning(kind: faults.Kind, names: Sequence[str]) -> Iterator[Finding]:
     if names:
-        yield Finding(False, kind, tuple(names))
+        yield Finding(False, kind, tuple(map(printable, names)))

@@ -7,7 +7,7 @@ audit (`pipelines.datasets.audit`) shows the same kinds as findings.
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from pipelines.datasets.spec import DatasetError
+from pipelines.datasets.spec import DatasetError, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,16 @@ class WrongKindError(Exception):
 
     Attributes:
         kind: the kind of fault.
+        detail: the received value, such as "6 bands of uint8"; may be empty.
     """
 
-    def __init__(self, kind: Kind):
-        super().__init__(kind.problem)
-        self.kind = kind
+    def __init__(self, kind: Kind, detail: object = ""):
+        self.kind, self.detail = kind, str(detail)
+        super().__init__(self.described(kind.problem))
+
+    def described(self, name: object) -> str:
+        """Return a name, or a problem, with the detail in parentheses."""
+        return f"{name} ({self.detail})" if self.detail else str(name)
 
 
 class Faults:
@@ -54,8 +59,8 @@ class Faults:
         return ((kind, tuple(names)) for kind, names in self._names.items())
 
     def add(self, kind: Kind, name: object) -> None:
-        """Add one file."""
-        self._names.setdefault(kind, []).append(str(name))
+        """Add one file; control characters in its name are escaped."""
+        self._names.setdefault(kind, []).append(printable(str(name)))
 
     def update(self, others: Iterable[tuple[Kind, Iterable[str]]]) -> None:
         """Add all files of other faults."""
@@ -73,11 +78,11 @@ class Faults:
 
 
 def named(items: list[str] | tuple[str, ...], limit: int = 10) -> str:
-    """Return up to `limit` items as text, and the number of the other items.
+    """Return up to `limit` items as text without control characters, and the number of the others.
 
     Example:
         >>> named(["a", "b", "c"], limit=2)
         'a; b and 1 more'
     """
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return "; ".join(items[:limit]) + more
+    return printable("; ".join(items[:limit])) + more

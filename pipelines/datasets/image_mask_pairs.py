@@ -4,16 +4,17 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.datasets import faults, inspection, masks, records
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec
+from pipelines.datasets import faults, files, headers, inspection, masks, records
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 UNLABELLED_SPLIT = "test"
@@ -21,9 +22,18 @@ UNLABELLED_SPLIT = "test"
 
 # Pillow's names of formats whose bytes are kept. MPO is the JPEG variant of some cameras.
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG")
-_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 _ORIENTATION = 0x0112  # EXIF tag
-# Errors of Pillow on damaged files and on images above its pixel limit, and of TensorFlow.
+# EXIF orientation -> the step that turns the stored pixels upright, and the step back.
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_LEFT_RIGHT),
+    3: (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_180),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_TOP_BOTTOM),
+    5: (Image.Transpose.TRANSPOSE, Image.Transpose.TRANSPOSE),
+    6: (Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_90),
+    7: (Image.Transpose.TRANSVERSE, Image.Transpose.TRANSVERSE),
+    8: (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
+}
+# Errors of Pillow on damaged files, and of TensorFlow.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -31,7 +41,6 @@ _DAMAGED = (
     EOFError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
     tf.errors.InvalidArgumentError,
 )
 
@@ -67,14 +76,13 @@ SIZES = faults.Kind(
     "image and mask of different size (height x width)",
     "A mask needs its image's size; resize masks with nearest neighbor, never bilinear.",
 )
-TURNED = faults.Kind(
-    "image that its EXIF data turn by a quarter, with a mask made for the turned image",
-    "EXIF data are not applied: save the images upright (Pillow: ImageOps.exif_transpose).",
+NAME = faults.Kind(
+    "file whose name is not valid UTF-8",
+    "TensorFlow cannot open such files: rename them, for example with convmv.",
 )
-DEEP = faults.Kind(
-    "image with more than 8 bits per value",
-    "Choose the relevant range of values and save it as 8 bits. The program cannot guess this "
-    "range.",
+OUTSIDE = faults.Kind(
+    "line 'image mask' of a list that names a file outside of the data set's folder",
+    "Copy or link the files into the data set's folder, and correct the paths.",
 )
 
 
@@ -95,11 +103,18 @@ class DecodedImage:
         kept: the file itself if TensorFlow can decode it, otherwise the image as PNG bytes.
         pixels: uint8 [height, width, 3], RGB, as stored in the file.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
+        has_alpha: whether an alpha band is not opaque everywhere.
     """
 
     kept: pathlib.Path | bytes
     pixels: np.ndarray
-    orientation: int
+    orientation: int = 1
+    has_alpha: bool = False
+
+    def turned(self) -> "DecodedImage":
+        """Return the image upright, as PNG bytes."""
+        pixels = _transposed(self.pixels, _TURNS[self.orientation][0])
+        return dataclasses.replace(self, kept=records.encode_png(pixels), pixels=pixels)
 
 
 def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
@@ -111,7 +126,9 @@ def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
         mask, mask_problem = _attempt(lambda file: masks.read(file, rule), pair.mask)
     problems = [problem for problem in (image_problem, mask_problem) if problem is not None]
     found = [problem for problem in problems if isinstance(problem, tuple)]
-    sample = None
+    sample, is_turned, warnings = None, False, ()
+    if image is not None:
+        image, is_turned, warnings = _fitted(image, mask if pair.mask else None)
     if image is not None and mask is not None:
         if mask.ids.shape != image.pixels.shape[:2]:
             found.append(_size_fault(pair, image, mask))
@@ -126,8 +143,27 @@ def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
         mask_file="" if pair.mask is None else str(pair.mask),
         found=tuple(found),
         unreadable=tuple(problem for problem in problems if isinstance(problem, str)),
-        orientation=1 if image is None else image.orientation,
+        is_turned=is_turned,
+        warnings=warnings,
     )
+
+
+def _fitted(image: DecodedImage, mask: masks.Mask | None) -> tuple:
+    """Return the image, turned by its EXIF data if only then the mask fits; and the warnings.
+
+    Returns:
+        (image, whether it was turned, kinds of warning).
+    """
+    warnings = (inspection.ALPHA,) if image.has_alpha else ()
+    if image.orientation == 1:
+        return image, False, warnings
+    stored = image.pixels.shape[:2]
+    upright = stored[::-1] if image.orientation >= 5 else stored
+    if mask is not None and stored != upright:
+        if mask.ids.shape == upright:
+            return image.turned(), True, warnings
+        return image, False, warnings  # the mask has the stored size, or no size that fits
+    return image, False, (*warnings, inspection.UNDECIDED)
 
 
 def _attempt(function: Callable, file: pathlib.Path):
@@ -135,9 +171,9 @@ def _attempt(function: Callable, file: pathlib.Path):
     try:
         return function(file), None
     except faults.WrongKindError as wrong:
-        return None, (wrong.kind, str(file))
+        return None, (wrong.kind, wrong.described(file))
     except _DAMAGED as error:
-        return None, f"{file} ({_reason(error)})"
+        return None, printable(f"{file} ({_reason(error)})")
 
 
 def _all_void(image: DecodedImage | None) -> masks.Mask | None:
@@ -148,9 +184,8 @@ def _all_void(image: DecodedImage | None) -> masks.Mask | None:
 
 def _size_fault(pair: Pair, image: DecodedImage, mask: masks.Mask) -> tuple[faults.Kind, str]:
     sizes = (image.pixels.shape[:2], mask.ids.shape)
-    is_turned = image.orientation >= 5 and sizes[0] == sizes[1][::-1]
     text = " and ".join(f"{height}x{width}" for height, width in sizes)
-    return TURNED if is_turned else SIZES, f"{pair.image} and {pair.mask} ({text})"
+    return SIZES, f"{pair.image} and {pair.mask} ({text})"
 
 
 def read_image(file: pathlib.Path) -> DecodedImage:
@@ -160,29 +195,40 @@ def read_image(file: pathlib.Path) -> DecodedImage:
         file: path of the image.
 
     Raises:
-        WrongKindError: if the image has more than 8 bits per value.
+        WrongKindError: if the image has more than 8 bits per value, unknown bands, several pages
+            or too many pixels.
         OSError: or another error of _DAMAGED, if it is damaged.
     """
+    header = headers.check_image(file)
     content = file.read_bytes()
     kept: pathlib.Path | bytes = file
-    with Image.open(file) as image:
-        if image.mode in _DEEP_MODES or _is_deep_png(content):
-            raise faults.WrongKindError(DEEP)
+    with headers.open_image(file) as image:
+        # Pillow turns TIFF images itself when it loads them, and then forgets the orientation.
+        orientation = image.getexif().get(_ORIENTATION, 1)
         image.load()
-        size, orientation = (image.height, image.width), image.getexif().get(_ORIENTATION, 1)
+        orientation = orientation if orientation in _TURNS else 1
+        size, has_alpha = (image.height, image.width), _has_alpha(image)
         if image.format not in _KEPT_FORMATS:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError("holds several pages")
-            kept = content = records.encode_png(np.asarray(image.convert("RGB")))
+            pixels = np.asarray(image.convert("RGB"))
+            if header.format == "TIFF" and orientation > 1:
+                pixels = _transposed(pixels, _TURNS[orientation][1])
+                size = pixels.shape[:2]
+            kept = content = records.encode_png(pixels)
     decoded = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
     if decoded.shape[:2] != size:
         raise ValueError(f"decoders disagree on its size: {size} and {decoded.shape[:2]}")
-    return DecodedImage(kept, decoded, orientation if orientation in range(1, 9) else 1)
+    return DecodedImage(kept, decoded, orientation, has_alpha)
 
 
-def _is_deep_png(content: bytes) -> bool:
-    """Return whether a PNG has 16 bits per value; Pillow silently keeps 8 of a color image."""
-    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
+def _has_alpha(image: Image.Image) -> bool:
+    """Return whether an alpha band or a transparent palette entry hides a pixel."""
+    if not image.has_transparency_data:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+
+
+def _transposed(pixels: np.ndarray, step: Image.Transpose) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).transpose(step))
 
 
 def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> pathlib.Path:
@@ -203,31 +249,40 @@ def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> p
     folder = pathlib.Path(data_dir).expanduser().resolve()
     if not folder.is_dir():
         raise DatasetError(f"data_dir={str(data_dir)!r} is not a folder. {advice}")
+    if not files.is_utf8(str(folder)):
+        raise DatasetError(
+            f"The path {folder} is not valid UTF-8, and TensorFlow cannot open files in it. Rename "
+            "its folders."
+        )
     return folder
 
 
 def files_by_stem(
     folder: pathlib.Path, endings: Iterable[str], found: faults.Faults
 ) -> dict[str, pathlib.Path]:
-    """Return the folder's files by name without ending; skip hidden files and folders."""
-    files: dict[str, pathlib.Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or file.is_dir():
+    """Return the folder's files by name without ending; skip system files and all folders."""
+    by_stem: dict[str, pathlib.Path] = {}
+    first: dict[str, pathlib.Path] = {}  # by the name in one Unicode form
+    for file in files.entries(folder):
+        if file.is_dir():
             continue
-        if file.suffix.lower() not in endings:
+        if not files.is_utf8(file.name):
+            found.add(NAME, file)
+        elif file.suffix.lower() not in endings:
             found.add(ENDING, file)
-        elif file.stem in files:
-            found.add(TWICE, f"{files[file.stem]} and {file.name}")
+        elif files.normal(file.stem) in first:
+            found.add(TWICE, f"{first[files.normal(file.stem)]} and {file.name}")
         else:
-            files[file.stem] = file
-    return files
+            by_stem[file.stem] = first[files.normal(file.stem)] = file
+    return by_stem
 
 
 def pair_all(
     image_files: Mapping, mask_files: Mapping, found: faults.Faults, split: str | None = None
 ) -> tuple[Pair, ...]:
     """Pair all images with all masks, in the order of their names; see `pair_listed`."""
-    for stem in sorted(mask_files.keys() - image_files.keys()):
+    images = {files.normal(stem) for stem in image_files}
+    for stem in sorted(stem for stem in mask_files if files.normal(stem) not in images):
         found.add(NO_IMAGE, mask_files[stem])
     return pair_listed(sorted(image_files), image_files, mask_files, found, split)
 
@@ -241,6 +296,9 @@ def pair_listed(
 ) -> tuple[Pair, ...]:
     """Pair the images of a list with their masks, in the list's order.
 
+    Names are compared in one Unicode form: macOS may write the name of an image in another form
+    than a list does. The id of a pair is the name of the image file.
+
     Args:
         ids: names of the images.
         image_files: name -> file of each image.
@@ -249,25 +307,56 @@ def pair_listed(
         split: name of the split. In UNLABELLED_SPLIT it is no fault if no image has a mask.
     """
     ids = tuple(ids)
-    has_labels = split != UNLABELLED_SPLIT or any(stem in mask_files for stem in ids)
+    image_ids = {files.normal(stem): stem for stem in image_files}
+    masks_of = {files.normal(stem): file for stem, file in mask_files.items()}
+    has_labels = split != UNLABELLED_SPLIT or any(files.normal(stem) in masks_of for stem in ids)
     pairs = []
     for stem in ids:
-        if stem not in image_files:
+        image_id = image_ids.get(files.normal(stem))
+        if image_id is None:
             found.add(LISTED, f"{stem} (split '{split}')" if split else stem)
-        elif has_labels and stem not in mask_files:
-            found.add(NO_MASK, image_files[stem])
+        elif has_labels and files.normal(stem) not in masks_of:
+            found.add(NO_MASK, image_files[image_id])
         else:
-            pairs.append(Pair(stem, image_files[stem], mask_files.get(stem)))
+            mask = masks_of.get(files.normal(stem))
+            pairs.append(Pair(image_id, image_files[image_id], mask))
     return tuple(pairs)
 
 
-def read_list(file: pathlib.Path) -> tuple[str, ...]:
-    """Read the names of a list file: the first word of each line, each name once.
+def read_list(
+    file: pathlib.Path, images: Iterable[str] = (), messages: list[str] | None = None
+) -> tuple[str, ...]:
+    """Read the names of a list file, each name once.
 
-    The ending of an image file is removed: the lists of the M&M release contain it.
+    A line is a name, with or without its folder and the ending of an image file: the lists of the
+    M&M release contain the ending. Names may hold blanks, so the whole line is tried first. Words
+    after the name are ignored: the lists of VOC's other tasks have a number there.
+
+    Args:
+        file: path of the list.
+        images: names of the existing images, without ending.
+        messages: gets a sentence if the encoding of the file was a guess.
     """
-    lines = (line.split() for line in file.read_text(encoding="utf-8-sig").splitlines())
-    return tuple(dict.fromkeys(_without_ending(words[0]) for words in lines if words))
+    known = {files.normal(name) for name in images}
+    lines = files.read_lines(file, messages)
+    return tuple(dict.fromkeys(listed_name(line, known) for line in lines if line))
+
+
+def listed_name(line: str, known: Container[str]) -> str:
+    """Return the name of an image in a line of a list; see `read_list`.
+
+    Example:
+        >>> listed_name("images/my photo.jpg 1", {"my photo"})
+        'my photo'
+    """
+    words = re.split(r"(\s+)", line)
+    for end in range(len(words), 0, -2):
+        start = "".join(words[:end])
+        for name in (start, start.replace("\\", "/").rpartition("/")[2]):
+            for stem in (_without_ending(name), name):
+                if files.normal(stem) in known:
+                    return stem
+    return _without_ending(words[0])
 
 
 def _without_ending(name: str) -> str:
@@ -294,6 +383,7 @@ def plan(
         builder=builder,
         splits=dict(splits),
         read=functools.partial(read, rule=rule),
+        reader=read,
         rule=rule,
         train_split=train_split,
         eval_split=eval_split,
@@ -323,9 +413,18 @@ def fingerprint(splits: Mapping[str, Iterable[Pair]]) -> str:
     lines = []
     for split, pairs in splits.items():
         for pair in pairs:
-            stats = [file.stat() for file in (pair.image, pair.mask) if file is not None]
-            lines.append(repr((split, pair, [(s.st_size, s.st_mtime_ns) for s in stats])))
+            stats = [_state(file) for file in (pair.image, pair.mask) if file is not None]
+            lines.append(repr((split, pair, stats)))
     return "\n".join(lines)
+
+
+def _state(file: pathlib.Path) -> tuple[int, int] | None:
+    """Return (size, time) of a file; None for a broken link, which `read` reports."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
 
 
 def _reason(error: Exception) -> str:
@@ -333,4 +432,4 @@ def _reason(error: Exception) -> str:
         return "not an image, or its header is damaged"
     if isinstance(error, tf.errors.InvalidArgumentError):
         return "damaged or cut short: TensorFlow cannot decode it"
-    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return files.reason(error)

@@ -12,7 +12,15 @@ import statistics
 from typing import TYPE_CHECKING
 
 from pipelines.datasets import sources
-from pipelines.datasets.spec import VOID, Dataset, DatasetError, Request, Split, suggest
+from pipelines.datasets.spec import (
+    VOID,
+    Dataset,
+    DatasetError,
+    Request,
+    Split,
+    printable,
+    suggest,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -81,7 +89,7 @@ def load(
         *_label_messages(splits),
         *_overlap(splits),
     )
-    return Dataset(found.spec, train, eval_, messages)
+    return Dataset(found.spec, train, eval_, tuple(map(printable, messages)))
 
 
 def plan(
@@ -240,8 +248,9 @@ def _split(folder: str, index: "records.Index", name: str) -> Split:
 
 def _index_messages(index: "records.Index") -> tuple[str, ...]:
     if not index.unreadable:
-        return ()
-    return (f"Left out {len(index.unreadable)} unreadable: {'; '.join(index.unreadable)}.",)
+        return tuple(index.messages)
+    left_out = f"Left out {len(index.unreadable)} unreadable: {'; '.join(index.unreadable)}."
+    return (left_out, *index.messages)
 
 
 def _label_messages(splits: tuple[Split, ...]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Mask files: the meaning of their values or colors, and reading them as class ids.
 
 Masks are gray, palette or 1-bit pictures of values, pictures of colors with a color table, or
-SBD's .mat files. The indices of a palette are the values; its colors are not used.
+SBD's .mat files. The indices of a palette are the values, as long as all palettes of a data set
+agree (`MaskRule.palettes_by_color`).
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from pipelines.datasets import faults, sbd_mat
+from pipelines.datasets import faults, files, headers, sbd_mat
 from pipelines.datasets.spec import VOID, DatasetError, voc_colors
 
 ENDINGS = (".png", ".bmp", ".tif", ".tiff")
@@ -38,19 +39,26 @@ COLORED = faults.Kind(
     f"PNG, {VOID} for void.",
 )
 LOSSY = faults.Kind(
-    "mask that is a JPEG, which blurs class ids", "Save masks as PNG from their source."
+    "mask with lossy compression (JPEG, or JPEG inside another container), which blurs class ids",
+    "Save masks as PNG from their source.",
 )
 TRANSPARENT = faults.Kind(
     "mask with transparent pixels, whose class is unknown",
     f"Save it without an alpha channel, with {VOID} or the color of void where it is transparent.",
 )
 NO_VALUES = faults.Kind(
-    "mask of a pixel format that holds no class ids (such as real numbers or CMYK)",
+    "mask of a pixel format that holds no class ids (such as real numbers, CMYK or 16-bit colors)",
     f"Save each pixel's class id as an 8-bit gray or palette PNG, {VOID} for void.",
 )
 BINARY = faults.Kind(
     f"mask of 0 and {VOID} only: a binary mask?",
-    f"{VOID} is void, so class 1 has no pixel in any mask. Write 1 instead of {VOID}.",
+    f"{VOID} is void, so class 1 has no pixel in any mask. Write 1 instead of {VOID}; or name two "
+    f"classes only, so that {VOID} is the second class.",
+)
+PALETTES = faults.Kind(
+    "palette mask; the palettes of the masks differ, so one index means different classes",
+    "Write colors.txt with a line 'name red green blue' for each class, and 'void red green blue': "
+    "it must hold each color of the palettes. Or save each pixel's class id as a gray PNG.",
 )
 
 
@@ -64,12 +72,28 @@ class MaskRule:
         colors: (RGB, class id or 255) of each allowed color of a color mask. Empty if color masks
             are refused.
         takes_void_value: whether the argument void_value can change the table, for advice.
+        palettes_by_color: whether `colors` decodes palette masks, instead of their indices.
     """
 
     class_names: tuple[str, ...]
     table: tuple[int, ...]
     colors: tuple[tuple[RGB, int], ...] = ()
     takes_void_value: bool = False
+    palettes_by_color: bool = False
+
+    @property
+    def may_be_binary(self) -> bool:
+        """Whether masks of 0 and 255 alone can mean the classes 0 and 1: two classes, no void."""
+        is_usual = self.table[0] == 0 and self.table[VOID] == VOID
+        return self.takes_void_value and len(self.class_names) == 2 and is_usual
+
+    def binary(self) -> "MaskRule":
+        """Return the rule for masks of 0 and 255 alone, in which 255 is the second class."""
+        return dataclasses.replace(self, table=(0, *[NOT_ALLOWED] * 254, 1))
+
+    def knows(self, colors: Iterable[RGB]) -> bool:
+        """Return whether the color table holds all these colors."""
+        return {*colors} <= {color for color, _ in self.colors}
 
     def allows(self, value: int) -> bool:
         """Return whether masks may hold `value`."""
@@ -122,6 +146,9 @@ class MaskRule:
             return "The ids seem to start at 1: the first class is 0." + self._void_advice(0)
         if len(wrong) == 1:
             either = self._void_advice(wrong[0])
+            if self.may_be_binary and values == {0, *wrong}:
+                second = self.class_names[1]
+                either = f" If {wrong[0]} means '{second}': write 1 instead." + either
             if wrong == [num_classes]:
                 either += self._void_advice(0)
             return "Correct the masks or the list of classes." + either
@@ -135,6 +162,8 @@ class MaskRule:
     def _void_advice(self, value: int) -> str:
         if not self.takes_void_value:
             return ""
+        if not 0 <= value <= VOID:
+            return f" If {value} means void: write {VOID} instead."
         follows = " and ids start at 1" if value == 0 else ""
         return f" If {value} means void{follows}: use void_value={value}."
 
@@ -170,6 +199,7 @@ class Mask:
         wrong: the values that are not allowed.
         unknown: color that is not in the color table -> number of its pixels.
         palette: value -> color, if the file has a palette.
+        nodata: the GeoTIFF's value without data that became void, or None.
     """
 
     ids: np.ndarray
@@ -177,6 +207,7 @@ class Mask:
     wrong: frozenset[int] = frozenset()
     unknown: dict[RGB, int] = dataclasses.field(default_factory=dict)
     palette: dict[int, RGB] = dataclasses.field(default_factory=dict)
+    nodata: int | None = None
 
 
 def consecutive(
@@ -229,36 +260,68 @@ def read(file: pathlib.Path, rule: MaskRule) -> Mask:
         WrongKindError: if the file does not hold class ids.
         OSError: or ValueError and others, if it is damaged (see `image_mask_pairs`).
     """
+    files.check_regular(file)
     if file.suffix == ".mat":
         return _of_values(sbd_mat.read_segmentation(file), rule)
-    with Image.open(file) as image:
-        if image.format in ("JPEG", "MPO"):
-            raise faults.WrongKindError(LOSSY)
+    header = headers.read(file)
+    _check_header(header)
+    with headers.open_image(file) as image:
         if image.mode in _COLOR_MODES:
             return _of_colors(np.asarray(image), rule)
         if image.mode not in _VALUE_MODES:
-            raise faults.WrongKindError(NO_VALUES)
-        mask = _of_values(np.asarray(image), rule)
-        if image.mode != "P":
-            return mask
-        colors = np.reshape(image.getpalette(), [-1, 3]).tolist()
-        palette = {v: tuple(colors[v]) for v in sorted(mask.values) if v < len(colors)}
-        return dataclasses.replace(mask, palette=palette)
+            raise faults.WrongKindError(NO_VALUES, header)
+        values = np.asarray(image)
+        if image.mode == "L" and header.bits in (2, 4):
+            values = values // (255 // (2**header.bits - 1))  # Pillow scales them to 0..255
+        palette = _palette(image) if image.mode == "P" else ()
+    if palette and rule.palettes_by_color:
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(palette)] = palette
+        return _decode(table[values], rule)
+    mask = _of_values(values, rule, header.nodata)
+    shown = {v: palette[v] for v in sorted(mask.values) if 0 <= v < len(palette)}
+    return dataclasses.replace(mask, palette=shown)
 
 
-def _of_values(pixels: np.ndarray, rule: MaskRule) -> Mask:
-    """Look up the values in the rule's table."""
+def _check_header(header: headers.Header) -> None:
+    """Raise WrongKindError for masks that Pillow would convert without a word."""
+    if header.is_lossy:
+        raise faults.WrongKindError(LOSSY)
+    if header.num_pages > 1:
+        raise faults.WrongKindError(headers.PAGES, f"{header.num_pages} pages")
+    is_deep_color = header.bands > 1 and not header.is_8_bit
+    if header.number not in ("uint", "int") or header.num_unknown or is_deep_color:
+        raise faults.WrongKindError(NO_VALUES, header)
+
+
+def _palette(image: Image.Image) -> tuple[RGB, ...]:
+    """Return the colors of a palette; empty for gray ones, whose color k is the gray value k."""
+    colors = np.reshape(image.getpalette(), [-1, 3])
+    if (colors == np.arange(len(colors))[:, None]).all():
+        return ()
+    return tuple(map(tuple, colors.tolist()))
+
+
+def _of_values(pixels: np.ndarray, rule: MaskRule, nodata: int | None = None) -> Mask:
+    """Look up the values in the rule's table; `nodata` is void unless it is an allowed value."""
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     if pixels.dtype == np.uint8:
         values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
     else:
         values = np.unique(pixels).tolist()
+    is_void = None
+    if nodata in values and not rule.allows(nodata):
+        is_void = pixels == nodata
+        values.remove(nodata)
     wrong = frozenset(v for v in values if not rule.allows(v))
-    if pixels.dtype != np.uint8:
-        # Only 0..255 can be allowed; other values must not wrap around into this range.
-        pixels = np.where((pixels >= 0) & (pixels <= 255), pixels, VOID).astype(np.uint8)
-    return Mask(_lookup(rule)[pixels], frozenset(values), wrong)
+    # Only 0..255 can be allowed; other values must not wrap around into this range.
+    outside = None if pixels.dtype == np.uint8 else (pixels < 0) | (pixels > 255)
+    ids = _lookup(rule)[pixels if outside is None else np.where(outside, 0, pixels)]
+    for hidden in (outside, is_void):
+        if hidden is not None:
+            ids[hidden] = VOID
+    return Mask(ids, frozenset(values), wrong, nodata=nodata if is_void is not None else None)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ finished folder is always complete.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -26,10 +27,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from pipelines.datasets import faults, inspection, masks
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, suggest
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
-CODE_VERSION = 3
+CODE_VERSION = 4
 _INDEX_FILE = "index.json"
 
 
@@ -51,10 +52,17 @@ class Entry:
 
 @dataclasses.dataclass
 class Index:
-    """The content of a prepared folder: entries by split, in order, and the files left out."""
+    """The content of a prepared folder.
+
+    Attributes:
+        splits: split name -> entries, in order.
+        unreadable: the files left out, each with the reason.
+        messages: sentences for the log, known only after all files were read.
+    """
 
     splits: dict[str, list[Entry]] = dataclasses.field(default_factory=dict)
     unreadable: list[str] = dataclasses.field(default_factory=list)
+    messages: list[str] = dataclasses.field(default_factory=list)
 
     def save(self, file: pathlib.Path) -> None:
         """Write the index as JSON."""
@@ -65,7 +73,7 @@ class Index:
         """Read an index that `save` wrote."""
         raw = json.loads(file.read_text())
         splits = {name: [Entry(**entry) for entry in part] for name, part in raw["splits"].items()}
-        return cls(splits, raw["unreadable"])
+        return cls(splits, raw["unreadable"], raw["messages"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Plan:
         fingerprint: text that changes whenever the records must be written again.
         messages: sentences for the log.
         found: faults found before any file is read.
+        reader: function that reads and checks an item with a rule; None if the rule is fixed.
     """
 
     spec: DatasetSpec
@@ -95,14 +104,27 @@ class Plan:
     fingerprint: str
     messages: tuple[str, ...] = ()
     found: faults.Faults = dataclasses.field(default_factory=faults.Faults)
+    reader: Callable[[object, masks.MaskRule], inspection.CheckedImage] | None = None
 
     def __post_init__(self):
+        object.__setattr__(self, "messages", tuple(map(printable, self.messages)))
         for split in self.splits:
             if not re.fullmatch(r"\w+", split, re.ASCII) or split == "all":
                 raise DatasetError(
                     f"A split cannot be called '{split}': use letters, digits and _ only, and not "
                     "'all', which TFDS reserves. Rename its folders or list."
                 )
+
+    def revised(self, inspected: inspection.Inspection) -> "Plan | None":
+        """Return the plan with which the files must be read again, or None.
+
+        Args:
+            inspected: the results of reading all files of this plan.
+        """
+        rule = inspected.revised_rule()
+        if rule is None or self.reader is None:
+            return None
+        return dataclasses.replace(self, rule=rule, read=functools.partial(self.reader, rule=rule))
 
     @property
     def key(self) -> str:
@@ -130,6 +152,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.index = Index()
+        self.revised_plan: Plan | None = None
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
 
     def _samples(self, split: str) -> Iterator[inspection.Sample]:
@@ -154,9 +177,13 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
     def _check(self) -> None:
-        """Raise one DatasetError for all faults."""
+        """Raise one DatasetError for all faults, or if the masks must be read by another rule."""
+        self.revised_plan = self.builder_config.plan.revised(self._inspection)
+        if self.revised_plan is not None:
+            raise DatasetError("The masks must be read again, by another rule.")
         self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
         self.index.unreadable = self._inspection.unreadable
+        self.index.messages = [*self._inspection.messages(), *self._inspection.warning_lines()]
         check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -216,7 +243,15 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
         DatasetError: if the files have faults. No files are left behind then.
     """
     plan.found.check(f"Data set '{plan.spec.name}'")
-    config = PlanConfig(name=plan.key, plan=plan, max_unreadable=max_unreadable)
+    folder = _build(plan, plan.key, max_unreadable)
+    index = Index.load(folder / _INDEX_FILE)
+    check_unreadable(index.unreadable, max_unreadable)
+    return str(folder), index
+
+
+def _build(plan: Plan, key: str, max_unreadable: int) -> pathlib.Path:
+    """Return the records' folder of this key, and write it if it does not exist."""
+    config = PlanConfig(name=key, plan=plan, max_unreadable=max_unreadable)
     # Read the variable here: TFDS reads it only once, when it is imported.
     with _quiet():
         builder = plan.builder(config=config, data_dir=os.environ.get("TFDS_DATA_DIR"))
@@ -226,13 +261,15 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
         try:
             with _quiet(), tempfile.TemporaryDirectory() as no_downloads:
                 builder.download_and_prepare(download_dir=no_downloads)
+        except DatasetError:
+            if builder.revised_plan is None:
+                raise
+            return _build(builder.revised_plan, key, max_unreadable)
         except OSError:
             # Another process was first to rename an equal folder; TFDS removed this one.
             if not index_file.exists():
                 raise
-    index = Index.load(index_file)
-    check_unreadable(index.unreadable, max_unreadable)
-    return str(folder), index
+    return folder
 
 
 def check_unreadable(unreadable: list[str], max_unreadable: int) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import unicodedata
 from collections.abc import Iterable
 
 VOID = 255
@@ -34,8 +35,32 @@ class Request:
         return self.train_split or train, self.eval_split or eval_
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text with control characters, invisible ones and bytes outside UTF-8 escaped.
+
+    Names of files come from others. Escape sequences in them would reach the terminal.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are, such as the line breaks of a message.
+
+    Example:
+        >>> printable("a\x1b[2J\n.png")
+        'a\\x1b[2J\\n.png'
+    """
+    if text.isprintable():
+        return text
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        repr(c)[1:-1] if unicodedata.category(c) in hidden and c not in keep else c for c in text
+    )
+
+
 class DatasetError(ValueError):
     """A data set that cannot be used as it is; the message names the files and the fix."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(message, keep="\n"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,20 +103,22 @@ def _report(result: audit.Audit, console: rich.console.Console):
         for name in finding.names[:_MOST_NAMES]:
             console.print(f"    {name}", highlight=False, markup=False)
         if len(finding.names) > _MOST_NAMES:
-            console.print(f"    and {len(finding.names) - _MOST_NAMES} more")
+            more = f"    and {len(finding.names) - _MOST_NAMES} more"
+            console.print(more, highlight=False, markup=False)
         console.print(f"  -> {finding.kind.fix}", highlight=False, markup=False)
 
 
 def _class_table(result: audit.Audit) -> rich.table.Table:
     """Return a table of the share of labelled pixels, and of the images, per class and split."""
-    table = rich.table.Table(title=f"{result.spec.name}: labelled pixels in percent, images")
+    title = f"{result.spec.name}: labelled pixels in percent, images"
+    table = rich.table.Table(title=rich.text.Text(title))
     table.add_column("")
     for split in result.splits:
         table.add_column(split.name, justify="right")
         table.add_column("images", justify="right")
     for k, class_name in enumerate(result.spec.class_names):
         cells = ((f"{s:.2f}", f"{n}") for s, n in (_share(split, k) for split in result.splits))
-        table.add_row(class_name, *(cell for pair in cells for cell in pair))
+        table.add_row(rich.text.Text(class_name), *(cell for pair in cells for cell in pair))
     table.add_section()
     cells = ((f"{100 * split.void_share:.2f}", f"{split.num_images}") for split in result.splits)
     table.add_row("void; all images", *(cell for pair in cells for cell in pair))

@@ -1,6 +1,6 @@
 """CamVid in the layout of `sources.folder`: a folder of images and masks."""
 
-from pipelines.datasets import image_mask_pairs, masks, records
+from pipelines.datasets import files, image_mask_pairs, masks, records
 from pipelines.datasets.sources import folder
 from pipelines.datasets.spec import DatasetError, DatasetSpec, Request
 
@@ -43,7 +43,7 @@ def plan(request: Request) -> records.Plan:
             f"No CamVid in {given}: neither images/ nor camvid/images/ exists. {folder.LAYOUT}"
         )
     classes = root / "classes.txt"
-    if classes.exists() and folder.read_lines(classes) != SPEC.class_names:
+    if classes.exists() and files.read_lines(classes) != SPEC.class_names:
         raise DatasetError(
             f"{classes} does not name CamVid's 11 classes ({', '.join(SPEC.class_names)}), in "
             "this order. Correct it, or use data set 'folder' for other classes."

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from pipelines.datasets import faults, image_mask_pairs, masks, records
+from pipelines.datasets import faults, files, image_mask_pairs, masks, records
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, Request
 
 # Cordts et al., CVPR 2016: the 19 classes of the benchmark, by train id, with their colors and
@@ -89,8 +89,12 @@ def _find(given: pathlib.Path) -> pathlib.Path:
 def _images(root: pathlib.Path, split: str) -> dict[str, pathlib.Path]:
     """Return the images of a split by name, CITY_SEQUENCE_FRAME, sorted by name."""
     folder = root / "leftImg8bit" / split.removesuffix("_paper")
-    files = sorted(folder.glob(f"*/*{_IMAGE_ENDING}"), key=lambda file: file.name)
-    images = {file.name.removesuffix(_IMAGE_ENDING): file for file in files}
+    found = sorted(folder.glob(f"*/*{_IMAGE_ENDING}"), key=lambda file: file.name)
+    images = {
+        file.name.removesuffix(_IMAGE_ENDING): file
+        for file in found
+        if not files.is_system(file.name) and not files.is_system(file.parent.name)
+    }
     if split == _PAPER_SPLIT:
         images.pop(_NOT_IN_PAPER, None)
     return images

@@ -6,10 +6,21 @@ is a name, or the paths of an image and its mask.
 
 import dataclasses
 import hashlib
+import os
 import pathlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 
-from pipelines.datasets import faults, image_mask_pairs, masks, records
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, Request, voc_colors
+from pipelines.datasets import faults, files, image_mask_pairs, masks, records
+from pipelines.datasets.spec import (
+    VOID,
+    DatasetError,
+    DatasetSpec,
+    Request,
+    printable,
+    voc_colors,
+)
 
 # The share of images for evaluation if the folder has no splits.
 _EVAL_SHARE = 0.2
@@ -19,6 +30,15 @@ _MASK_FOLDERS = ("masks", "SegmentationClass")
 _LIST_FOLDERS = ("", "ImageSets/Segmentation", "ImageSets")
 _COLOR_TABLES = ("colors.txt", "colours.txt")  # either spelling
 _NOT_LISTS = ("classes", "colors", "colours")
+# Usual names of splits, to recognize the layout train/images/ and to name it.
+_USUAL_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+# The first line of labelme's lists of classes; its masks hold 255 for it.
+_LABELME_VOID = "__ignore__"
+NESTED = faults.Kind(
+    "folder of images below the folder of a split, which is not searched",
+    "Move its images and masks up into images/SPLIT/ and masks/SPLIT/, each with a name of its "
+    "own; or write SPLIT.txt with lines 'image mask', with paths from the data set's folder.",
+)
 LAYOUT = (
     "Expected: images/ or images/SPLIT/ with the images, masks/ or masks/SPLIT/ with PNG masks of "
     "the same names, and classes.txt with one class name per line; or SPLIT.txt with lines "
@@ -38,6 +58,7 @@ class _Files:
     images: pathlib.Path | None
     masks: pathlib.Path | None
     lists: dict[str, pathlib.Path]
+    messages: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +74,13 @@ class _Choice:
 def plan(request: Request) -> records.Plan:
     """Find the images and masks of a user's folder; see `datasets.load`."""
     root, void_value = _find_folder(request), request.void_value
-    class_names = _read_class_names(root / "classes.txt")
+    messages: list[str] = []
+    class_names = _read_class_names(root / "classes.txt", messages)
     _check_void_name(root / "classes.txt", class_names, void_value)
     table = _read_color_table(_color_table(root), class_names)
     spec = _spec(root, class_names, table)
     rule = masks.consecutive(class_names, void_value, table, takes_void_value=True)
-    return plan_layout(Folder, spec, rule, root, request)
+    return plan_layout(Folder, spec, rule, root, request, messages)
 
 
 def _find_folder(request: Request) -> pathlib.Path:
@@ -69,12 +91,29 @@ def _find_folder(request: Request) -> pathlib.Path:
 
     if holds_data(given):
         return given
-    inner = [path for path in sorted(given.iterdir()) if path.is_dir() and holds_data(path)]
+    inner = [path for path in files.folders(given) if holds_data(path)]
     if len(inner) == 1:
         return inner[0]
-    found = f"several folders have images ({', '.join(p.name for p in inner)}): name one of them"
-    raise DatasetError(
-        f"{given}: {found if inner else 'there is no folder images/ here'}. {LAYOUT}"
+    names = ", ".join(path.name for path in inner)
+    if hint := _hint_at_splits(given):
+        found = hint
+    elif inner:
+        found = f"several folders have images ({names}): name one of them."
+    else:
+        found = "there is no folder images/ here."
+    raise DatasetError(f"{given}: {found} {LAYOUT}")
+
+
+def _hint_at_splits(root: pathlib.Path) -> str:
+    """Return a sentence if the folder holds train/images/ instead of images/train/, or ""."""
+    outer = [path.name for path in files.folders(root) if _first_folder(path, _IMAGE_FOLDERS)]
+    splits = [name for name in outer if name.lower() in _USUAL_SPLITS]
+    if not splits:
+        return ""
+    return (
+        f"the folders {', '.join(splits)} look like splits, but splits must be the inner folders: "
+        f"move {splits[0]}/images to images/{splits[0]}, {splits[0]}/masks to masks/{splits[0]}, "
+        "and so on."
     )
 
 
@@ -82,24 +121,36 @@ def _first_folder(root: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path | 
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def read_lines(file: pathlib.Path) -> tuple[str, ...]:
-    """Return the lines of a text file, without white space around them and at the end."""
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    while lines and not lines[-1]:
-        lines.pop()
-    return tuple(lines)
-
-
-def _read_class_names(file: pathlib.Path) -> tuple[str, ...]:
-    if not file.exists():
+def _read_class_names(file: pathlib.Path, messages: list[str]) -> tuple[str, ...]:
+    if not file.exists() and not file.is_symlink():
         raise DatasetError(
             f"{file} is missing. Write one class name per line: line 1 names the pixels of value 0 "
             "in the masks, line 2 the pixels of value 1, and so on; 255 (void) gets no line."
         )
-    class_names = read_lines(file)
+    class_names = files.read_lines(file, messages)
+    if _LABELME_VOID in class_names[1:]:
+        raise DatasetError(
+            f"{file} names '{_LABELME_VOID}' in another line than the first. In labelme's lists it "
+            f"is the first line and means void ({VOID}): move it there, or remove it."
+        )
+    if class_names[:1] == (_LABELME_VOID,):
+        class_names = class_names[1:]
+        messages.append(
+            f"'{_LABELME_VOID}' in {file} means void ({VOID}), as in labelme: class 0 is the next "
+            "line."
+        )
     if not class_names or "" in class_names or len(set(class_names)) < len(class_names):
         raise DatasetError(
             f"{file} needs one name per line, none empty and none twice; got {class_names}."
+        )
+    odd = [name for name in class_names if printable(name) != name]
+    if odd:
+        raise DatasetError(f"{file} has a name with control characters: '{odd[0]}'. Correct it.")
+    if len(class_names) == 1:
+        raise DatasetError(
+            f"{file} holds one class, '{class_names[0]}': training needs two. Write 'background' "
+            f"as line 1 and '{class_names[0]}' as line 2. Masks of 0 and 1, or of 0 and {VOID}, "
+            "are then read as they are."
         )
     return class_names
 
@@ -116,7 +167,9 @@ def _check_void_name(file: pathlib.Path, class_names: tuple[str, ...], void_valu
 
 def _spec(root: pathlib.Path, class_names: tuple[str, ...], table) -> DatasetSpec:
     """Return the facts; without a color table use VOC's colors, black only for background."""
-    background = [k for k, name in enumerate(class_names) if name.lower() == "background"]
+    # labelme writes _background_, and other programs write __background__.
+    names = [name.strip("_").lower() for name in class_names]
+    background = [k for k, name in enumerate(names) if name == "background"]
     first = 0 if background[:1] == [0] else 1
     colors = voc_colors(256)[first : first + len(class_names)]
     if table:
@@ -133,7 +186,8 @@ def _spec(root: pathlib.Path, class_names: tuple[str, ...], table) -> DatasetSpe
 
 def _color_table(root: pathlib.Path) -> pathlib.Path:
     """Return the file of the color table, or its usual name if it does not exist."""
-    present = [root / name for name in _COLOR_TABLES if (root / name).exists()]
+    tables = [root / name for name in _COLOR_TABLES]
+    present = [file for file in tables if file.exists() or file.is_symlink()]
     if len(present) > 1:
         raise DatasetError(f"{root} holds {' and '.join(_COLOR_TABLES)}: remove one of them.")
     return (present or [root / _COLOR_TABLES[0]])[0]
@@ -145,16 +199,16 @@ def _read_color_table(file: pathlib.Path, class_names: tuple[str, ...]) -> tuple
     Returns:
         ((red, green, blue), class id or 255) of each line; empty if the file does not exist.
     """
-    if not file.exists():
+    if not file.exists() and not file.is_symlink():
         return ()
-    rows = [line.rsplit(maxsplit=3) for line in read_lines(file)]
+    rows = [line.rsplit(maxsplit=3) for line in files.read_lines(file)]
     valid = [row for row in rows if len(row) == 4 and all(_is_byte(word) for word in row[1:])]
-    labels = {name.lower(): k for k, name in enumerate(class_names)}
-    labels = dict.fromkeys(masks.VOID_NAMES, VOID) | labels
+    labels = {files.normal(name.lower()): k for k, name in enumerate(class_names)}
+    labels = dict.fromkeys((*masks.VOID_NAMES, _LABELME_VOID), VOID) | labels
     entries = [
-        (tuple(map(int, color)), labels[name.lower()])
+        (tuple(map(int, color)), labels[files.normal(name.lower())])
         for name, *color in valid
-        if name.lower() in labels
+        if files.normal(name.lower()) in labels
     ]
     classes = [label for _, label in entries if label != VOID]
     if len(entries) != len(rows) or sorted(classes) != [*range(len(class_names))]:
@@ -180,141 +234,217 @@ def plan_layout(
     rule: masks.MaskRule,
     root: pathlib.Path,
     request: Request,
+    messages: Iterable[str] = (),
 ) -> records.Plan:
     """Find the splits of a data set in this layout and pair their images and masks."""
     wanted = request.splits("train", "val")
     found = faults.Faults()
-    choice = _choose(_find_files(root, wanted), wanted, found)
+    layout = _find_files(root, wanted)
+    choice = _choose(layout, wanted, found)
+    _report_nested(layout, choice, found)
+    messages = (*messages, *choice.messages, *dict.fromkeys(layout.messages))
     return image_mask_pairs.plan(
-        spec, builder, rule, choice.splits, choice.train, choice.eval, found, choice.messages
+        spec, builder, rule, choice.splits, choice.train, choice.eval, found, messages
     )
+
+
+def _report_nested(layout: _Files, choice: _Choice, found: faults.Faults) -> None:
+    """Report images in deeper folders: a fault if the split has no other, else a message."""
+    for split in choice.splits:
+        folder = layout.images / split if layout.images else None
+        if folder is None or split in layout.lists or not folder.is_dir():
+            continue
+        nested = [path for path in files.folders(folder) if any(_images_below(path))]
+        if nested and not choice.splits[split]:
+            for path in nested:
+                found.add(NESTED, path)
+        elif nested:
+            layout.messages.append(
+                f"{sum(len([*_images_below(path)]) for path in nested)} images in folders below "
+                f"{folder} are not used: {faults.named([path.name for path in nested])}."
+            )
+
+
+def _images_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield the image files in a folder and below it, without system files and folders."""
+    for path in folder.glob("**/*"):
+        is_image = path.suffix.lower() in image_mask_pairs.IMAGE_ENDINGS
+        if is_image and not any(map(files.is_system, path.relative_to(folder).parts)):
+            yield path
 
 
 def _find_files(root: pathlib.Path, wanted: tuple[str, ...]) -> _Files:
     """Find folders and lists; other text files are not lists.
 
-    A text file of the root is a list if its split is requested, or if its first word is an image.
+    A text file of the root is a list if its split is requested, or if its first line names an
+    image. Folders, broken links and unreadable files are no lists, unless they are requested.
     """
     images = _first_folder(root, _IMAGE_FOLDERS)
-    stems = {path.stem for path in images.glob("**/*") if path.is_file()} if images else set()
+    paths = images.glob("**/*") if images else ()
+    stems = {files.normal(path.stem) for path in paths if path.is_file()}
     lists = {}
     for folder in _LIST_FOLDERS:
         for file in sorted((root / folder).glob("*.txt")):
-            if folder == "" and (file.stem in _NOT_LISTS or file.name.startswith(".")):
+            if files.is_system(file.name) or (folder == "" and file.stem in _NOT_LISTS):
                 continue
-            listed = image_mask_pairs.read_list(file)
-            starts_with_image = bool(listed) and pathlib.PurePath(listed[0]).name in stems
-            if folder or file.stem in wanted or starts_with_image:
+            is_list = file.stem in wanted or (folder and file.is_file())
+            if is_list or _starts_with_image(files.first_line(file), stems):
                 lists.setdefault(file.stem, file)
-    return _Files(root, images, _first_folder(root, _MASK_FOLDERS), lists)
+    return _Files(root, images, _first_folder(root, _MASK_FOLDERS), lists, [])
 
 
-def _choose(files: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Choice:
+def _starts_with_image(line: str, stems: set[str]) -> bool:
+    name = image_mask_pairs.listed_name(line, stems)
+    return files.normal(pathlib.PurePath(name).name) in stems
+
+
+def _choose(layout: _Files, wanted: tuple[str, str], found: faults.Faults) -> _Choice:
     """Take the wanted splits, or divide the images if the folder has one split or none."""
-    known = _split_names(files)
-    labelled = tuple(split for split in known if not _is_unlabelled_test(files, split))
+    known = _split_names(layout, wanted)
+    labelled = tuple(split for split in known if not _is_unlabelled_test(layout, split))
+    if labelled:
+        labelled = _with_files_beside(layout, labelled)
+        known = tuple(sorted({*known, *labelled}))
     if labelled != known and labelled in ((), ("train",)) and wanted[0] == "train":
-        return _choose_beside_test(files, labelled, wanted, found)
+        return _choose_beside_test(layout, labelled, wanted, found)
     missing = [split for split in wanted if split not in known]
     if not missing:
-        pairs = {split: _pairs(files, split, found) for split in dict.fromkeys(wanted)}
+        pairs = {split: _pairs(layout, split, found) for split in dict.fromkeys(wanted)}
         return _Choice(pairs, *wanted)
     if len(known) > 1 or not set(missing) <= {"train", "val"}:
-        raise records.unknown_split(missing[0], known, f"in {files.root}")
-    return _divide(wanted, known, _pairs(files, known[0] if known else None, found))
+        raise records.unknown_split(missing[0], known, f"in {layout.root}")
+    return _divide(wanted, known, _pairs(layout, known[0] if known else None, found))
 
 
 def _choose_beside_test(
-    files: _Files, labelled: tuple[str, ...], wanted: tuple[str, str], found: faults.Faults
+    layout: _Files, labelled: tuple[str, ...], wanted: tuple[str, str], found: faults.Faults
 ) -> _Choice:
     """Divide the images that have masks; images of the test split can be predicted.
 
     The training images are the same with and without a request for the test split.
     """
-    pairs = _pairs(files, labelled[0] if labelled else None, found)
+    pairs = _pairs(layout, labelled[0] if labelled else None, found)
     choice = _divide(("train", "val"), labelled, pairs)
     if wanted[1] == "val":
         return choice
     if wanted[1] != image_mask_pairs.UNLABELLED_SPLIT:
         known = (image_mask_pairs.UNLABELLED_SPLIT, "train", "val")
-        raise records.unknown_split(wanted[1], known, f"in {files.root}")
-    splits = {"train": choice.splits["train"], wanted[1]: _pairs(files, wanted[1], found)}
+        raise records.unknown_split(wanted[1], known, f"in {layout.root}")
+    splits = {"train": choice.splits["train"], wanted[1]: _pairs(layout, wanted[1], found)}
     return _Choice(splits, *wanted, choice.messages)
 
 
-def _is_unlabelled_test(files: _Files, split: str) -> bool:
+def _is_unlabelled_test(layout: _Files, split: str) -> bool:
     """Return whether a split is a folder of images without masks; only test may be one."""
     is_test = (
-        split == image_mask_pairs.UNLABELLED_SPLIT and split not in files.lists and files.images
+        split == image_mask_pairs.UNLABELLED_SPLIT and split not in layout.lists and layout.images
     )
-    return bool(is_test) and _folders(files, split)[1] is None
+    return bool(is_test) and _folders(layout, split)[1] is None
 
 
-def _split_names(files: _Files) -> tuple[str, ...]:
-    """Return the names of lists and of folders in images/."""
-    names = set(files.lists)
-    if files.images:
-        names |= {path.name for path in files.images.iterdir() if path.is_dir()}
-    return tuple(sorted(name for name in names if not name.startswith(".")))
+def _split_names(layout: _Files, wanted: tuple[str, str]) -> tuple[str, ...]:
+    """Return the names of lists and of folders in images/ that hold images or are requested."""
+    names = set(layout.lists)
+    for folder in files.folders(layout.images) if layout.images else ():
+        if folder.name in wanted or any(_images_below(folder)):
+            names.add(folder.name)
+    return tuple(sorted(names))
+
+
+def _with_files_beside(layout: _Files, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Take image files beside the split folders as split train, or report that they are not used.
+
+    Lists select among these files, so nothing is done if there are lists.
+    """
+    if layout.lists or layout.images is None:
+        return known
+    beside = [path for path in files.entries(layout.images) if not path.is_dir()]
+    beside = [path.name for path in beside if path.suffix.lower() in image_mask_pairs.IMAGE_ENDINGS]
+    if not beside:
+        return known
+    described = f"{len(beside)} images lie beside the split folders in {layout.images}"
+    if "train" in known:
+        layout.messages.append(f"{described} and are not used: {faults.named(beside)}.")
+        return known
+    layout.messages.append(f"{described}: they are split 'train'.")
+    return tuple(sorted((*known, "train")))
 
 
 def _pairs(
-    files: _Files, split: str | None, found: faults.Faults
+    layout: _Files, split: str | None, found: faults.Faults
 ) -> tuple[image_mask_pairs.Pair, ...]:
     """Return the pairs of a split; None means a folder without splits."""
-    list_file = files.lists.get(split)
-    if list_file and (lines := _read_pair_lines(list_file)):
-        return _pairs_of_lines(files.root, lines, found)
-    images, masks_folder = _folders(files, split)
+    list_file = layout.lists.get(split)
+    if list_file and (lines := _read_pair_lines(layout, list_file)):
+        return _pairs_of_lines(layout.root, lines, found)
+    images, masks_folder = _folders(layout, split)
     image_files = image_mask_pairs.files_by_stem(images, image_mask_pairs.IMAGE_ENDINGS, found)
     mask_files = (
         image_mask_pairs.files_by_stem(masks_folder, masks.ENDINGS, found) if masks_folder else {}
     )
     if list_file:
-        return image_mask_pairs.pair_listed(
-            image_mask_pairs.read_list(list_file), image_files, mask_files, found, split
-        )
+        names = image_mask_pairs.read_list(list_file, image_files, layout.messages)
+        return image_mask_pairs.pair_listed(names, image_files, mask_files, found, split)
     return image_mask_pairs.pair_all(image_files, mask_files, found, split)
 
 
-def _folders(files: _Files, split: str | None) -> tuple[pathlib.Path, pathlib.Path | None]:
+def _folders(layout: _Files, split: str | None) -> tuple[pathlib.Path, pathlib.Path | None]:
     """Return the folders of a split's images and masks; the latter is None for a test split."""
-    images, masks_folder = files.images, files.masks
+    images, masks_folder = layout.images, layout.masks
     if images is None:
-        raise DatasetError(f"{files.root / _IMAGE_FOLDERS[0]} is missing. {LAYOUT}")
+        missing = f"{layout.root / _IMAGE_FOLDERS[0]} is missing"
+        hint = _hint_at_splits(layout.root)
+        raise DatasetError(f"{missing}{': ' + hint if hint else '.'} {LAYOUT}")
     if split is not None and (images / split).is_dir():
         images = images / split
         masks_folder = masks_folder and masks_folder / split
     if masks_folder is None or not masks_folder.is_dir():
         if split == image_mask_pairs.UNLABELLED_SPLIT:
             return images, None
-        raise DatasetError(f"{masks_folder or files.root / _MASK_FOLDERS[0]} is missing. {LAYOUT}")
+        raise DatasetError(f"{masks_folder or layout.root / _MASK_FOLDERS[0]} is missing. {LAYOUT}")
     return images, masks_folder
 
 
-def _read_pair_lines(file: pathlib.Path) -> list[tuple[str, str]]:
+def _read_pair_lines(layout: _Files, file: pathlib.Path) -> list[tuple[str, str]]:
     """Return the lines "image mask" of a list, each once; empty if its lines are names.
 
     The lists of VOC's other tasks also have two words per line. Only two files make a pair.
     """
-    lines = [line.split() for line in read_lines(file) if line]
-    pairs = [tuple(words) for words in lines if _is_pair(words)]
-    if pairs and len(pairs) < len(lines):
-        others = [" ".join(words) for words in lines if not _is_pair(words)]
+    lines = [line for line in files.read_lines(file, layout.messages) if line]
+    pairs = {line: _split_pair(layout, line) for line in lines}
+    others = [line for line in lines if pairs[line] is None]
+    if others and len(others) < len(lines):
         raise DatasetError(
-            f"{file} has {len(pairs)} lines 'image mask' and others: {faults.named(others)}. "
-            "Write all lines in the same form: two paths without blanks, or one name."
+            f"{file} has {len(lines) - len(others)} lines 'image mask' and others: "
+            f"{faults.named(others)}. Write all lines in the same form: two paths, or one name."
         )
-    return list(dict.fromkeys(pairs))
+    return [] if others else list(dict.fromkeys(pairs.values()))
 
 
-def _is_pair(words: list[str]) -> bool:
-    endings = [pathlib.PurePath(word).suffix.lower() for word in words]
+def _split_pair(layout: _Files, line: str) -> tuple[str, str] | None:
+    """Return the two paths of a line, or None. Paths may hold blanks, so existing files decide."""
+    if layout.images and (layout.images / line).is_file():
+        return None  # the whole line names an image
+    gaps = [(line[: gap.start()], line[gap.end() :]) for gap in re.finditer(r"\s+", line)]
+    fits = [pair for pair in gaps if _is_pair(*pair)]
+    existing = [pair for pair in fits if all(_path(layout.root, name).is_file() for name in pair)]
+    return next(iter(existing or fits), None)
+
+
+def _is_pair(image: str, mask: str) -> bool:
     return (
-        len(words) == 2
-        and endings[0] in image_mask_pairs.IMAGE_ENDINGS
-        and endings[1] in masks.ENDINGS
+        pathlib.PurePath(image).suffix.lower() in image_mask_pairs.IMAGE_ENDINGS
+        and pathlib.PurePath(mask).suffix.lower() in masks.ENDINGS
     )
+
+
+def _path(root: pathlib.Path, name: str) -> pathlib.Path:
+    """Return the path of a file of a list, in the Unicode form that exists."""
+    path = root / name.lstrip("/")
+    if path.is_file():
+        return path
+    forms = (root / unicodedata.normalize(form, name.lstrip("/")) for form in ("NFC", "NFD"))
+    return next((other for other in forms if other.is_file()), path)
 
 
 def _pairs_of_lines(
@@ -323,15 +453,23 @@ def _pairs_of_lines(
     """Return the pairs; paths are relative to the root, with or without a leading slash."""
     pairs = {}
     for name, line in zip(_ids([image for image, _ in lines]), lines, strict=True):
-        image, mask = (root / path.lstrip("/") for path in line)
-        missing = [file for file in (image, mask) if not file.is_file()]
+        image, mask = (_path(root, path) for path in line)
+        outside = [f for f in (image, mask) if root not in _without_dots(f).parents]
+        missing = [f for f in (image, mask) if f not in outside and not f.is_file()]
+        for file in outside:
+            found.add(image_mask_pairs.OUTSIDE, file)
         for file in missing:
             found.add(image_mask_pairs.LISTED_PAIR, file)
         if name in pairs:
             found.add(image_mask_pairs.TWICE, image)
-        elif not missing:
+        elif not missing and not outside:
             pairs[name] = image_mask_pairs.Pair(name, image, mask)
     return tuple(pairs.values())
+
+
+def _without_dots(path: pathlib.Path) -> pathlib.Path:
+    """Return the path without "..", as text: links inside the folder may lead elsewhere."""
+    return pathlib.Path(os.path.normpath(path))
 
 
 def _ids(images: list[str]) -> list[str]:

@@ -1,9 +1,11 @@
 """Find image files, leave out unusable ones, and hold out a share."""
 
+import os
 import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from pipelines import datasets
@@ -116,3 +118,36 @@ def test_tiny_imagenet_has_105_gray_files(real_data):
     files = unlabelled.find(real_data / "unlabelled" / "tiny_imagenet64", need_color=True)
     assert len(files.gray_mode) == 105 and len(files.gray_pixels) == 10
     assert len(files.image_files) == 4935 and not files.unreadable
+
+
+def test_masks_and_records_of_data_sets_are_left_out_and_counted(tmp_path):
+    for name in ("set/images", "set/masks/train", "SegNet/train", "SegNet/trainannot", "tfds/1"):
+        (tmp_path / name).mkdir(parents=True)
+        noise(8, 8, 3).save(tmp_path / name / "a.png")
+    (tmp_path / "tfds" / "1" / "dataset_info.json").write_text("{}")
+    (tmp_path / "masks").mkdir()  # photographs of masks: no folder of images is beside it
+    noise(8, 8, 3).save(tmp_path / "masks" / "b.png")
+    files = unlabelled.find(tmp_path)
+    used = [pathlib.Path(f).relative_to(tmp_path).as_posix() for f in files.image_files]
+    assert used == ["SegNet/train/a.png", "masks/b.png", "set/images/a.png"]
+    assert len(files.masks) == 3
+    assert "Left out 3 files in folders of masks" in files.messages[-1]
+    assert "set/masks/train" in files.messages[-1]
+
+
+def test_system_files_special_files_and_deep_images_are_left_out(tmp_path):
+    noise(8, 8, 3).save(tmp_path / "a.png")
+    (tmp_path / "@eaDir").mkdir()
+    noise(8, 8, 3).save(tmp_path / "@eaDir" / "thumb.png")
+    (tmp_path / "._a.png").write_bytes(b"no")
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    deep = tf.io.encode_png(tf.fill([8, 8, 3], tf.constant(3000, tf.uint16))).numpy()
+    (tmp_path / "deep.png").write_bytes(deep)
+    files = unlabelled.find(tmp_path)
+    assert names(files.image_files) == ["a.png"] and len(files.unreadable) == 5
+    text = "; ".join(files.unreadable)
+    assert "more than 8 bits" in text and "3 bands of uint16" in text
+    assert text.count("not a regular file") == 2 and "link to a missing file" in text

@@ -1,6 +1,7 @@
 """The audit: a sound data set has no findings, and each planted fault gives exactly one."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -108,12 +109,6 @@ def different_sizes(root):
     write_mask(root, "a", values("a")[:-1])
 
 
-def turned_by_exif(root):
-    exif = Image.Exif()
-    exif[0x0112] = 8
-    Image.fromarray(photo("a").transpose(1, 0, 2)).save(image_file(root), exif=exif)
-
-
 def mirrored_by_exif(root):
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -136,6 +131,21 @@ def truncated_mask(root):
 
 def text_instead_of_an_image(root):
     image_file(root).write_text("<html>404</html>")
+
+
+def broken_link(root):
+    image_file(root).unlink()
+    image_file(root).symlink_to("nowhere")
+
+
+def fifo(root):
+    mask_file(root).unlink()
+    os.mkfifo(mask_file(root))
+
+
+def transparent_image(root):
+    alpha = np.full((*SIZE, 1), 9, np.uint8)
+    Image.fromarray(np.concatenate([photo("a"), alpha], -1)).save(image_file(root))
 
 
 def jpeg_mask(root):
@@ -168,7 +178,6 @@ def label_ids_of_cityscapes(root):
 
 
 def binary_masks(root):
-    (root / "classes.txt").write_text("ground\nthing\n")
     write_all_masks(root, lambda pixels: np.where(pixels > 0, 255, 0).astype(np.uint8))
 
 
@@ -266,18 +275,20 @@ PLANTED = {
     unknown_ending: (True, "unknown kind", "notes.md", "move them"),
     two_files_of_one_name: (True, "two files of one name", "a.png", "rename"),
     different_sizes: (True, "different size", "(40x48 and 39x48)", "nearest neighbor"),
-    turned_by_exif: (True, "EXIF data turn by a quarter", "a.png", "exif_transpose"),
     mirrored_by_exif: (False, "EXIF data turn or mirror", "a.png", "exif_transpose"),
     sixteen_bit_image: (True, "more than 8 bits per value", "a.png", "save it as 8 bits"),
     truncated_image: (True, "damaged", "images/train/a.png", "max_unreadable=1"),
     truncated_mask: (True, "damaged", "masks/train/a.png", "max_unreadable=1"),
     text_instead_of_an_image: (True, "damaged", "not an image", "Restore or remove"),
-    jpeg_mask: (True, "JPEG, which blurs", "masks/train/a.png", "as PNG"),
+    broken_link: (True, "cannot be read", "link to a missing file", "Restore or remove"),
+    fifo: (True, "cannot be read", "not a regular file", "Restore or remove"),
+    transparent_image: (False, "alpha band that is not opaque", "a.png", "label them as void"),
+    jpeg_mask: (True, "lossy compression", "masks/train/a.png", "as PNG"),
     transparent_mask: (True, "transparent", "masks/train/a.png", "alpha"),
     colors_without_a_table: (True, "holds colors", "masks/train/a.png", "colors.txt"),
     unknown_color: (True, "closest is 'stuff' (0, 0, 10)", "masks/train/a.png", "colors.txt"),
     label_ids_of_cityscapes: (True, "26 seen", "masks/val/f.png", "labelTrainIds"),
-    binary_masks: (True, "a binary mask?", "masks/val/f.png", "Write 1 instead of 255"),
+    binary_masks: (True, "a binary mask?", "masks/val/f.png", "name two classes only"),
     ids_from_one: (True, "3 seen", "masks/val/f.png", "void_value=0"),
     palette_turned_gray: (True, "38 to 220 seen", "masks/val/f.png", "was converted to gray"),
     interpolated_mask: (True, "outside the classes", "masks/train/a.png", "interpolation"),
@@ -328,6 +339,44 @@ def test_all_faults_are_reported_in_one_audit(root):
     assert [finding.is_error for finding in result.findings] == [True] * 5 + [False]
     assert result.num_errors == 5
     assert result.splits[0].num_images == 3 and result.splits[0].num_sound == 0
+
+
+def test_an_image_turned_by_its_exif_data_has_no_findings(root):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(photo("a").transpose(1, 0, 2)).save(image_file(root), exif=exif)
+    result = examine(root)
+    assert result.findings == () and "1 images were turned by their EXIF" in result.messages[0]
+    np.testing.assert_array_equal(result.splits[0].pictures[0].pixels.shape[:2], SIZE)
+
+
+def test_binary_masks_of_two_classes_are_counted_as_classes(root):
+    (root / "classes.txt").write_text("ground\nthing\n")
+    binary_masks(root)
+    result = examine(root)
+    assert result.findings == () and "255 = 'thing'" in result.messages[0]
+    assert result.splits[0].void_pixels == 0
+    assert result.splits[0].class_pixels.tolist() == [
+        sum((values(name) == 0).sum() for name in "abcd"),
+        sum((values(name) > 0).sum() for name in "abcd"),
+    ]
+
+
+def test_masks_with_different_palettes_give_one_finding_or_are_decoded(root):
+    first, second = [0, 0, 0, 10, 0, 0, 0, 10, 0], [0, 10, 0, 0, 0, 0, 10, 0, 0]
+    for name in "abcdef":
+        index = values(name) % 255 if name == "a" else (values(name) % 255 + 1) % 3
+        mask = Image.frombytes("P", SIZE[::-1], index.astype(np.uint8).tobytes())
+        mask.putpalette(first if name == "a" else second)
+        mask.save(mask_file(root, name))
+    (finding,) = examine(root).findings
+    assert finding.is_error and "palettes of the masks differ" in finding.kind.problem
+    assert "a.png (0 = (0, 0, 0)" in finding.names[0]
+    (root / "colors.txt").write_text("ground 0 0 0\nthing 10 0 0\nstuff 0 10 0\n")
+    result = examine(root)
+    assert result.findings == () and "decoded by their colors" in result.messages[0]
+    counts = [sum((values(name) % 255 == k).sum() for name in "abcd") for k in range(3)]
+    assert result.splits[0].class_pixels.tolist() == counts
 
 
 def test_tolerated_damage_is_a_warning(root):

@@ -14,8 +14,7 @@ from PIL import Image
 from pipelines import datasets
 from pipelines.datasets import audit
 from trainers import config, experiment, mm
-from trainers.reporting import doctor_page
-from trainers.stages import doctor
+from trainers.stages import doctor, doctor_page
 
 
 @pytest.fixture
@@ -91,9 +90,28 @@ def test_settings_reach_the_audit(run, root):
     (root / "images" / "train" / "a.jpg").write_bytes(b"no")
     assert "the doctor found 1 error" in run()[0]
     assert "doctor: 0 errors and 1 warning;" in run(max_unreadable=1)[0]
-    (root / "classes.txt").write_text("thing\n")
+    for file in root.glob("masks/*/*.png"):
+        values = np.asarray(Image.open(file))
+        Image.fromarray(np.where(values < 2, values + 1, 255).astype(np.uint8)).save(file)
     assert "the doctor found" in run(max_unreadable=1)[0]
     assert "doctor: 0 errors" in run(max_unreadable=1, void_value=0)[0]
+
+
+def test_names_of_classes_are_printed_as_they_are(run, root):
+    (root / "classes.txt").write_text("[red]ground\nsign [/stop]\n")
+    text, _, _ = run()
+    assert "[red]ground" in text and "sign [/stop]" in text
+
+
+def test_messages_of_the_loader_reach_the_console_and_the_page(run, root):
+    for file in root.glob("masks/*/*.png"):
+        Image.fromarray(np.where(np.asarray(Image.open(file)) > 0, 255, 0).astype(np.uint8)).save(
+            file
+        )
+    text, page, results = run()
+    for shown in (text, page, *results["messages"]):
+        assert "All masks hold 0 and 255 only" in shown
+    assert results["splits"]["train"]["void_pixels"] == 0
 
 
 def test_long_lists_of_names_are_shortened():

@@ -1,6 +1,8 @@
 """The folder source: layouts, splits, lists, color tables, and wrong files."""
 
 import hashlib
+import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -268,19 +270,58 @@ def test_values_outside_the_classes_raise_an_error(
     fails(tmp_path, message, "train_image.png", "val_image.png")
 
 
-def test_masks_of_0_and_255_only_are_refused_as_binary(folder, write_pair):
+@pytest.fixture
+def binary(folder, write_pair):
+    """Return a data set whose masks hold 0 and 255 only."""
     for split, names in (("train", "abc"), ("val", "de")):
         for name in names:
-            write_pair(folder, name, split, values=(0, 255))
-    fails(folder, "0 and 255 only: a binary mask?", "Write 1 instead of 255")
-    write_pair(folder, "a", "train", values=(0, 1, 255))
-    assert load(folder).train.num_images == 3
+            write_pair(folder, name, split, values=(0, 255), mode="L")
+    return folder
+
+
+def test_masks_of_0_and_255_of_two_classes_are_read_as_these_classes(binary, write_pair):
+    for _ in range(2):  # the second load reads the cache
+        data = load(binary)
+        assert "0 = 'ground' and 255 = 'thing'" in data.messages[0]
+        for split in (data.train, data.eval):
+            for name, label in zip(split.ids, split.label_files, strict=True):
+                with Image.open(binary / "masks" / split.name / f"{name}.png") as mask:
+                    np.testing.assert_array_equal(pixels(label), np.asarray(mask) // 255)
+    _, _, expected = write_pair(binary, "a", "train", values=(0, 1, 255))
+    data = load(binary)  # a pixel of value 1 shows that 255 is void
+    assert data.messages == ()
+    np.testing.assert_array_equal(pixels(data.train.label_files[0]), expected)
+
+
+def test_masks_of_0_and_255_of_three_classes_are_refused_as_binary(binary):
+    (binary / "classes.txt").write_text("ground\nthing\nstuff\n")
+    fails(binary, "0 and 255 only: a binary mask?", "Write 1 instead of 255")
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255)])
+def test_one_class_is_refused_and_the_advice_works(folder, write_pair, values):
+    for split, names in (("train", "abc"), ("val", "de")):
+        for name in names:
+            write_pair(folder, name, split, values=values, mode="L")
+    (folder / "classes.txt").write_text("building\n")
+    fails(folder, "holds one class, 'building'", "'background' as line 1")
+    (folder / "classes.txt").write_text("background\nbuilding\n")
+    data = load(folder)
+    assert data.spec.background_label == 0
+    assert {*pixels(data.train.label_files[0]).flat} == {0, 1}
+
+
+def test_binary_masks_of_another_white_get_advice_on_the_second_class(folder):
+    for file in folder.glob("masks/*/*"):
+        Image.fromarray(np.full((24, 32), 0, np.uint8)).save(file)
+        rewrite(file, lambda v: np.where(np.eye(24, 32), 200, v).astype(np.uint8))
+    fails(folder, "If 200 means 'thing': write 1 instead", "void_value=200")
 
 
 def test_color_masks_and_jpeg_masks_are_refused(folder):
     Image.new("RGB", (32, 24), (0, 0, 1)).save(folder / "masks" / "train" / "a.png")
     Image.new("L", (32, 24)).save(folder / "masks" / "train" / "b.png", format="JPEG")
-    fails(folder, "holds colors", "color table", "a.png", "is a JPEG", "b.png")
+    fails(folder, "holds colors", "color table", "a.png", "lossy compression", "b.png")
 
 
 def test_deep_gray_images_are_refused(folder, write_pair):
@@ -533,12 +574,17 @@ def test_a_test_split_cannot_be_trained_on(folder):
     fails(folder, "no mask of split 'test' has a labelled pixel", train_split="test")
 
 
-def test_an_image_rotated_by_its_exif_data_is_refused(folder):
+def test_an_image_rotated_by_its_exif_data_is_turned_to_fit_its_mask(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     file = folder / "images" / "train" / "a.jpg"
     Image.new("RGB", (24, 32)).save(file, exif=exif)  # its mask is 24 high and 32 wide
-    fails(folder, "EXIF data turn by a quarter", "(32x24 and 24x32)", "exif_transpose")
+    data = load(folder)
+    assert (
+        "1 images were turned by their EXIF data" in data.messages[0]
+        and "a.jpg" in (data.messages[0])
+    )
+    assert tf.io.decode_png(tf.io.read_file(data.train.image_files[0])).shape == (24, 32, 3)
 
 
 def test_faults_of_a_mask_are_reported_if_its_image_is_damaged(folder):
@@ -552,3 +598,207 @@ def test_value_11_is_void_in_camvid_masks_of_segnet(tmp_path, write_pair):
         write_pair(tmp_path, "one_" + split, split, values=(0, 10, 11))
     label = next(iter(datasets.examples(datasets.load("camvid", tmp_path).train)))["label"].numpy()
     assert set(label.flat) == {0, 10, 255}
+
+
+# Files and folders beside the data
+
+
+def test_images_beside_a_single_split_folder_are_the_training_images(folder, write_pair):
+    shutil.rmtree(folder / "images" / "train")
+    shutil.rmtree(folder / "masks" / "train")
+    for name in "wxyz":
+        write_pair(folder, name)
+    data = load(folder)
+    assert data.train.ids == ("w", "x", "y", "z") and data.eval.ids == ("d", "e")
+    assert "4 images lie beside the split folders" in data.messages[0]
+    assert "split 'train'" in data.messages[0]
+
+
+def test_images_beside_both_split_folders_are_counted_and_named(folder, write_pair):
+    write_pair(folder, "x")
+    data = load(folder)
+    assert data.train.ids == ("a", "b", "c")
+    assert "1 images lie beside" in data.messages[0] and "not used: x.jpg" in data.messages[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".git", "empty", "notes"]
+)
+def test_system_folders_and_folders_without_images_are_no_splits(tmp_path, write_pair, name):
+    flat(tmp_path / "flat", write_pair, "abcde")
+    expected = load(tmp_path / "flat")
+    inner = tmp_path / "flat" / "images" / name
+    inner.mkdir()
+    if name == "@eaDir":
+        shutil.copy(tmp_path / "flat" / "images" / "a.jpg", inner)
+    if name == "notes":
+        (inner / "a.md").write_text("")
+    (tmp_path / "flat" / "images" / "Thumbs.db").write_bytes(b"\0")
+    (tmp_path / "flat" / "masks" / "desktop.ini").write_bytes(b"\0")
+    (tmp_path / "flat" / "masks" / "._a.png").write_bytes(b"\0")
+    data = load(tmp_path / "flat")
+    assert data.train.ids == expected.train.ids and "no splits" in data.messages[0]
+
+
+def test_images_of_nested_folders_are_named_and_the_advice_works(folder):
+    for kind in ("images", "masks"):
+        (folder / kind / "train" / "city").mkdir()
+        for file in (folder / kind / "train").glob("[ab].*"):
+            file.rename(file.parent / "city" / file.name)
+    data = load(folder)
+    assert data.train.ids == ("c",)
+    assert "2 images in folders below" in data.messages[0] and "city" in data.messages[0]
+    for file in (folder / "images/train/c.jpg", folder / "masks/train/c.png"):
+        file.unlink()
+    fails(folder, "split without any pair", "below the folder of a split", "train/city")
+    lines = [f"images/train/city/{n}.jpg masks/train/city/{n}.png\n" for n in "ab"]
+    (folder / "train.txt").write_text("".join(lines))
+    assert load(folder).train.ids == ("a", "b")
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_outer_split_folders_get_advice_that_works(folder, tmp_path, has_classes):
+    root = tmp_path / "outer"
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            shutil.copytree(folder / kind / split, root / split / kind)
+    if has_classes:
+        shutil.copy(folder / "classes.txt", root)
+    message = fails(root, "look like splits", "move train/images to images/train")
+    assert "name one of them" not in message
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (root / kind).mkdir(exist_ok=True)
+            shutil.move(root / split / kind, root / kind / split)
+    shutil.copy(folder / "classes.txt", root)
+    assert load(root).train.ids == ("a", "b", "c")
+
+
+# Text files
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252"])
+def test_classes_and_lists_are_read_in_usual_encodings(folder, encoding):
+    (folder / "classes.txt").write_bytes("Straße\r\nWälder\r\n".encode(encoding))
+    (folder / "colors.txt").write_bytes("Straße 1 2 3\r\nwälder 3 4 5\r\n".encode(encoding))
+    (folder / "train.txt").write_bytes("b\r\na\r\n".encode(encoding))
+    data = load(folder)
+    assert data.spec.class_names == ("Straße", "Wälder") and data.train.ids == ("b", "a")
+    messages = [line for line in data.messages if "cp1252" in line]
+    assert len(messages) == (encoding == "cp1252")
+    assert not messages or ("classes.txt" in messages[0] and "'Straße'" in messages[0])
+
+
+@pytest.mark.parametrize("content", [b"a\0b\n", b"\xff\xfea", b"\x81\x8d\n"])
+def test_a_list_of_classes_that_is_no_text_is_named(folder, content):
+    (folder / "classes.txt").write_bytes(content)
+    fails(folder, folder / "classes.txt", "not a text in UTF-8 or UTF-16")
+
+
+@pytest.mark.parametrize("make", ["bytes", "folder", "link", "fifo", "device"])
+def test_unrelated_text_files_never_stop_a_run(folder, make):
+    file = folder / "notes.txt"
+    if make == "bytes":
+        file.write_bytes(b"\xff\xfe\x81\x8d\0")
+    elif make == "folder":
+        file.mkdir()
+    elif make == "fifo":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero" if make == "device" else "nowhere")
+    assert load(folder).messages == ()
+    if make != "bytes":
+        file.rename(folder / "train.txt")
+        fails(folder, "train.txt", "cannot be read", "link to a missing" if make == "link" else "")
+
+
+def test_a_folder_in_place_of_the_classes_gives_one_sentence(folder):
+    (folder / "classes.txt").unlink()
+    (folder / "classes.txt").mkdir()
+    fails(folder, "classes.txt cannot be read: not a regular file")
+
+
+def test_names_of_labelme_are_recognized(folder):
+    expected = pixels(load(folder).train.label_files[0])
+    (folder / "classes.txt").write_text("__ignore__\n_background_\nthing\n")
+    data = load(folder)
+    assert data.spec.class_names == ("_background_", "thing")
+    assert data.spec.background_label == 0
+    assert "means void (255), as in labelme" in data.messages[0]
+    np.testing.assert_array_equal(pixels(data.train.label_files[0]), expected)
+    (folder / "classes.txt").write_text("_background_\nthing\n__ignore__\n")
+    fails(folder, "'__ignore__' in another line than the first")
+
+
+def test_names_of_classes_with_control_characters_are_refused(folder):
+    (folder / "classes.txt").write_text("ground\nthing\x1b[2J\n")
+    assert "\x1b" not in fails(folder, "control characters", "\\x1b[2J")
+
+
+# Names
+
+
+def test_lists_may_hold_blanks_folders_and_endings(tmp_path, write_pair):
+    flat(tmp_path, write_pair, ["my photo", "my", "b", "c 1"])
+    (tmp_path / "train.txt").write_text("my photo.jpg\nimages/b.jpg 1\n")
+    (tmp_path / "val.txt").write_text("c 1\nmy -1\n")
+    data = load(tmp_path)
+    assert data.train.ids == ("my photo", "b") and data.eval.ids == ("c 1", "my")
+
+
+def test_lists_of_paths_may_hold_blanks(tmp_path, write_pair):
+    for name in ("my photo", "b"):
+        write_pair(tmp_path / "one more", name)
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    for split, name in (("train", "my photo"), ("val", "b")):
+        line = f"one more/images/{name}.jpg one more/masks/{name}.png\n"
+        (tmp_path / f"{split}.txt").write_text(line)
+    data = load(tmp_path)
+    assert data.train.ids == ("my photo",) and data.eval.ids == ("b",)
+
+
+def test_a_list_that_names_files_outside_of_the_folder_is_refused(folder, tmp_path, write_pair):
+    write_pair(tmp_path / "other", "x")
+    (folder / "train.txt").write_text("../other/images/x.jpg ../other/masks/x.png\n")
+    fails(folder, "2 x line 'image mask' of a list that names a file outside", "other/masks/x.png")
+
+
+def test_names_in_both_unicode_forms_are_pairs(folder, write_pair):
+    image, mask, _ = write_pair(folder, "caf\u00e9", "train")
+    image.rename(image.with_name("cafe\u0301.jpg"))
+    data = load(folder)
+    assert data.train.ids == ("a", "b", "c", "cafe\u0301")
+    (folder / "train.txt").write_text("caf\u00e9\na\n")
+    assert load(folder).train.ids == ("cafe\u0301", "a")
+    (folder / "train.txt").unlink()
+    mask.with_name("cafe\u0301.png").write_bytes(mask.read_bytes())
+    fails(folder, "two files of one name")
+
+
+@pytest.mark.parametrize("name", ["a[1]", "*", "100%", "{0}", "a b", "#x"])
+def test_names_with_special_characters_are_read(folder, write_pair, name):
+    _, _, expected = write_pair(folder, name, "train")
+    split = load(folder).train
+    label = split.label_files[split.ids.index(name)]
+    np.testing.assert_array_equal(pixels(label), expected)
+    assert len(list(datasets.examples(split))) == 4
+
+
+def test_a_name_that_is_not_utf8_is_refused_with_its_bytes(folder, write_pair):
+    image, _, _ = write_pair(folder, "x", "train")
+    image.rename(image.with_name(os.fsdecode(b"caf\xe9.jpg")))
+    fails(folder, "name is not valid UTF-8", r"caf\udce9.jpg", "convmv")
+
+
+def test_control_characters_of_names_are_escaped_in_messages(folder):
+    (folder / "images" / "train" / "x\x1b[2J\ny.jpg").write_bytes(b"no")
+    message = fails(folder, r"x\x1b[2J\ny.jpg")
+    assert "\x1b" not in message
+
+
+def test_an_unreadable_folder_gives_one_sentence(folder, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+    fails(folder, "images cannot be read: Permission denied")

@@ -295,12 +295,12 @@ def test_pascal_canvas_is_the_resized_image_in_the_pad_color():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"protocol": "voc"}, "Unknown protocol 'voc'; known: native, pascal, cityscapes"),
-        ({"protocol": "pascal", "shorter_side": 9}, "fixes its own size.*needs 'native'"),
+        ({"protocol": "voc"}, "Unknown protocol 'voc'; expected one of native, pascal, cityscapes"),
+        ({"protocol": "pascal", "shorter_side": 9}, "fixes its own size.*protocol 'native'"),
         ({"protocol": "cityscapes", "shorter_side": 9}, "fixes its own size"),
         ({"shorter_side": 0}, "at least 1 pixel. Received 0"),
         ({"shorter_side": (9, 9)}, "Received 2 values for 1 models"),
-        ({"protocol": "pascal", "scales": (1, 2)}, r"scales=\[1, 2\] needs 'native'"),
+        ({"protocol": "pascal", "scales": (1, 2)}, r"scales=\[1, 2\]. Use protocol 'native'"),
         ({"scales": ()}, r"one or more positive numbers. Received \[\]"),
         ({"scales": (1, 0)}, r"positive numbers. Received \[1, 0\]"),
         ({"scales": (math.inf,)}, "positive numbers"),

@@ -116,11 +116,11 @@ def test_only_sets_of_permutations_are_written(tmp_path):
         (b"", "0 bytes cannot be"),
         (b"\1\0\0\0\11\0\0", "7 bytes cannot be"),
         (content(2, 9, FORWARD + BACKWARD) + b"\0", "81 bytes cannot be"),
-        (content(2, 9, FORWARD + BACKWARD)[:-4], "promises 2 .* 17 numbers follow"),
-        (content(2, 9, FORWARD + BACKWARD + [1]), "promises 2 .* 19 numbers follow"),
-        (content(2**31 - 1, 9, FORWARD), "promises 2147483647 .* 9 numbers"),
-        (content(-2, 9, FORWARD), "promises -2 "),
-        (content(477218589, 9, [5]), "promises 477218589 "),  # times 9 is 5 modulo 2**32
+        (content(2, 9, FORWARD + BACKWARD)[:-4], "announces 2 .* 17 numbers follow"),
+        (content(2, 9, FORWARD + BACKWARD + [1]), "announces 2 .* 19 numbers follow"),
+        (content(2**31 - 1, 9, FORWARD), "announces 2147483647 .* 9 numbers"),
+        (content(-2, 9, FORWARD), "announces -2 "),
+        (content(477218589, 9, [5]), "announces 477218589 "),  # times 9 is 5 modulo 2**32
         (content(2, 4, FORWARD[:8]), "of 4 tiles"),
         (content(0, 9, []), "got 0"),
         (content(1, 9, FORWARD), "got 1"),
@@ -128,7 +128,7 @@ def test_only_sets_of_permutations_are_written(tmp_path):
         (content(2, 9, FORWARD + [-(2**31), *range(1, 9)]), "must be 1..9, got -2147483648"),
         (content(2, 9, FORWARD + [1] * 9), "Row 1 is no permutation"),
         (content(2, 9, FORWARD + FORWARD), "Row 1 repeats"),
-        (np.array([2, 9, *FORWARD, *BACKWARD], ">i4").tobytes(), "promises 33554432 "),
+        (np.array([2, 9, *FORWARD, *BACKWARD], ">i4").tobytes(), "announces 33554432 "),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

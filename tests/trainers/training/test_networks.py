@@ -40,7 +40,7 @@ def test_known_networks_are_accepted(name):
         ({"pixels": "grey"}, "Unknown kind of pixels 'grey'.*gray"),
         ({"width": 0.0}, "network.width must be float, more than 0. Received 0.0"),
         ({"init": "imagenet", "backbone": "testing"}, "no ImageNet weights for 'testing'"),
-        ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*--init_weights"),
+        ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*init_weights"),
         ({"init": "imagenet", "width": 0.5}, "width 1. Received width=0.5"),
         ({"init": "jigsaw", "init_weights": "nowhere.h5"}, "nowhere.h5: there is no such file"),
     ],

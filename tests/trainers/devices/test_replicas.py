@@ -118,7 +118,9 @@ def test_the_batch_normalization_of_caffe_is_synchronized(of_one, of_two):
 @pytest.mark.slow
 def test_renewed_statistics_equal_one_device_with_the_joint_batch(of_one, of_two):
     ours, theirs = of_two["statistics"]["weights"], of_one["statistics"]["weights"]
-    assert [value for path, value in theirs.items() if path.endswith("factor")] == [[1.999]] * 5
+    assert [value for path, value in theirs.items() if path.endswith("factor")] == [
+        pytest.approx([1.999])
+    ] * 5
     for path, expected in theirs.items():
         scale = max(1, np.abs(expected).max())
         np.testing.assert_allclose(

@@ -172,5 +172,7 @@ def test_default_workdir_names_data_set_and_members():
 
 def test_sizes_that_the_protocol_fixes_are_refused_before_anything_is_read(both):
     networks.check(both)
-    with pytest.raises(config.ConfigError, match="shorter_side=24. Use protocol 'native'.*evaluate.proto"):
+    with pytest.raises(
+        config.ConfigError, match="shorter_side=24. Use protocol 'native'.*evaluate.proto"
+    ):
         networks.check(config.replace(both, "evaluate.protocol", "pascal"))

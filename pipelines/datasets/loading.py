@@ -16,6 +16,7 @@ from pipelines.datasets.spec import (
     VOID,
     Dataset,
     DatasetError,
+    DatasetSpec,
     Request,
     Split,
     printable,
@@ -89,7 +90,18 @@ def load(
         *_label_messages(splits),
         *_overlap(splits),
     )
-    return Dataset(found.spec, train, eval_, tuple(map(printable, messages)))
+    spec = _with_mask_values(found.spec, tuple(index.mask_values))
+    return Dataset(spec, train, eval_, tuple(map(printable, messages)))
+
+
+def _with_mask_values(spec: DatasetSpec, values: tuple[int, ...]) -> DatasetSpec:
+    """Return the facts with the values of the user's own masks, which predictions then have.
+
+    A benchmark states the values that its server accepts; they stay.
+    """
+    if spec.name != "folder" or values == spec.mask_values:
+        return spec
+    return dataclasses.replace(spec, label_ids=values)
 
 
 def plan(

@@ -82,6 +82,12 @@ class MaskRule:
     palettes_by_color: bool = False
 
     @property
+    def values(self) -> tuple[int, ...]:
+        """The mask value of each class; the class id where only colors stand for the class."""
+        labels = range(len(self.class_names))
+        return tuple(self.table.index(k) if k in self.table else k for k in labels)
+
+    @property
     def may_be_binary(self) -> bool:
         """Whether masks of 0 and 255 alone can mean the classes 0 and 1: two classes, no void."""
         is_usual = self.table[0] == 0 and self.table[VOID] == VOID

@@ -30,7 +30,7 @@ from pipelines.datasets import faults, inspection, masks
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
-CODE_VERSION = 4
+CODE_VERSION = 5
 _INDEX_FILE = "index.json"
 
 
@@ -58,11 +58,13 @@ class Index:
         splits: split name -> entries, in order.
         unreadable: the files left out, each with the reason.
         messages: sentences for the log, known only after all files were read.
+        mask_values: the value of each class in the masks of the data set.
     """
 
     splits: dict[str, list[Entry]] = dataclasses.field(default_factory=dict)
     unreadable: list[str] = dataclasses.field(default_factory=list)
     messages: list[str] = dataclasses.field(default_factory=list)
+    mask_values: list[int] = dataclasses.field(default_factory=list)
 
     def save(self, file: pathlib.Path) -> None:
         """Write the index as JSON."""
@@ -70,10 +72,21 @@ class Index:
 
     @classmethod
     def load(cls, file: pathlib.Path) -> "Index":
-        """Read an index that `save` wrote."""
-        raw = json.loads(file.read_text())
-        splits = {name: [Entry(**entry) for entry in part] for name, part in raw["splits"].items()}
-        return cls(splits, raw["unreadable"], raw["messages"])
+        """Read an index that `save` wrote.
+
+        Raises:
+            DatasetError: if the file is damaged.
+        """
+        try:
+            raw = json.loads(file.read_text())
+            parts = raw.pop("splits")
+            splits = {name: [Entry(**entry) for entry in part] for name, part in parts.items()}
+            return cls(splits, **raw)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DatasetError(
+                f"The copy of the data set in {file.parent} is damaged ({error}). Remove this "
+                "folder: it is made again from the original files."
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +164,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.index = Index()
+        self.index = Index(mask_values=list(self.builder_config.plan.rule.values))
         self.revised_plan: Plan | None = None
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
 

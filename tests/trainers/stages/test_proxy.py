@@ -111,8 +111,8 @@ def test_a_folder_without_images_is_a_config_error(tmp_path):
 @pytest.mark.parametrize(("num_files", "num_shown"), [(1, 1), (7, 7), (16, 16), (34, 32)])
 def test_each_held_out_image_is_measured_at_most_once(num_files, num_shown):
     class Recorder:
-        def batches(self, files, **steps):
-            return files, steps
+        def batches(self, files, order):
+            return files, order
 
-    files, steps = proxy_tasks._once(Recorder(), ["a"] * num_files)
-    assert steps["num_images"] * steps["num_steps"] == num_shown <= len(files)
+    files, order = proxy_tasks._once(Recorder(), ["a"] * num_files)
+    assert order.num_images * order.num_steps == num_shown <= len(files)

@@ -802,3 +802,24 @@ def test_an_unreadable_folder_gives_one_sentence(folder, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
     fails(folder, "images cannot be read: Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("void_value", "stored", "expected"),
+    [(255, (0, 1), (0, 1)), (0, (1, 2), (1, 2)), (1, (0, 2), (0, 2))],
+)
+def test_the_values_of_the_masks_are_kept_for_predictions(
+    tmp_path, monkeypatch, void_value, stored, expected
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "records"))
+    root = tmp_path / "data"
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    (root / "classes.txt").write_text("thing\nstuff\n")
+    rng = np.random.default_rng(0)
+    for k in range(2):
+        Image.fromarray(rng.integers(0, 256, (8, 9, 3), "uint8")).save(root / f"images/{k}.png")
+        mask = rng.choice([*stored, void_value], (8, 9)).astype("uint8")
+        Image.fromarray(mask).save(root / f"masks/{k}.png")
+    spec = datasets.load("folder", data_dir=root, void_value=void_value).spec
+    assert spec.mask_values == expected

@@ -131,9 +131,9 @@ def read(folder: pathlib.Path) -> Run:
         recorded=_json(folder / "evaluate" / "config.json"),
         results=done["evaluate"],
         costs={
-            stage: {"seconds": result["seconds"], "peak_bytes": result["peak_bytes"]}
+            stage: {key: result[key] for key in ("seconds", "peak_bytes") if key in result}
             for stage, result in done.items()
-            if "peak_bytes" in result  # the results of the data check have no cost
+            if "seconds" in result  # the results of the data check have no cost
         },
     )
 

@@ -182,6 +182,7 @@ def test_stages_say_what_they_need(environment, tmp_path):
     assert "backbone.weights.h5 is missing: run the same command with --stage=proxy" in message
 
 
+@pytest.mark.slow
 def test_a_proxy_stage_comes_first_where_an_init_needs_it(environment, tmp_path):
     arguments = (*SMALL, "--init=colorization", "--set=colorization.crop=48")
     short = ("--set=colorization.steps=3", "--set=mm.steps=2", "--set=segment.steps=2")

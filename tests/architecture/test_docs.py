@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from trainers.config import reference
+from trainers.config import keys, reference
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "BUILD_NOTES.md"])
@@ -111,3 +111,9 @@ def test_files_that_documents_name_exist():
         if not (ROOT / name).exists() and not name.endswith(invented)
     ]
     assert not missing, "\n".join(missing)
+
+
+def test_every_setting_has_a_description_and_a_source():
+    for setting in keys.settings().values():
+        assert setting.description and setting.source.endswith("."), setting.key
+        assert len(setting.description) <= 120 and setting.description.endswith("."), setting.key

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import mm_keras
 
@@ -95,6 +96,7 @@ def test_both_models_fit_without_tensorflow():
     _run("-c", _FIT)
 
 
+@pytest.mark.slow
 def test_alexnet_and_its_segmenter_fit_without_tensorflow(tmp_path):
     """And first give TensorFlow's logits from TensorFlow's weights."""
     backbone = mm_keras.backbones.build("alexnet", "jigsaw", width=0.04)
@@ -111,6 +113,7 @@ def test_alexnet_and_its_segmenter_fit_without_tensorflow(tmp_path):
     _run("-c", _FIT_ALEXNET, str(weights), str(figures))
 
 
+@pytest.mark.slow
 def test_matching_and_losses_pass_their_tests_on_jax():
     """Tests that count samples run only on TensorFlow, to save time."""
     modules = ("tests/mm_keras/test_matching.py", "tests/mm_keras/losses")

@@ -152,6 +152,7 @@ def _fine_tuned(backbone):
     return model
 
 
+@pytest.mark.slow
 def test_a_mobile_net_is_tuned_fine_tuned_and_exported(tmp_path):
     _check_both_models("applications/MobileNetV3Small", tmp_path)
 

@@ -152,12 +152,6 @@ def test_shares_become_even_pixels_of_the_shorter_side():
     assert config.resolve(paper, shorter_side=360) == paper
 
 
-def test_every_setting_has_a_description_and_a_source():
-    for setting in keys.settings().values():
-        assert setting.description and setting.source.endswith("."), setting.key
-        assert len(setting.description) <= 120 and setting.description.endswith("."), setting.key
-
-
 def test_defaults_are_values_that_the_settings_accept():
     for setting in keys.settings().values():
         assert keys.read(setting.key, setting.default) == setting.default

@@ -158,7 +158,7 @@ def _prepare_folder(runtime, experiment, names, compare, overwrite):
     """Check the folder, then remove the parts that the command overwrites."""
     records.check_workers(runtime, experiment, STAGES)
     parts = removal.affected(names, compare, STAGES) if overwrite else []
-    removal.check(runtime, parts, STAGES)
+    removal.check(runtime, parts)
     records.check_workdir(runtime, experiment, STAGES, names, parts)
     runtime.replicas.barrier()  # no worker reads the folder after this
     if runtime.replicas.is_chief:

@@ -52,7 +52,7 @@ def _needed(part, table):
     return stage.needs and Part(part.variant, stage.needs)
 
 
-def check(runtime: Runtime, parts: Iterable[Part], table: Sequence[Stage]) -> None:
+def check(runtime: Runtime, parts: Iterable[Part]) -> None:
     """Raise an error if a folder to be removed was not made by this program.
 
     Raises:

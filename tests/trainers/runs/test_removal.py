@@ -58,7 +58,7 @@ def test_removed_parts_are_named_and_the_others_stay(run):
     _make(run, "mm", "segment", "evaluate", "export", "naive segment")
     (run.workdir / "notes.txt").write_text("mine")
     parts = removal.affected(["segment"], False, STAGES)
-    removal.check(run, parts, STAGES)
+    removal.check(run, parts)
     removal.remove(run, parts, ["segment"])
     left = {path.name for path in run.workdir.iterdir()}
     assert left == {"mm", "naive", "notes.txt"} and run.naive().folder("segment").exists()
@@ -74,7 +74,7 @@ def test_folders_of_other_programs_are_refused_and_stay(run):
     (foreign / "thesis.txt").write_text("mine")
     parts = removal.affected(["segment"], False, STAGES)
     with pytest.raises(WorkdirError, match="export was not made by this program"):
-        removal.check(run, parts, STAGES)
+        removal.check(run, parts)
     assert (foreign / "thesis.txt").exists() and run.folder("segment").exists()
 
 
@@ -93,7 +93,7 @@ def test_links_are_refused(run, tmp_path):
     run.workdir.mkdir()
     run.folder("mm").symlink_to(elsewhere)
     with pytest.raises(WorkdirError, match="is a link"):
-        removal.check(run, removal.affected(["mm"], False, STAGES), STAGES)
+        removal.check(run, removal.affected(["mm"], False, STAGES))
     assert (elsewhere / "config.json").exists()
 
 

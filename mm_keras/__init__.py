@@ -9,6 +9,7 @@ from mm_keras.losses import VOID
 from mm_keras.models.fcn_segmenter import FcnSegmenter
 from mm_keras.models.hypercolumn_segmenter import HypercolumnSegmenter
 from mm_keras.models.mix_and_match import MixAndMatch
+from mm_keras.models.unet_segmenter import UnetSegmenter
 
 __all__ = [
     "VOID",
@@ -16,6 +17,7 @@ __all__ = [
     "HypercolumnSegmenter",
     "MixAndMatch",
     "Predictor",
+    "UnetSegmenter",
     "backbones",
     "inference",
     "layers",

@@ -1,8 +1,10 @@
-"""SGD and step schedule as in Caffe, the basis of the M&M paper's results."""
+"""Optimizers and schedules: SGD with drops as in Caffe, and AdamW with smooth decay."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
+from keras import ops
 
 
 @keras.saving.register_keras_serializable("mm_keras")
@@ -109,3 +111,111 @@ def step_schedule(learning_rate: float, drops: Sequence[int], factor: float = 0.
         boundaries=[drop - 1 for drop in drops],  # Keras' boundary is the last index before
         values=[learning_rate * factor**k for k in range(len(drops) + 1)],
     )
+
+
+@keras.saving.register_keras_serializable("mm_keras")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW with a factor on the learning rate of each variable.
+
+    Kernels have weight decay, biases and the scale and shift of batch norm have none.
+
+    Args:
+        learning_rate: float or schedule.
+        decay: float, decoupled weight decay; each step subtracts rate * decay * weight.
+        rate_multipliers: {path of a variable: factor of its learning rate}; 1 for all others.
+        **kwargs: as for `keras.optimizers.AdamW`, without `weight_decay`.
+
+    Raises:
+        ValueError: if `weight_decay` is given.
+
+    Example: one kernel learns at a tenth of the rate.
+
+    >>> optimizer = LayerwiseAdamW(1e-3, rate_multipliers={"conv1_1/kernel": 0.1})
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        decay=1e-2,
+        rate_multipliers: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
+        if kwargs.get("weight_decay"):
+            raise ValueError(
+                f"Pass decay=... instead of weight_decay. Received {kwargs['weight_decay']}."
+            )
+        super().__init__(learning_rate=learning_rate, **{**kwargs, "weight_decay": float(decay)})
+        self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        self.decay, self.rate_multipliers = decay, dict(rate_multipliers or {})
+        self._multipliers = []
+
+    def build(self, variables):
+        if not self.built:
+            # By path here, by index in update_step: TensorFlow passes a bare tf.Variable there.
+            self._multipliers = [self.rate_multipliers.get(v.path, 1.0) for v in variables]
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        multiplier = self._multipliers[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * multiplier)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["weight_decay"]
+        config.update(decay=self.decay, rate_multipliers=self.rate_multipliers)
+        return config
+
+
+@keras.saving.register_keras_serializable("mm_keras")
+class SmoothDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly, then falls to 0 at the last update.
+
+    Args:
+        learning_rate: the largest rate.
+        num_updates: updates of the whole schedule, at least 1.
+        warmup: updates of the linear rise. Update k of them has (k + 1) / warmup of the rate.
+        power: None for half a cosine (Loshchilov and Hutter 2017), else the power of a polynomial;
+            0.9 in DeepLab (Chen et al. 2018).
+
+    Raises:
+        ValueError: if num_updates is below 1, warmup is not in 0 .. num_updates - 1, or power is
+            not positive.
+
+    Example:
+
+    >>> schedule = SmoothDecay(1.0, num_updates=12, warmup=2)
+    >>> [round(float(schedule(update)), 2) for update in (0, 1, 2, 7, 12)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self, learning_rate: float, num_updates: int, warmup: int = 0, power: float | None = None
+    ):
+        if num_updates < 1 or not 0 <= warmup < num_updates:
+            raise ValueError(
+                "A schedule needs at least one update, and fewer updates of warm-up. Received "
+                f"num_updates={num_updates}, warmup={warmup}."
+            )
+        if power is not None and power <= 0:
+            raise ValueError(f"power must be positive. Received {power}.")
+        self.learning_rate, self.num_updates = learning_rate, num_updates
+        self.warmup, self.power = warmup, power
+
+    def __call__(self, step):
+        """Return the rate of update `step`, counted from 0."""
+        step = ops.cast(step, "float32")
+        rise = (step + 1) / max(self.warmup, 1)
+        done = ops.clip((step - self.warmup) / (self.num_updates - self.warmup), 0.0, 1.0)
+        if self.power is None:
+            fall = 0.5 * (1 + ops.cos(np.pi * done))
+        else:
+            fall = (1 - done) ** self.power
+        return self.learning_rate * ops.where(step < self.warmup, rise, fall)
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "num_updates": self.num_updates,
+            "warmup": self.warmup,
+            "power": self.power,
+        }

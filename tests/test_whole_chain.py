@@ -96,6 +96,7 @@ def _kill_at(environment, folder, workdir, stage, step):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(environment, unbroken, tmp_path):
     workdir = tmp_path / "run"
     for stage in ("mm", "segment"):

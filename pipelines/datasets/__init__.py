@@ -1,6 +1,16 @@
 """Data sets: facts, loading, checks of files, and sources."""
 
-from pipelines.datasets.loading import examples, load, names, no_labels, plan, select, spread
+from pipelines.datasets.loading import (
+    evenly,
+    examples,
+    hold_out_validation,
+    load,
+    names,
+    no_labels,
+    plan,
+    select,
+    spread,
+)
 from pipelines.datasets.spec import (
     VOID,
     Dataset,
@@ -19,7 +29,9 @@ __all__ = [
     "DatasetSpec",
     "Request",
     "Split",
+    "evenly",
     "examples",
+    "hold_out_validation",
     "load",
     "names",
     "no_labels",

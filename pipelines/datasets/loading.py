@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from pipelines.datasets import records
 
+VALIDATION_SHARE = 0.1
+"""Share of the training images that `hold_out_validation` takes."""
+
 
 def names() -> tuple[str, ...]:
     """Return the names that `load` accepts, sorted.
@@ -230,6 +233,50 @@ def select(dataset: Dataset, num_train_images: int | None = None, holdout: int =
         eval=pool.take(held_out, f"{holdout} held out") if holdout else dataset.eval,
         messages=(*dataset.messages, message),
     )
+
+
+def hold_out_validation(dataset: Dataset, max_images: int) -> Dataset:
+    """Return a data set whose `validation` is a tenth of its training images, chosen evenly.
+
+    Args:
+        dataset: a data set from `load` or `select`.
+        max_images: int, largest number of validation images.
+
+    Raises:
+        DatasetError: if there are fewer than two training images with labels.
+    """
+    pool = dataset.train.labelled()
+    if pool.num_images < 2:
+        raise DatasetError(
+            f"{dataset.spec.name}: split '{pool.name}' has {pool.num_images} image with labels, too "
+            "few to hold one out for validation. Label more images, or validate on another split."
+        )
+    number = min(max_images, max(1, round(VALIDATION_SHARE * pool.num_images)))
+    chosen, held_out = _parts(pool.num_images, None, number)
+    message = f"Validation on {number} of the {pool.num_images} labelled images of '{pool.name}'."
+    return dataclasses.replace(
+        dataset,
+        train=pool.take(chosen, f"without {number} for validation"),
+        validation=pool.take(held_out, f"{number} for validation"),
+        messages=(*dataset.messages, message),
+    )
+
+
+def evenly(split: Split, max_images: int) -> Split:
+    """Return at most `max_images` images of a split with labels, chosen evenly.
+
+    Raises:
+        DatasetError: if no image of the split has a labelled pixel.
+    """
+    pool = split.labelled()
+    if not pool.num_images:
+        raise DatasetError(
+            f"Split '{split.name}' has no labels, so it cannot validate. Name a split with labels, "
+            "or hold out a part of the training images."
+        )
+    if pool.num_images <= max_images:
+        return pool
+    return pool.take(spread(max_images, pool.num_images), f"{max_images} chosen evenly")
 
 
 def _parts(num_all, num_train_images, holdout):

@@ -181,12 +181,14 @@ class Dataset:
         train: the split to train on; may hold images without labels (`Split.labelled`).
         eval: the split to measure on.
         messages: sentences for the log.
+        validation: the split to score while training; None without validation.
     """
 
     spec: DatasetSpec
     train: Split
     eval: Split
     messages: tuple[str, ...]
+    validation: Split | None = None
 
 
 def voc_colors(num_colors: int) -> tuple[tuple[int, int, int], ...]:

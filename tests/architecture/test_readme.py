@@ -91,6 +91,7 @@ def test_ci_runs_the_commands_and_then_ruff(tmp_path):
     assert not broken.stdout
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path):
     """All ```python blocks, in order and in one process, in an empty working directory."""
     blocks = re.findall(r"^```python\n(.*?)^```[ \t]*$", readme(), re.MULTILINE | re.DOTALL)

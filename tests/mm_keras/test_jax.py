@@ -92,6 +92,7 @@ def _run(*command):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_both_models_fit_without_tensorflow():
     _run("-c", _FIT)
 

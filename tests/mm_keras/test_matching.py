@@ -66,11 +66,22 @@ def _frequencies(function, labels, num_samples):
     labels = np.array(labels, "int32")
     nodes = np.arange(len(labels))
     positive, negative = np.zeros((2, len(labels), len(labels)))
-    for seed in range(num_samples):
-        triplets = _numpy(function(labels, seed))
+    sample = _sampler(function, labels)
+    for _ in range(num_samples):
+        triplets = _numpy(sample())
         positive[nodes, triplets.positive] += 1
         negative[nodes[triplets.valid], triplets.negative[triplets.valid]] += 1
     return positive / num_samples, negative / num_samples
+
+
+def _sampler(function, labels):
+    """Return a function () -> new triplets, compiled on TensorFlow."""
+    generator = keras.random.SeedGenerator(0)
+    if keras.backend.backend() != "tensorflow":
+        return lambda: function(labels, generator)
+    import tensorflow as tf
+
+    return tf.function(lambda: function(labels, generator), autograph=False)
 
 
 def _assert_close(share, probability, num_samples):

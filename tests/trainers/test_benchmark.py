@@ -70,6 +70,7 @@ def test_groups_measure_all_their_lines(group, in_this_process):
     assert any(measurement.ratio is not None for measurement in measurements.values())
 
 
+@pytest.mark.slow
 def test_gpu_lines_can_be_measured_on_a_cpu():
     measurements = gpu.measure(SMALL_GPU)
     assert measurements.keys() == _keys("gpu")

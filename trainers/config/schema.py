@@ -91,6 +91,12 @@ class Data:
     holdout: Annotated[int, Field(ge=0)] = 0
     """Number of training images to evaluate on instead, to choose settings.
     Source: ours."""
+    validation: str | None = None
+    """Split to validate on while training; train: a held-out part of the training images; none: no
+    validation. Source: ours."""
+    validation_images: AtLeastOne = 32
+    """Largest number of validation images, chosen evenly; of train at most a tenth.
+    Source: ours."""
     max_unreadable: Annotated[int, Field(ge=0)] = 0
     """Number of damaged images to leave out before the data set is refused. Source: ours."""
     service: Annotated[str, AfterValidator(_dispatcher)] | None = None
@@ -123,7 +129,7 @@ class Network:
 
 @record
 class Optimization:
-    """The steps of a stage that trains: SGD as in the released solver files."""
+    """The steps of a stage that trains."""
 
     steps: AtLeastOne = 1
     """Number of training steps. Source: ours."""
@@ -132,10 +138,25 @@ class Optimization:
     drops: Drops = ()
     """Update indices at which the learning rate is divided by ten.
     Source: release, */solver.prototxt."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: release sgd."""
+    schedule: Literal["drops", "cosine", "poly"] = "drops"
+    """Learning rate over time: drops, half a cosine to 0, or a polynomial of power 0.9 to 0.
+    Source: release drops."""
+    warmup: Share = 0.0
+    """Share of the steps in which the learning rate rises linearly; not with drops.
+    Source: release 0."""
     momentum: Share = 0.9
     """Momentum of SGD. Source: release, */solver.prototxt."""
     decay: NotNegative = 5e-4
-    """Weight decay, coupled to the learning rate. Source: release, */solver.prototxt."""
+    """Weight decay; sgd couples it to the momentum, adamw does not.
+    Source: release, */solver.prototxt."""
+    clip: NotNegative = 0.0
+    """Largest global norm of the gradients, which are scaled down to it; 0: no limit.
+    Source: release 0."""
+    backbone_rate: NotNegative = 1.0
+    """Factor of the learning rate in the backbone; adamw only. Source: ours."""
     jit_compile: bool = False
     """Compile the step with XLA, on a single replica; such a run is not repeatable to the last bit.
     Source: ours."""
@@ -313,6 +334,20 @@ class Segment(Optimization):
     Source: release, VGG/*/finetune_seg.prototxt, 96 of 512."""
     input_scale: Positive = 1.0
     """Factor of the pixels in the hypercolumn. Source: release 1."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between two validations on data.validation, whose best weights are kept; 0: none.
+    Source: ours."""
+    monitor: Literal["val_miou", "val_pixel_accuracy", "val_loss"] = "val_miou"
+    """Score by which the best weights are chosen. Source: ours."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Validations without improvement after which training stops; 0: it runs to the last step.
+    Source: ours."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum of the moving average of the weights, which then takes their place; 0: none.
+    Source: release 0."""
+    head: Literal["hypercolumn", "fcn", "unet"] | None = None
+    """Kind of the segmenter; none: the kind that the paper puts on the backbone.
+    Source: M&M paper."""
 
 
 @record

@@ -1,5 +1,7 @@
 """The data set of a run."""
 
+import dataclasses
+
 from pipelines import datasets
 from trainers import config
 
@@ -23,9 +25,30 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
             max_unreadable=data.max_unreadable,
             void_value=data.void_value,
         )
-        return datasets.select(dataset, data.num_train_images, data.holdout)
+        dataset = datasets.select(dataset, data.num_train_images, data.holdout)
+        return _with_validation(dataset, data)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
+
+
+def _with_validation(dataset, data):
+    """Return the data set with the split that `data.validation` names."""
+    if data.validation is None:
+        return dataset
+    if data.validation == "train":
+        return datasets.hold_out_validation(dataset, data.validation_images)
+    if data.validation == dataset.eval.name:
+        split = dataset.eval
+    else:
+        split = datasets.load(
+            data.dataset,
+            data_dir=data.data_dir,
+            train_split=data.train_split,
+            eval_split=data.validation,
+            max_unreadable=data.max_unreadable,
+            void_value=data.void_value,
+        ).eval
+    return dataclasses.replace(dataset, validation=datasets.evenly(split, data.validation_images))
 
 
 def check_folder(data: config.Data) -> None:

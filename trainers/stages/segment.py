@@ -6,6 +6,7 @@ from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
 from trainers.training import initial_weights, networks, seeds
 from trainers.training.loop import Loop, Schedule
+from trainers.training.validation import NO_VALIDATION, Validation
 
 
 def run(experiment: config.Experiment, runtime: Runtime) -> dict:
@@ -15,7 +16,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     mm.
 
     Returns:
-        "seconds" of training.
+        "seconds" of training. With validation, "validation" describes how the weights were chosen.
     """
     settings = experiment.segment
     with runtime.replicas.scope():
@@ -39,9 +40,33 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         )
         return batches.crops(runtime.dataset.train.labelled(), view, order)
 
-    seconds = Loop(runtime, Schedule("segment", settings), model, data).run()
+    validation = _validation(experiment, runtime, model)
+    seconds = Loop(runtime, Schedule("segment", settings), model, data, validation=validation).run()
     save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")
-    return {"seconds": seconds}
+    return {"seconds": seconds} | _report(validation, runtime, seconds)
+
+
+def _validation(experiment, runtime, model):
+    split = runtime.dataset.validation
+    if split is None or not experiment.segment.validate_every:
+        return NO_VALIDATION
+    return Validation(model, split, experiment, runtime.dataset.spec)
+
+
+def _report(validation, runtime, seconds) -> dict:
+    """Return and log how the weights were chosen."""
+    if not validation.is_on:
+        return {}
+    summary = validation.summary()
+    chosen_on_eval = runtime.dataset.validation.name == runtime.dataset.eval.name
+    share = 100 * summary["seconds"] / max(seconds, 1e-9)
+    warning = " This split is also the one that is reported." if chosen_on_eval else ""
+    runtime.log(
+        f"segment: weights of step {summary['best_step']}, the best {summary['monitor']} "
+        f"({summary['best']:.2f}) on {summary['split']}; validation took {share:.0f} % of the "
+        f"time.{warning}"
+    )
+    return {"validation": summary | {"is_reported_split": chosen_on_eval}}
 
 
 def _starting_point(experiment, runtime):

@@ -23,6 +23,7 @@ from trainers.runs.files import replacing
 from trainers.runs.runtime import Runtime, WorkdirError
 from trainers.training import interruption, norm_statistics
 from trainers.training.checkpoints import Checkpoints
+from trainers.training.validation import NO_VALIDATION, Validation
 
 _REPORT_EVERY = 30.0  # seconds between lines of progress in a log file
 
@@ -58,6 +59,7 @@ class Loop:
             the share of one replica. After the last step, `settings.statistics_steps` more follow.
         on_log: function(step, metrics) that is called at each log entry.
         shared_seeds: states of the random generators that give all replicas equal numbers.
+        validation: scores the model at intervals, keeps the best weights, and may stop training.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Loop:
         data: Callable[[int, order.Share], tf.data.Dataset],
         on_log: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
         shared_seeds: Sequence[keras.Variable] = (),
+        validation: Validation = NO_VALIDATION,
     ):
+        self.validation = validation
         self.runtime, self.schedule, self.model = runtime, schedule, model
         self.data, self.on_log, self.shared_seeds = data, on_log, shared_seeds
         self.stage, self.settings = schedule.stage, schedule.settings
@@ -100,19 +104,35 @@ class Loop:
             interruption.deferred(self.replicas.cluster is None) as stop,
         ):
             bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")
-            for step in range(start + 1, self.settings.steps + 1):
+            for step in self._steps(start):
                 train_step(self.replicas.distributed([next(source) for source in sources]))
                 progress.update(bar, completed=step)
-                if self._is_due(step, self.settings.log_every):
+                if self._is_due(step, self.settings.log_every) or self.validation.is_due(step):
                     note = self._log(step)
                     progress.update(bar, note=note)
                     self._report(step, note)
-                if self._is_due(step, self.settings.checkpoint_every) or stop.is_requested:
+                is_due = self._is_due(step, self.settings.checkpoint_every)
+                if is_due or self.validation.has_stopped or stop.is_requested:
                     self._save(checkpoints, step)
                 stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
+            self._choose_weights()
             self._renew_statistics(sources, stop)
         self._log_skipped()
         return round(float(self.seconds.numpy()), 2)
+
+    def _steps(self, start):
+        """Yield the steps to run. The validation may end them early."""
+        for step in range(start + 1, self.settings.steps + 1):
+            if self.validation.has_stopped:
+                break
+            yield step
+
+    def _choose_weights(self):
+        """Set the model to the weights that the stage passes on."""
+        if self.validation.is_on:
+            self.validation.restore_best()
+        elif self.settings.steps and self.model.optimizer.use_ema:
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def _distributed_step(self, element):
         self.replicas.run(self.model.train_step, element)
@@ -148,7 +168,10 @@ class Loop:
             *optimizer.variables,
         ]
         checkpoint = tf.train.Checkpoint(
-            step=self.step, seconds=self.seconds, variables=[v.value for v in variables]
+            step=self.step,
+            seconds=self.seconds,
+            variables=[v.value for v in variables],
+            **({"validation": self.validation.variables} if self.validation.is_on else {}),
         )
         return Checkpoints(
             checkpoint,
@@ -227,6 +250,8 @@ class Loop:
         metrics["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         if trainable.is_scaled(self.model):
             metrics |= {"loss_scale": self._scale(), "skipped_steps": self._num_skipped(step)}
+        if self.validation.is_due(step):
+            metrics |= self.validation.run(step)
         with self.writer.as_default(step=step):
             for name, value in metrics.items():
                 tf.summary.scalar(f"{self.stage}/{name}", value)
@@ -234,7 +259,8 @@ class Loop:
         with (self.folder / "metrics.jsonl").open("a") as lines:
             lines.write(json.dumps({"step": step, **metrics}) + "\n")
         self.on_log(step, metrics)
-        return f"loss {metrics['loss']:.3f}"
+        scored = f", val mIoU {metrics['val_miou']:.1f} %" if "val_miou" in metrics else ""
+        return f"loss {metrics['loss']:.3f}{scored}"
 
     def _report(self, step, note):
         """Print a line of progress from time to time where no bar can be drawn."""

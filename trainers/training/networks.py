@@ -10,7 +10,7 @@ import rich.progress
 import tensorflow as tf
 
 import mm_keras
-from mm_keras import backbones, inference
+from mm_keras import backbones, inference, optimizers
 from mm_keras.backbones import libraries
 from mm_keras.inference import protocols
 from mm_keras.models.segmenter import Segmenter
@@ -132,7 +132,8 @@ def segmenter(
         body: the backbone; None for a new one with random weights.
     """
     body = body or backbone(experiment)
-    return SEGMENTERS[body.spec.segmenter](experiment, body, num_classes)
+    head = experiment.segment.head or body.spec.segmenter
+    return SEGMENTERS[head](experiment, body, num_classes)
 
 
 def _hypercolumn(experiment, body, num_classes):
@@ -156,7 +157,17 @@ def _fcn(experiment, body, num_classes):
     )
 
 
-SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn}
+def _unet(experiment, body, num_classes):
+    return mm_keras.UnetSegmenter(
+        body,
+        num_classes,
+        output_stride=experiment.evaluate.output_stride,
+        dropout=experiment.segment.dropout,
+        seed=experiment.seed,
+    )
+
+
+SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn, "unet": _unet}
 """{kind of segmenter in a `BackboneSpec`: function(experiment, body, num_classes)}."""
 
 
@@ -219,7 +230,7 @@ def _precision(name):
 
 
 def compile_model(model: keras.Model, settings: config.Optimization):
-    """Compile a model with the SGD of the settings; under mixed_float16 Keras adds loss scaling.
+    """Compile a model with the optimizer of the settings; under mixed_float16 Keras adds loss scaling.
 
     Args:
         model: the model.
@@ -234,13 +245,31 @@ def compile_model(model: keras.Model, settings: config.Optimization):
             f"jit_compile=true needs a single replica. Received {num_replicas} replicas. XLA "
             "cannot compile the communication between replicas. Set jit_compile=false."
         )
-    model.compile(
-        optimizer=mm_keras.optimizers.CoupledSGD(
-            mm_keras.optimizers.step_schedule(settings.learning_rate, settings.drops),
-            momentum=settings.momentum,
-            decay=settings.decay,
-        ),
-        jit_compile=settings.jit_compile,
+    model.compile(optimizer=_optimizer(model, settings), jit_compile=settings.jit_compile)
+
+
+def _optimizer(model, settings):
+    further = {"global_clipnorm": settings.clip} if settings.clip else {}
+    if ema := getattr(settings, "ema", 0):
+        further |= {"use_ema": True, "ema_momentum": ema}
+    if settings.optimizer == "sgd":
+        return optimizers.CoupledSGD(
+            _schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
+        )
+    rates = {v.path: settings.backbone_rate for v in model.backbone.trainable_variables}
+    return optimizers.LayerwiseAdamW(
+        _schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
+    )
+
+
+def _schedule(settings):
+    if settings.schedule == "drops":
+        return optimizers.step_schedule(settings.learning_rate, settings.drops)
+    return optimizers.SmoothDecay(
+        settings.learning_rate,
+        max(settings.steps, 1),
+        warmup=int(settings.warmup * settings.steps),
+        power={"cosine": None, "poly": 0.9}[settings.schedule],
     )
 
 

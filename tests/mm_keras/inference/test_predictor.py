@@ -72,6 +72,7 @@ def _answers_as_saved(predictor, images, path):
     np.testing.assert_allclose(served, predictor.probabilities(images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_saved_ensemble_predicts_like_the_live_one(tmp_path):
     models = [_model(output_stride=1), _model(pixels="gray", seed=1, output_stride=2)]
     predictor = mm_keras.Predictor(models, flip=True, scales=(1, 1.5), shorter_side=(20, None))

@@ -86,6 +86,7 @@ def _draw(runs, output, options=OPTIONS):
     return [path.name for path in paths], lines
 
 
+@pytest.mark.slow
 def test_a_pair_of_variants_has_all_figures(measured, dataset, make_runs, tmp_path):
     names, lines = _draw(make_runs("pair", "", "naive"), tmp_path / "report")
     kinds = ("per-class", "examples", "worst", "patches", "patches-fine-tuned")

@@ -406,9 +406,8 @@ assert painted.shape == image.shape and painted.dtype == "uint8"
 """
 
 
-@pytest.mark.parametrize(
-    "code", [pytest.param(_FIT, id="fit"), pytest.param(_LOOK, id="look", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("code", [pytest.param(_FIT, id="fit"), pytest.param(_LOOK, id="look")])
+@pytest.mark.slow
 def test_the_model_works_on_jax_without_tensorflow(code):
     environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

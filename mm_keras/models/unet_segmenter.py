@@ -1,0 +1,161 @@
+"""A U-Net: the taps of any backbone, joined from coarse to fine by a decoder with skips."""
+
+import keras
+from keras import ops
+
+from mm_keras import layers, losses
+from mm_keras.backbones.spec import BackboneSpec, Tap, scaled
+from mm_keras.models.segmenter import Segmenter
+
+
+class UnetSegmenter(Segmenter):
+    """Score every `output_stride`-th pixel by a decoder over one tap of each stride.
+
+    The decoder starts at the embedding. At each finer stride it enlarges its map, joins it with the
+    last tap of that stride, and applies a 3 x 3 convolution, batch norm and ReLU (Ronneberger et
+    al. 2015, with batch norm and one convolution for each stride). The encoder is the backbone, so
+    it starts from weights that M&M tuned.
+
+    Args:
+        backbone: `mm_keras.backbones.Backbone`.
+        num_classes: number of classes, void not counted.
+        output_stride: image pixels per cell of the result, 1 or 2.
+        dropout: dropout rate before the scores.
+        width: channels of a stage of the decoder, as a share of the channels of the tap that it
+            joins. With 1/2, the decoder of VGG-16 costs a third of the encoder.
+        loss: function (labels, logits) -> scalar; None for `mm_keras.losses.pixel_cross_entropy`.
+        seed: int, start of the sequence of dropout masks.
+
+    Raises:
+        ValueError: if num_classes is below 1, or output_stride is not 1 or 2.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from mm_keras import backbones
+    >>> model = UnetSegmenter(backbones.build("testing"), num_classes=3)
+    >>> tuple(model(np.zeros((1, 41, 50, 3), "uint8")).shape)
+    (1, 21, 25, 3)
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        output_stride=2,
+        dropout=0.0,
+        width=0.5,
+        loss=None,
+        seed=0,
+        name="unet_segmenter",
+    ):
+        super().__init__(backbone, num_classes, output_stride, name)
+        if output_stride not in (1, 2):
+            raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
+        self.decoder = decoder(backbone.spec, output_stride, width)
+        self.dropout = keras.layers.Dropout(dropout, seed=seed)
+        self.score = keras.layers.Conv2D(num_classes, 1, name="score")
+        self.score.build((None, None, None, self.decoder.output.shape[-1]))
+        self.loss_function = loss or losses.pixel_cross_entropy
+        self.built = True
+
+    def call(self, images, training=False):
+        """Return logits float32 [B, ceil(H / stride), ceil(W / stride), classes].
+
+        Args:
+            images: [B, H, W, 3] with RGB values 0..255.
+            training: whether batch norm normalizes by the batch.
+        """
+        maps = self.backbone(images, training=training)
+        skips = {name: maps[name] for name in self.decoder.input}
+        features = self.decoder(skips, training=training)
+        scores = ops.cast(self.score(self.dropout(features, training=training)), "float32")
+        stride, output_stride = _finest(self.backbone.spec, self.output_stride), self.output_stride
+        if stride == output_stride:
+            return scores
+        size = tuple(-(-side // output_stride) for side in ops.shape(images)[1:3])
+        return layers.upsample(scores, stride // output_stride, size)
+
+
+def decoder(spec: BackboneSpec, output_stride: int = 2, width: float = 0.5) -> keras.Model:
+    """Build the decoder of `UnetSegmenter`.
+
+    Args:
+        spec: spec of the backbone.
+        output_stride: taps finer than this are left out, except the network's input pixels, which
+            are always left out.
+        width: channels of a stage, as a share of the channels of its tap.
+
+    Returns:
+        A functional model from {tap name: [B, h, w, C]} to the finest map [B, h, w, units].
+    """
+    taps = _skips(spec, output_stride)
+    inputs = {tap.name: keras.Input((None, None, tap.channels), name=tap.name) for tap in taps}
+    stride, features = taps[0].stride, inputs[taps[0].name]
+    for tap in taps[1:]:
+        skip = inputs[tap.name]
+        larger = EnlargeLike(stride // tap.stride, name=f"enlarge_to_{tap.stride}")(
+            [features, skip]
+        )
+        joined = keras.layers.Concatenate(name=f"join_{tap.stride}")([larger, skip])
+        features = _convolution(joined, scaled(tap.channels, width), f"decode_{tap.stride}")
+        stride = tap.stride
+    return keras.Model(inputs, features, name="decoder")
+
+
+@keras.saving.register_keras_serializable("mm_keras")
+class EnlargeLike(keras.layers.Layer):
+    """Repeat the cells of a map, and cut it to the size of a finer map.
+
+    Poolings round differently, so the coarse map may be one cell short. Its last row and column
+    then take the place of the missing cells.
+
+    Args:
+        factor: cells of the finer map per cell of the coarse map, on each axis.
+
+    Example:
+
+    >>> coarse, fine = ops.ones((1, 2, 2, 3)), ops.ones((1, 3, 4, 5))
+    >>> tuple(EnlargeLike(2)([coarse, fine]).shape)
+    (1, 3, 4, 3)
+    """
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, maps):
+        """Return the first of two maps [B, h, w, C] in the size of the second."""
+        coarse, fine = maps
+        height, width = ops.shape(fine)[1:3]
+        rows = ops.repeat(ops.concatenate([coarse, coarse[:, -1:]], axis=1), self.factor, axis=1)
+        rows = rows[:, :height]
+        last = rows[:, :, -1:]
+        return ops.repeat(ops.concatenate([rows, last], axis=2), self.factor, axis=2)[:, :, :width]
+
+    def compute_output_shape(self, input_shape):
+        coarse, fine = input_shape
+        return (*fine[:3], coarse[3])
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def _skips(spec, output_stride) -> list[Tap]:
+    """Return the embedding and the last tap of each finer stride, coarse to fine."""
+    last = {tap.stride: tap for tap in spec.taps if tap.name != "input"}
+    last[spec.embedding.stride] = spec.embedding
+    strides = sorted((s for s in last if s >= output_stride), reverse=True)
+    return [last[stride] for stride in strides]
+
+
+def _finest(spec, output_stride) -> int:
+    return _skips(spec, output_stride)[-1].stride
+
+
+def _convolution(features, units, name):
+    features = keras.layers.Conv2D(
+        units, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )(features)
+    features = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batch_{name}")(features)
+    return keras.layers.ReLU(name=f"relu_{name}")(features)

@@ -1,0 +1,87 @@
+"""The U-Net: sizes with every kind of backbone, its skips, learning, and its way through Predictor."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones
+from mm_keras.models import unet_segmenter
+
+
+def _model(backbone="testing", num_classes=3, **arguments):
+    keras.utils.set_random_seed(0)
+    return mm_keras.UnetSegmenter(backbones.build(backbone), num_classes, **arguments)
+
+
+def _batch(height=32, width=40):
+    """Images whose left half is dark and of class 0, whose right half is bright and of class 1."""
+    images = np.zeros((4, height, width, 3), "uint8")
+    images[:, :, width // 2 :] = 200
+    labels = (images[..., 0] > 100).astype("uint8")
+    labels[:, :2] = 255
+    return images, labels
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 8), (9, 23), (64, 33)])
+def test_logits_cover_every_second_or_every_pixel(stride, size):
+    logits = _model(output_stride=stride)(np.zeros((2, *size, 3), "uint8"))
+    assert logits.dtype == "float32"
+    assert tuple(logits.shape) == (2, -(-size[0] // stride), -(-size[1] // stride), 3)
+
+
+@pytest.mark.parametrize("side", [63, 64, 67, 71, 79])
+def test_poolings_that_round_differently_fit(side):
+    keras.utils.set_random_seed(0)
+    backbone = backbones.build("alexnet", width=0.04)
+    logits = mm_keras.UnetSegmenter(backbone, 3)(np.zeros((1, side, side + 9, 3), "uint8"))
+    assert tuple(logits.shape) == (1, -(-side // 2), -(-(side + 9) // 2), 3)
+
+
+def test_the_decoder_joins_the_last_tap_of_each_stride():
+    spec = backbones.build("vgg16", width=0.05).spec
+    names = ["pool5", "conv5_3", "conv4_3", "conv3_3", "conv2_2", "conv1_2"]
+    assert list(unet_segmenter.decoder(spec, output_stride=1).input) == names
+    assert list(unet_segmenter.decoder(spec, output_stride=2).input) == names[:-1]
+
+
+def test_cells_are_repeated_and_the_last_one_fills_a_missing_row():
+    coarse = np.arange(4.0).reshape(1, 2, 2, 1)
+    fine = np.zeros((1, 5, 3, 7))
+    result = unet_segmenter.EnlargeLike(2)([coarse, fine])
+    expected = [[0, 0, 1], [0, 0, 1], [2, 2, 3], [2, 2, 3], [2, 2, 3]]
+    np.testing.assert_array_equal(np.array(result)[0, :, :, 0], expected)
+
+
+def test_the_segmenter_learns_and_ignores_void_pixels():
+    images, labels = _batch()
+    model = _model(num_classes=2)
+    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(0.01), run_eagerly=False)
+    history = model.fit(images, labels, epochs=30, verbose=0).history
+    assert history["pixel_accuracy"][-1] > 0.99
+    changed = np.where(labels == 255, 255, labels)
+    changed[:, :2] = 255
+    loss = float(model.compute_loss(None, changed, model(images)))
+    assert loss == pytest.approx(float(model.compute_loss(None, labels, model(images))))
+
+
+def test_a_predictor_gives_probabilities_at_the_image_size():
+    prediction = mm_keras.Predictor(_model()).predict(tf.zeros([1, 41, 35, 3], tf.uint8))
+    assert prediction.class_ids.shape == (1, 41, 35)
+
+
+def test_the_gradient_reaches_the_first_convolution():
+    images, labels = _batch()
+    model = _model(num_classes=2)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(None, labels, model(images, training=True))
+    first = model.backbone.get_layer("conv1_1").kernel
+    assert np.abs(tape.gradient(loss, first.value)).max() > 0
+
+
+@pytest.mark.parametrize("arguments", [{"output_stride": 4}, {"num_classes": 0}])
+def test_impossible_arguments_are_rejected(arguments):
+    with pytest.raises(ValueError, match="Received"):
+        _model(**arguments)

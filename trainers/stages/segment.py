@@ -37,7 +37,8 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
             start_step=start_step,
             num_steps=settings.num_batches,
         )
-        return batches.crops(runtime.dataset.train.labelled(), view, order)
+        changes = batches.STRENGTHS[settings.augmentation]
+        return batches.crops(runtime.dataset.train.labelled(), view, order, changes)
 
     seconds = Loop(runtime, Schedule("segment", settings), model, data).run()
     save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")

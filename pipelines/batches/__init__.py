@@ -1,8 +1,21 @@
 """Input pipelines: element k holds the data of training step k, a pure function of (seed, k)."""
 
+from pipelines.batches.augmentation import NONE, STRENGTHS, Augmentation, of_strength
 from pipelines.batches.labelled import crops, patches
 from pipelines.batches.mix import PatchSampling
 from pipelines.batches.order import WHOLE, Order, Share
 from pipelines.batches.views import View
 
-__all__ = ["WHOLE", "Order", "PatchSampling", "Share", "View", "crops", "patches"]
+__all__ = [
+    "NONE",
+    "STRENGTHS",
+    "WHOLE",
+    "Augmentation",
+    "Order",
+    "PatchSampling",
+    "Share",
+    "View",
+    "crops",
+    "of_strength",
+    "patches",
+]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from pipelines.batches import mix, order, views
+from pipelines.batches import augmentation, mix, order, views
 from pipelines.datasets.spec import Split
 
 
@@ -42,7 +42,11 @@ def patches(
         >>> batches.patches(data.train, sampling, view, order)  # doctest: +SKIP
     """
 
-    def from_placement(part, label, placement, seed):
+    def example(pair, seed):
+        image, label, name = pair
+        view_seed, seed = tf.unstack(tf.random.split(seed))
+        placement, label = views.draw_view(label, view, view_seed, name)
+        part, _ = views.view_image(image, placement)
         boxes, labels = mix.sample_boxes(
             label,
             sampling,
@@ -53,7 +57,7 @@ def patches(
         pixels = mix.cut(part, boxes, sampling.patch_size, view.pad_color)
         return {"patches": pixels, "labels": labels}
 
-    batches = _batches(split, from_placement, view, order)
+    batches = _batches(split, example, order)
     num_patches = order.num_own * sampling.patches_per_image
     joined = _side_by_side(batches, num_patches, sampling.patch_size)
     return joined.prefetch(tf.data.AUTOTUNE)
@@ -77,13 +81,19 @@ def _side_by_side(batches, num_patches, patch_size):
     return batches.map(join)
 
 
-def crops(split: Split, view: views.View, order: order.Order) -> tf.data.Dataset:
+def crops(
+    split: Split,
+    view: views.View,
+    order: order.Order,
+    changes: augmentation.Augmentation = augmentation.NONE,
+) -> tf.data.Dataset:
     """Build the data of fine-tuning: square crops of some images with their label maps.
 
     Args:
         split: the images, each with at least one labelled pixel.
         view: how an image is scaled and placed.
         order: which images a step shows.
+        changes: the augmentation of each image; see `augmentation.scene`.
 
     Returns:
         Dataset of {"image" uint8 [order.num_own, crop, crop, 3], "label" uint8 [order.num_own,
@@ -99,33 +109,30 @@ def crops(split: Split, view: views.View, order: order.Order) -> tf.data.Dataset
         ...     data.train, batches.View(crop=160), batches.Order(num_images=4)
         ... )
     """
-    crop = view.crop
 
-    def from_placement(part, label, placement, _):
-        offset = tf.maximum(-placement.origin, 0)
-        image = views.pad(part, offset, crop - offset - tf.shape(part)[:2], view.pad_color)
-        image = tf.ensure_shape(image, [crop, crop, 3])
-        return {"image": image, "label": views.label_canvas(label, placement)}
+    def example(pair, seed):
+        image, label, name = pair
+        if changes.changes_nothing:
+            view_seed, _ = tf.unstack(tf.random.split(seed))
+            image, label = views.draw_canvas(image, label, view, view_seed, name)
+        else:
+            image, label, _ = augmentation.scene(image, label, view, changes, seed, name)
+        return {"image": image, "label": label}
 
-    return _batches(split, from_placement, view, order).prefetch(tf.data.AUTOTUNE)
+    return _batches(split, example, order).prefetch(tf.data.AUTOTUNE)
 
 
-def _batches(split, from_placement: Callable, view, step_order):
-    """Build the batches of the dicts that `from_placement` returns for each image of a step.
+def _batches(split, of_pair: Callable, step_order):
+    """Build the batches of the dicts that `of_pair` returns for each image of a step.
 
-    Its arguments are the part of the image inside the canvas, the same part of the label map (not
-    mirrored), the placement, and a seed.
+    Its arguments are (image, label map, file of the label map) and a seed.
     """
     _check_split(split)
     image_files, label_files = tf.constant(split.image_files), tf.constant(split.label_files)
 
     def example(image_id, seed):
-        view_seed, seed = tf.unstack(tf.random.split(seed))
         image_file, label_file = tf.gather(image_files, image_id), tf.gather(label_files, image_id)
-        image, label = views.read(image_file, label_file)
-        placement, label = views.draw_view(label, view, view_seed, name=label_file)
-        part, _ = views.view_image(image, placement)
-        return from_placement(part, label, placement, seed)
+        return of_pair((*views.read(image_file, label_file), label_file), seed)
 
     return order.batches(len(split.image_files), example, step_order)
 

@@ -157,8 +157,7 @@ def draw_unlabelled_view(size: tf.Tensor, view: View, seed: int | tf.Tensor = 0)
         >>> draw_unlabelled_view(tf.constant([40, 20]), View(crop=16, shorter_side=16)).size.numpy()
         array([32, 16], dtype=int32)
     """
-    smallest = view.crop if view.enlarge else 1
-    return _draw(_scaled_size(size, view.shorter_side, smallest), view, seed)
+    return _draw(scaled_size(size, view), view, seed)
 
 
 def draw_view(
@@ -194,7 +193,7 @@ def draw_view(
         whole = _whole_label(label, placement, name, pixel_seed)
         pixel = _draw_labelled(whole, name, pixel_seed)
         pixel = tf.stack([pixel[0], _mirrored_column(pixel[1], size[1], placement.mirror)])
-        lowest, highest = _origins(size, crop)
+        lowest, highest = origins(size, crop)
         lowest, highest = tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel)
         origin = uniform(lowest, highest, origin_seed)
         return origin, tf.slice(whole, *_window(placement._replace(origin=origin)))
@@ -238,12 +237,38 @@ def view_image(image: tf.Tensor, placement: Placement) -> tuple[tf.Tensor, tf.Te
     part = _if_scaled(
         image,
         placement,
-        lambda: _scaled_part(image, placement.size, corner, size),
+        lambda: scaled_part(image, placement.size, corner, size),
         lambda: tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0)),
     )
     return _mirrored(tf.ensure_shape(part, [None, None, 3]), placement), tf.maximum(
         -placement.origin, 0
     )
+
+
+def draw_canvas(
+    image: tf.Tensor,
+    label: tf.Tensor,
+    view: View,
+    seed: int | tf.Tensor = 0,
+    name: str | tf.Tensor = "",
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw a view of one labelled image and return the whole canvas; see `draw_view`.
+
+    Args:
+        image: uint8 [height, width, 3].
+        label: uint8 [height, width], 255 = void.
+        view: the settings.
+        seed: int or int32 [2].
+        name: string scalar, the label map's file for the error message.
+
+    Returns:
+        (image uint8 [crop, crop, 3], label uint8 [crop, crop]). Outside the image they are
+        view.pad_color and 255.
+    """
+    placement, label = draw_view(label, view, seed, name)
+    part, offset = view_image(image, placement)
+    canvas = pad(part, offset, view.crop - offset - tf.shape(part)[:2], view.pad_color)
+    return tf.ensure_shape(canvas, [view.crop, view.crop, 3]), label_canvas(label, placement)
 
 
 def pad(
@@ -340,24 +365,26 @@ def uniform(lowest: tf.Tensor, highest: tf.Tensor, seed: tf.Tensor) -> tf.Tensor
 def _draw(size, view, seed):
     """Draw the placement of an image that is `size` after scaling."""
     # One draw of three ranges: an image is worth a hundred small ops at most.
-    lowest, highest = _origins(size, view.crop)
+    lowest, highest = origins(size, view.crop)
     lowest, highest = tf.pad(lowest, [[0, 1]]), tf.concat([highest, [1]], axis=0)
     drawn = uniform(lowest, highest, as_seed(seed))
     return Placement(size, view.mirror & (drawn[2] == 1), drawn[:2], view.crop, view.may_scale)
 
 
-def _origins(size, crop):
+def origins(size: tf.Tensor, crop: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the lowest and the highest (y, x) of a canvas that cuts an image or holds it."""
     return tf.minimum(size - crop, 0), tf.maximum(size - crop, 0)
 
 
-def _scaled_size(size, shorter_side, smallest=1):
-    """Return (height, width) with the shorter side in `smallest`..`shorter_side`."""
-    if shorter_side is None and smallest == 1:
+def scaled_size(size: tf.Tensor, view: View) -> tf.Tensor:
+    """Return the (height, width) at which a view shows an image of `size`, int32 [2]."""
+    if not view.may_scale:
         return size
-    shorter = tf.reduce_min(size)
-    target = shorter if shorter_side is None else tf.minimum(shorter, shorter_side)
-    target = tf.maximum(target, smallest)
+    shorter = target = tf.reduce_min(size)
+    if view.shorter_side is not None:
+        target = tf.minimum(target, view.shorter_side)
+    if view.enlarge:
+        target = tf.maximum(target, view.crop)
     return tf.maximum((2 * size * target + shorter) // (2 * shorter), 1)
 
 
@@ -431,8 +458,20 @@ def _draw_labelled(label, name, seed):
     return tf.cast(labelled[index], tf.int32)
 
 
-def _scaled_part(image, size, corner, part_size):
-    """Compute only the pixels corner..corner + part_size of the image scaled to `size`."""
+def scaled_part(
+    image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, part_size: tf.Tensor
+) -> tf.Tensor:
+    """Compute only the pixels corner..corner + part_size of the image scaled to `size`.
+
+    Args:
+        image: uint8 [height, width, 3].
+        size: int32 [2], (height, width) of the whole image after scaling.
+        corner: int32 [2], the first (y, x) of the part.
+        part_size: int32 [2].
+
+    Returns:
+        uint8 [*part_size, 3], bilinear with antialiasing and half-pixel centers.
+    """
     scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
     pixels = tf.raw_ops.ScaleAndTranslate(
         images=image[None],

@@ -321,6 +321,9 @@ class Segment(Optimization):
     """Side of the training crops. Source: release, finetune_seg.prototxt."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: release, finetune_seg.prototxt."""
+    augmentation: Literal["none", "light", "strong"] = "none"
+    """Strength of the random changes of size, direction and colors
+    (pipelines.batches.augmentation). Source: release none."""
     num_points: AtLeastOne = 256
     """Pixels per image and step of the hypercolumn segmenter.
     Source: release, VGG/*/finetune_seg.prototxt."""

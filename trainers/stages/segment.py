@@ -38,7 +38,8 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
             start_step=start_step,
             num_steps=settings.num_batches,
         )
-        return batches.crops(runtime.dataset.train.labelled(), view, order)
+        changes = batches.STRENGTHS[settings.augmentation]
+        return batches.crops(runtime.dataset.train.labelled(), view, order, changes)
 
     validation = _validation(experiment, runtime, model)
     seconds = Loop(runtime, Schedule("segment", settings), model, data, validation=validation).run()

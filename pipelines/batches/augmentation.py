@@ -1,0 +1,416 @@
+"""Random changes of training images: geometry, colors, blur, noise and cutout.
+
+All random numbers of an image are drawn once, from its own seed, and applied to the image and its
+label map alike. Labels are only ever copied from the file, never interpolated. Pixels outside the
+image become the pad color and void. All functions run in graph mode in tf.data.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from pipelines.batches import affine, colors, views
+from pipelines.datasets.spec import VOID, suggest
+
+NUM_TRIES = 4
+"""Draws of the geometry before an image is shown without augmentation. Source: ours."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """The amounts and probabilities of all changes. The defaults change nothing.
+
+    A factor f stands for a draw between 1 / f and f, uniform in the logarithm. An amount a of a
+    color change stands for a factor, uniform in 1 - a..1 + a.
+
+    Attributes:
+        scale: float, at least 1, factor of the size.
+        aspect: float, at least 1, factor of width / height at constant area.
+        rotation: float in 0..180, largest angle in degrees, to both sides.
+        rotation_share: float in 0..1, probability of a rotation.
+        quarter_turns: bool, add 0, 90, 180 or 270 degrees, for images without an upright direction.
+        color_share: float in 0..1, probability of the next four changes, made together.
+        brightness: float in 0..1, amount.
+        contrast: float in 0..1, amount, around the mean gray level of the image.
+        saturation: float in 0..1, amount, around the gray level of the pixel.
+        hue: float in 0..0.5, largest turn of the color circle, to both sides.
+        gray_share: float in 0..1, probability of a gray image.
+        blur: float in 0..8, largest standard deviation of a Gaussian in pixels of the crop.
+        blur_share: float in 0..1, probability of a blur.
+        noise: float in 0..255, largest standard deviation of Gaussian noise in gray levels.
+        noise_share: float in 0..1, probability of noise.
+        cutout: float in 0..1, largest share of the crop that one box erases. The box shows the pad
+            color, and its labels become void: nobody can see what was there.
+        cutout_share: float in 0..1, probability of a cutout.
+
+    Raises:
+        ValueError: if a value is out of range.
+
+    Example:
+        >>> Augmentation(scale=2.0).changes_geometry
+        True
+        >>> Augmentation(scale=0.5)
+        Traceback (most recent call last):
+        ValueError: scale must lie in 1..16, got 0.5.
+    """
+
+    scale: float = 1.0
+    aspect: float = 1.0
+    rotation: float = 0.0
+    rotation_share: float = 1.0
+    quarter_turns: bool = False
+    color_share: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    gray_share: float = 0.0
+    blur: float = 0.0
+    blur_share: float = 1.0
+    noise: float = 0.0
+    noise_share: float = 1.0
+    cutout: float = 0.0
+    cutout_share: float = 1.0
+
+    def __post_init__(self):
+        for name, (lowest, highest) in BOUNDS.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:
+                raise ValueError(f"{name} must lie in {lowest:g}..{highest:g}, got {value}.")
+
+    @property
+    def changes_geometry(self) -> bool:
+        """Whether size, shape or direction of an image can change."""
+        return (
+            self.scale > 1
+            or self.aspect > 1
+            or self.quarter_turns
+            or self.rotation * self.rotation_share > 0
+        )
+
+    @property
+    def changes_colors(self) -> bool:
+        """Whether brightness, contrast, saturation or hue of an image can change."""
+        amounts = (self.brightness, self.contrast, self.saturation, self.hue)
+        return self.gray_share > 0 or self.color_share * max(amounts) > 0
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every image stays as it is."""
+        others = (
+            self.blur * self.blur_share,
+            self.noise * self.noise_share,
+            self.cutout * self.cutout_share,
+        )
+        return not (self.changes_geometry or self.changes_colors or any(others))
+
+
+_SHARE = (0.0, 1.0)
+BOUNDS = {
+    "scale": (1.0, 16.0),
+    "aspect": (1.0, 4.0),
+    "rotation": (0.0, 180.0),
+    "rotation_share": _SHARE,
+    "color_share": _SHARE,
+    "brightness": _SHARE,
+    "contrast": _SHARE,
+    "saturation": _SHARE,
+    "hue": (0.0, 0.5),
+    "gray_share": _SHARE,
+    "blur": (0.0, 8.0),
+    "blur_share": _SHARE,
+    "noise": (0.0, 255.0),
+    "noise_share": _SHARE,
+    "cutout": _SHARE,
+    "cutout_share": _SHARE,
+}
+"""(lowest, highest) value of each number of `Augmentation`."""
+
+NONE = Augmentation()
+"""No augmentation beyond the mirror and the crop of `views.View`."""
+
+STRENGTHS = {
+    "none": NONE,
+    "light": Augmentation(
+        scale=1.41, aspect=1.1, color_share=0.5, brightness=0.2, contrast=0.2, saturation=0.2
+    ),
+    "strong": Augmentation(
+        scale=2.0,
+        aspect=1.2,
+        rotation=10.0,
+        rotation_share=0.3,
+        color_share=0.8,
+        brightness=0.25,
+        contrast=0.25,
+        saturation=0.25,
+        hue=0.03,
+        gray_share=0.1,
+        blur=1.0,
+        blur_share=0.2,
+        noise=8.0,
+        noise_share=0.2,
+    ),
+}
+"""Named sets of amounts.
+
+"strong" has the scale 0.5..2 and the mirror that mmsegmentation, lightly-train and UniMatch V2
+share. Its rotation, color and blur are the common core of their color jitters and of the recipes
+of the VIPriors 2020 challenge, which trained on 200 images. "light" is about half of it.
+"""
+
+
+def of_strength(name: str, **changes: float) -> Augmentation:
+    """Return a named augmentation with some of its numbers replaced.
+
+    Args:
+        name: a key of `STRENGTHS`.
+        changes: fields of `Augmentation`. A value of None keeps the number of the strength.
+
+    Raises:
+        ValueError: if the name is unknown or a value is out of range.
+
+    Example:
+        >>> of_strength("strong", rotation=45.0, hue=None).rotation
+        45.0
+        >>> of_strength("storng")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: Unknown augmentation 'storng': ... Did you mean 'strong'?
+    """
+    if name not in STRENGTHS:
+        hint = suggest(str(name), STRENGTHS)
+        raise ValueError(f"Unknown augmentation {name!r}: expected one of {[*STRENGTHS]}.{hint}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    return dataclasses.replace(STRENGTHS[name], **given)
+
+
+class Scene(NamedTuple):
+    """The crop of one image.
+
+    Attributes:
+        image: uint8 [crop, crop, 3].
+        label: uint8 [crop, crop], 255 = void, at least one other pixel.
+        is_augmented: bool scalar, False where no draw of the geometry left a labelled pixel.
+    """
+
+    image: tf.Tensor
+    label: tf.Tensor
+    is_augmented: tf.Tensor
+
+
+def scene(
+    image: tf.Tensor,
+    label: tf.Tensor,
+    view: views.View,
+    augmentation: Augmentation,
+    seed: int | tf.Tensor = 0,
+    name: str | tf.Tensor = "",
+) -> Scene:
+    """Show one labelled image through a random view with random changes.
+
+    The geometry is drawn up to `NUM_TRIES` times, until the crop holds a labelled pixel. Otherwise
+    the result is the view without augmentation (`views.draw_view`).
+
+    Args:
+        image: uint8 [height, width, 3].
+        label: uint8 [height, width], 255 = void.
+        view: size of the crop, mirror and pad color.
+        augmentation: amounts of the changes.
+        seed: int or int32 [2].
+        name: string scalar, the label map's file for the error message.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if no pixel of the label map is labelled.
+    """
+    view_seed, pixel_seed = tf.unstack(tf.random.split(views.as_seed(seed)))
+    placement, canvas = _labelled_placement(label, view, augmentation, view_seed)
+    is_augmented = tf.reduce_min(canvas) < VOID
+
+    def augmented():
+        shown = affine.show_image(image, placement)
+        pixels = views.round_to_uint8(change_pixels(shown.pixels, augmentation, pixel_seed))
+        pixels = tf.where(shown.is_inside[..., None], pixels, tf.constant(view.pad_color, tf.uint8))
+        return cut_out(pixels, canvas, augmentation, view.pad_color, pixel_seed)
+
+    def unchanged():
+        return views.draw_canvas(image, label, view, view_seed, name)
+
+    pixels, labels = tf.cond(is_augmented, augmented, unchanged)
+    crop = view.crop
+    return Scene(
+        tf.ensure_shape(pixels, [crop, crop, 3]),
+        tf.ensure_shape(labels, [crop, crop]),
+        is_augmented,
+    )
+
+
+def _labelled_placement(label, view, augmentation, seed):
+    """Draw placements until one shows a labelled pixel; return the last one and its label map."""
+
+    def draw(attempt):
+        drawn = draw_placement(
+            tf.shape(label), view, augmentation, tf.random.fold_in(seed, attempt)
+        )
+        return drawn, affine.show_label(label, drawn)
+
+    def is_void(_, __, canvas):
+        return tf.reduce_min(canvas) == VOID
+
+    def again(attempt, _, __):
+        return (attempt + 1, *draw(attempt))
+
+    _, placement, canvas = tf.while_loop(
+        is_void, again, (1, *draw(0)), maximum_iterations=NUM_TRIES - 1
+    )
+    return placement, canvas
+
+
+def draw_placement(
+    size: tf.Tensor, view: views.View, augmentation: Augmentation, seed: tf.Tensor
+) -> affine.Placement:
+    """Draw scale, aspect, rotation, mirror and position of one crop.
+
+    The position is drawn as in `views.draw_unlabelled_view`, at the drawn size and before the
+    rotation. The crop then turns around its center.
+
+    Args:
+        size: int32 [2], (height, width) of the image.
+        view: size of the crop and mirror.
+        augmentation: the amounts.
+        seed: int32 [2].
+    """
+    factor_seed, origin_seed = tf.unstack(tf.random.split(seed))
+    scale, aspect, turns, angle, coin, mirror = tf.unstack(
+        tf.random.stateless_uniform([6], factor_seed)
+    )
+    factor = tf.exp((2 * scale - 1) * math.log(augmentation.scale))
+    stretch = tf.exp((aspect - 0.5) * math.log(augmentation.aspect))
+    factors = tf.stack([factor / stretch, factor * stretch])
+    scaled = tf.cast(views.scaled_size(size, view), tf.float32) * factors
+    scaled = tf.maximum(tf.cast(tf.round(scaled), tf.int32), 1)
+    is_rotated = coin < augmentation.rotation_share
+    degrees = tf.where(is_rotated, (2 * angle - 1) * augmentation.rotation, 0.0)
+    if augmentation.quarter_turns:
+        degrees += 90 * tf.floor(4 * turns)
+    origin = views.uniform(*views.origins(scaled, view.crop), origin_seed)
+    return affine.Placement(
+        scaled, origin, degrees * (math.pi / 180), view.mirror & (mirror < 0.5), view.crop
+    )
+
+
+def change_pixels(pixels: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Change colors, blur and add noise.
+
+    Args:
+        pixels: float32 [height, width, 3], 0..255.
+        augmentation: the amounts.
+        seed: int32 [2].
+
+    Returns:
+        float32 of the same shape, 0..255.
+    """
+    color_seed, blur_seed, noise_seed = tf.unstack(tf.random.split(seed, 3))
+    if augmentation.changes_colors:
+        pixels = colors.change(pixels, _draw_color_change(augmentation, color_seed))
+    if augmentation.blur * augmentation.blur_share > 0:
+        deviation = _amount(augmentation.blur, augmentation.blur_share, blur_seed)
+        pixels = colors.blur(pixels, deviation, augmentation.blur)
+    if augmentation.noise * augmentation.noise_share > 0:
+        draw_seed, noise_seed = tf.unstack(tf.random.split(noise_seed))
+        deviation = _amount(augmentation.noise, augmentation.noise_share, draw_seed)
+        pixels = colors.add_noise(pixels, deviation, noise_seed)
+    return pixels
+
+
+def _amount(largest, share, seed):
+    """Return an amount uniform in 0..largest with probability `share`, else 0."""
+    amount, coin = tf.unstack(tf.random.stateless_uniform([2], seed))
+    return tf.where(coin < share, amount * largest, 0.0)
+
+
+def _draw_color_change(augmentation, seed):
+    brightness, contrast, saturation, hue, coin, gray = tf.unstack(
+        tf.random.stateless_uniform([6], seed)
+    )
+    amount = tf.where(coin < augmentation.color_share, 1.0, 0.0)
+
+    def around(draw, largest):
+        return amount * (2 * draw - 1) * largest
+
+    is_gray = gray < augmentation.gray_share
+    return colors.Change(
+        1 + around(brightness, augmentation.brightness),
+        1 + around(contrast, augmentation.contrast),
+        tf.where(is_gray, 0.0, 1 + around(saturation, augmentation.saturation)),
+        around(hue, augmentation.hue),
+    )
+
+
+def cut_out(
+    pixels: tf.Tensor,
+    label: tf.Tensor,
+    augmentation: Augmentation,
+    pad_color: tuple[int, int, int],
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Erase one box: the pad color in the image, void in the label map.
+
+    A box that would erase all labelled pixels is left out. The labels below are void as in French
+    et al. 2020, "Semi-supervised semantic segmentation needs strong, varied perturbations", who
+    take erased pixels out of the loss.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        label: uint8 [height, width].
+        augmentation: `cutout` and `cutout_share`.
+        pad_color: the color of the box.
+        seed: int32 [2].
+
+    Returns:
+        (pixels, label) of the same shapes.
+    """
+    if not augmentation.cutout * augmentation.cutout_share > 0:
+        return pixels, label
+    is_erased = draw_box(
+        tf.shape(label), (0.0, augmentation.cutout), augmentation.cutout_share, seed
+    )
+    remaining = tf.where(is_erased, tf.constant(VOID, tf.uint8), label)
+    is_erased = is_erased & (tf.reduce_min(remaining) < VOID)
+    return (
+        tf.where(is_erased[..., None], tf.constant(pad_color, tf.uint8), pixels),
+        tf.where(is_erased, tf.constant(VOID, tf.uint8), label),
+    )
+
+
+def draw_box(
+    size: tf.Tensor, areas: tuple[float, float], share: float, seed: tf.Tensor
+) -> tf.Tensor:
+    """Return a mask, bool [height, width], that is True inside of one random box.
+
+    The area is uniform, the side ratio log-uniform in 0.3..3.3 (UniMatch V2). The box lies inside.
+
+    Args:
+        size: int32 [2], (height, width).
+        areas: smallest and largest area as shares of height * width.
+        share: probability of a box; without one, the mask is False.
+        seed: int32 [2].
+    """
+    area, ratio, y, x, coin = tf.unstack(tf.random.stateless_uniform([5], seed))
+    area = areas[0] + area * (areas[1] - areas[0])
+    stretch = tf.exp((ratio - 0.5) * math.log(BOX_RATIO))
+    sides = tf.minimum(tf.sqrt(area) * tf.stack([stretch, 1 / stretch]), 1.0)
+    height_and_width = tf.cast(size, tf.float32)
+    start = tf.stack([y, x]) * (1 - sides) * height_and_width
+    end = start + sides * height_and_width
+    rows, columns = (
+        (tf.range(length) + 0.5 >= first) & (tf.range(length) + 0.5 < last)
+        for length, first, last in zip(
+            *map(tf.unstack, (height_and_width, start, end)), strict=True
+        )
+    )
+    return rows[:, None] & columns & (coin < share)
+
+
+BOX_RATIO = 3.3
+"""Largest ratio of the sides of an erased box. Source: UniMatch V2."""

@@ -206,10 +206,8 @@ class SmoothDecay(keras.optimizers.schedules.LearningRateSchedule):
         step = ops.cast(step, "float32")
         rise = (step + 1) / max(self.warmup, 1)
         done = ops.clip((step - self.warmup) / (self.num_updates - self.warmup), 0.0, 1.0)
-        if self.power is None:
-            fall = 0.5 * (1 + ops.cos(np.pi * done))
-        else:
-            fall = (1 - done) ** self.power
+        is_cosine = self.power is None
+        fall = 0.5 * (1 + ops.cos(np.pi * done)) if is_cosine else (1 - done) ** self.power
         return self.learning_rate * ops.where(step < self.warmup, rise, fall)
 
     def get_config(self):

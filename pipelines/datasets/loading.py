@@ -248,8 +248,8 @@ def hold_out_validation(dataset: Dataset, max_images: int) -> Dataset:
     pool = dataset.train.labelled()
     if pool.num_images < 2:
         raise DatasetError(
-            f"{dataset.spec.name}: split '{pool.name}' has {pool.num_images} image with labels, too "
-            "few to hold one out for validation. Label more images, or validate on another split."
+            f"{dataset.spec.name}: split '{pool.name}' has {pool.num_images} image with labels, "
+            "too few to hold one out for validation. Label more images, or name another split."
         )
     number = min(max_images, max(1, round(VALIDATION_SHARE * pool.num_images)))
     chosen, held_out = _parts(pool.num_images, None, number)

@@ -230,7 +230,7 @@ def _precision(name):
 
 
 def compile_model(model: keras.Model, settings: config.Optimization):
-    """Compile a model with the optimizer of the settings; under mixed_float16 Keras adds loss scaling.
+    """Compile a model with its optimizer; under mixed_float16 Keras adds loss scaling.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""The U-Net: sizes with every kind of backbone, its skips, learning, and its way through Predictor."""
+"""The U-Net: sizes with every kind of backbone, skips, learning, and its way through Predictor."""
 
 import keras
 import numpy as np

@@ -22,6 +22,7 @@ class FcnSegmenter(Segmenter):
         num_classes: number of classes, void not counted.
         dropout: dropout rate on fc6 and fc7.
         seed: int, start of the sequences of dropout masks.
+        loss: see `Segmenter`.
 
     Raises:
         ValueError: if num_classes is below 1, or the spec has fewer than two context_units.
@@ -35,8 +36,8 @@ class FcnSegmenter(Segmenter):
     (1, 40, 50, 3)
     """
 
-    def __init__(self, backbone, num_classes, dropout=0.5, seed=0, name="fcn_segmenter"):
-        super().__init__(backbone, num_classes, output_stride=1, name=name)
+    def __init__(self, backbone, num_classes, dropout=0.5, seed=0, name="fcn_segmenter", loss=None):
+        super().__init__(backbone, num_classes, output_stride=1, name=name, loss=loss)
         self.context = fcn_context(backbone.spec, dropout, seed)
         self.score = keras.layers.Conv2D(
             num_classes,

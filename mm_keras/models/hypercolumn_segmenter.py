@@ -36,6 +36,7 @@ class HypercolumnSegmenter(Segmenter):
             sampled. 3/16 in the release, whose canvas is larger than most images. Use 0 if images
             fill their canvas.
         seed: int, start of the sequence of sampled points.
+        loss: see `Segmenter`.
 
     Raises:
         ValueError: if num_classes or num_points is below 1, output_stride is not 1 or 2,
@@ -62,8 +63,9 @@ class HypercolumnSegmenter(Segmenter):
         point_border=POINT_BORDER,
         seed=0,
         name="hypercolumn_segmenter",
+        loss=None,
     ):
-        super().__init__(backbone, num_classes, output_stride, name)
+        super().__init__(backbone, num_classes, output_stride, name, loss)
         check_positive(num_points=num_points)
         if output_stride not in (1, 2):
             raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")

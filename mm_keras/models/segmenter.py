@@ -25,6 +25,8 @@ class Segmenter(Trainable):
         num_classes: number of classes, void not counted.
         output_stride: image pixels per cell of the dense result.
         name: name of the model.
+        loss: function (labels [...], logits [..., num_classes]) -> float32 scalar that leaves out
+            void; None for `mm_keras.losses.pixel_cross_entropy`.
 
     Raises:
         ValueError: if num_classes is below 1.
@@ -32,17 +34,18 @@ class Segmenter(Trainable):
 
     batch_keys = ("image", "label")
 
-    def __init__(self, backbone, num_classes, output_stride, name):
+    def __init__(self, backbone, num_classes, output_stride, name, loss=None):
         check_positive(num_classes=num_classes)
         super().__init__(name, ("pixel_accuracy", "gradient_norm"))
         self.backbone, self.num_classes = backbone, num_classes
         self.output_stride = output_stride
+        self.pixel_loss = loss or losses.pixel_cross_entropy
 
     def batch_loss(self, inputs, targets, outputs):
-        """Return the cross-entropy over the pixels of `paired`, void left out."""
+        """Return the loss over the pixels of `paired`, void left out."""
         labels, logits = self.paired(ops.convert_to_tensor(targets), outputs)
         self._track_accuracy(labels, logits)
-        return losses.pixel_cross_entropy(labels, logits)
+        return self.pixel_loss(labels, logits)
 
     def paired(self, labels, outputs):
         """Return labels [...] and logits [..., num_classes] of the same pixels.

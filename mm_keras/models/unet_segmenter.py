@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mm_keras import layers, losses
+from mm_keras import layers
 from mm_keras.backbones.spec import BackboneSpec, Tap, scaled
 from mm_keras.models.segmenter import Segmenter
 
@@ -23,7 +23,7 @@ class UnetSegmenter(Segmenter):
         dropout: dropout rate before the scores.
         width: channels of a stage of the decoder, as a share of the channels of the tap that it
             joins. With 1/2, the decoder of VGG-16 costs a third of the encoder.
-        loss: function (labels, logits) -> scalar; None for `mm_keras.losses.pixel_cross_entropy`.
+        loss: see `Segmenter`.
         seed: int, start of the sequence of dropout masks.
 
     Raises:
@@ -49,14 +49,13 @@ class UnetSegmenter(Segmenter):
         seed=0,
         name="unet_segmenter",
     ):
-        super().__init__(backbone, num_classes, output_stride, name)
+        super().__init__(backbone, num_classes, output_stride, name, loss)
         if output_stride not in (1, 2):
             raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
         self.decoder = decoder(backbone.spec, output_stride, width)
         self.dropout = keras.layers.Dropout(dropout, seed=seed)
         self.score = keras.layers.Conv2D(num_classes, 1, name="score")
         self.score.build((None, None, None, self.decoder.output.shape[-1]))
-        self.loss_function = loss or losses.pixel_cross_entropy
         self.built = True
 
     def call(self, images, training=False):

@@ -2,10 +2,8 @@
 
 from keras import ops
 
+from mm_keras.losses.nodes import VOID
 from mm_keras.losses.reduction import mean_where
-
-VOID = 255
-"""Label of pixels without a class. They are never sampled, trained on or counted."""
 
 
 def pixel_cross_entropy(labels, logits, void: int = VOID):

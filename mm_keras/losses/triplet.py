@@ -6,35 +6,10 @@ differ in digits that float16 does not have.
 
 from keras import ops
 
+from mm_keras.losses.embedding import embed
 from mm_keras.losses.reduction import mean_where
 
 SCALES = ("paper", "release")
-
-
-def embed(features):
-    """Flatten feature maps and scale each to unit length.
-
-    Source: released NormalizeLayer, over all of C, H and W. For a zero vector, the release passes
-    the gradient of the embedding on unchanged. Here its gradient is zero.
-
-    Args:
-        features: float tensor [N, ...] of any precision.
-
-    Returns:
-        float32 [N, D]. A zero vector stays zero, with zero gradient.
-
-    Example:
-
-    >>> print(ops.convert_to_numpy(embed(ops.convert_to_tensor([[3.0, 4.0], [0.0, 0.0]]))))
-    [[0.6 0.8]
-     [0.  0. ]]
-    """
-    flat = ops.cast(ops.reshape(features, (ops.shape(features)[0], -1)), "float32")
-    squared_norm = ops.sum(ops.square(flat), axis=-1, keepdims=True)
-    # The double `where` keeps the gradient of the unused square root out of the zero vectors.
-    is_zero = squared_norm < 1e-30
-    norm = ops.sqrt(ops.where(is_zero, 1.0, squared_norm))
-    return ops.where(is_zero, 0.0, flat / norm)
 
 
 def squared_distance(x, y):

@@ -65,7 +65,11 @@ class ChunkedPass:
         """Return the gradients of a recorded loss, one for each trainable variable."""
         import tensorflow as tf
 
-        by_embedding = tape.gradient(loss, self.embeddings)
+        inside = self.model.backbone.trainable_variables
+        are_inside = {id(variable) for variable in inside}
+        # The weights of the objective. The tape has recorded them for all nodes at once.
+        outside = [v for v in self.model.trainable_variables if id(v) not in are_inside]
+        by_embedding, *by_outside = tape.gradient(loss, [self.embeddings, *outside])
         by_embedding = tf.reshape(by_embedding, [*self.chunks.shape[:2], -1])
         for variable, value in zip(self.state, self.state_before, strict=True):
             variable.assign(value)
@@ -75,19 +79,21 @@ class ChunkedPass:
             return k + 1, *(total + part for total, part in zip(sums, gradients, strict=True))
 
         num_chunks = self.chunks.shape[0]
-        zeros = [tf.zeros(weight.shape, weight.dtype) for weight in self.model.trainable_variables]
-        _, *gradients = tf.while_loop(
+        zeros = [tf.zeros(weight.shape, weight.dtype) for weight in inside]
+        _, *by_inside = tf.while_loop(
             lambda k, *_: k < num_chunks,
             add_chunk,
             [tf.constant(0), *zeros],
             parallel_iterations=1,
         )
-        return gradients
+        found = zip([*inside, *outside], [*by_inside, *by_outside], strict=True)
+        gradients = {id(variable): gradient for variable, gradient in found}
+        return [gradients[id(variable)] for variable in self.model.trainable_variables]
 
     def _chunk_gradients(self, patches, by_embedding):
         import tensorflow as tf
 
-        weights = self.model.trainable_variables
         with tf.GradientTape() as tape:
             embeddings = self.model(patches, training=True)
+        weights = self.model.backbone.trainable_variables
         return tape.gradient(embeddings, weights, output_gradients=by_embedding)

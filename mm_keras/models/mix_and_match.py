@@ -16,19 +16,21 @@ class MixAndMatch(Trainable):
 
     One training step embeds the patches (unit vectors of the backbone's embedding output), matches
     their labels into triplets, computes the triplet loss (Eq. 1 over the distances of Eq. 2) and
-    updates the weights. The tuned weights stay in `backbone`.
+    updates the weights. The tuned weights stay in `backbone`. An `objective` replaces the triplets
+    by another loss on the same patches.
 
     `fit` takes the batches of `pipelines.batches.patches`: {"patches": uint8 [N, S, S, 3],
     "labels": int32 [N]}. On any Keras backend it also takes patches as x and labels as y. One batch
     is one graph, so set `batch_size` to N.
 
     Metrics: loss; positive_distance and negative_distance, means over the edges of valid triplets,
-    in 0..4; effective_rank of the embeddings, 1 when they have collapsed to a line;
-    collapsed_share, the share of collapsed dimensions, 0..1; gradient_norm; non_finite, the number
-    of steps whose loss or gradient is not finite. On other backends than TensorFlow, gradient_norm
-    is 0 and non_finite counts the loss alone. With several replicas, metrics are means over the
-    replicas, and non_finite is their sum. There, gradient_norm is the norm of each replica's own
-    contribution to the gradient.
+    in 0..4 (with an `objective` over all pairs, see `mm_keras.losses.expected_distances`);
+    effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share, the
+    share of collapsed dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss
+    or gradient is not finite. On other backends than TensorFlow, gradient_norm is 0 and non_finite
+    counts the loss alone. With several replicas, metrics are means over the replicas, and
+    non_finite is their sum. There, gradient_norm is the norm of each replica's own contribution to
+    the gradient.
 
     Args:
         backbone: `mm_keras.backbones.Backbone`, or any `keras.Model` from pixels [B, H, W, 3] to
@@ -45,9 +47,15 @@ class MixAndMatch(Trainable):
             replica, as the released code does, and averages their losses. "global" uses one graph
             over the patches of all replicas. It equals one device with the joint batch if batch
             norm does too (`mm_keras.layers.synchronize`, or the same chunk).
+        objective: `mm_keras.models.objective.Objective`, the loss; None for the triplets of the
+            arguments above. Its weights are trained too.
+        embedding: for an objective, a name of `mm_keras.losses.EMBEDDINGS`: how a feature map
+            becomes one vector. The triplets always take the flattened map.
+        num_classes: number of classes; only an objective needs it.
 
     Raises:
-        ValueError: if the graph is unknown, or the chunk is below 1 or used on another backend.
+        ValueError: if the graph or the embedding is unknown, or an objective has no num_classes.
+            The chunk is below 1 or used on another backend.
 
     Example:
 
@@ -72,9 +80,13 @@ class MixAndMatch(Trainable):
         seed=0,
         chunk=None,
         graph="replica",
+        objective=None,
+        embedding="pool",
+        num_classes=None,
         name="mix_and_match",
     ):
         _check(chunk, graph)
+        _check_objective(objective, embedding, num_classes)
         trackers = (
             "positive_distance",
             "negative_distance",
@@ -91,14 +103,37 @@ class MixAndMatch(Trainable):
         # The loss is no argument of `compile`: under tf.distribute Keras builds a compiled loss
         # from (y, y_pred) first.
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.objective, self.num_classes = objective, num_classes
+        self.embed = losses.embed if objective is None else losses.EMBEDDINGS[embedding]
+        self.built = objective is None
+
+    @property
+    def graph_seeds(self) -> list:
+        """The states of the generators that draw the graphs."""
+        terms = [] if self.objective is None else self.objective.terms
+        generators = [getattr(term, "seed_generator", None) for term in terms]
+        return [generator.state for generator in [self.seed_generator, *generators] if generator]
+
+    def build(self, patches_shape):
+        """Make the weights of the objective for patches [N, S, S, 3]."""
+        if self.objective is not None and not self.objective.built:
+            features = self.call(keras.KerasTensor((1, *patches_shape[1:])))
+            self.objective.build(features.shape)
         self.built = True
 
     def call(self, patches, training=False):
-        """Return unit embeddings, float32 [N, D], of patches [N, S, S, 3] with RGB 0..255."""
+        """Return the vectors that the loss takes.
+
+        Args:
+            patches: [N, S, S, 3] with RGB 0..255.
+
+        Returns:
+            float32 [N, D]: embeddings of unit length, or, with an objective, features.
+        """
         outputs = self.backbone(patches, training=training)
         if isinstance(outputs, dict):
             outputs = outputs[self.backbone.spec.embedding.name]
-        return losses.embed(outputs)
+        return self.embed(outputs)
 
     def forward_pass(self, inputs):
         """Return the pass over all patches, or the one over chunks."""
@@ -113,7 +148,9 @@ class MixAndMatch(Trainable):
         return gather_from_replicas(outputs), gather_from_replicas(ops.cast(targets, "int32"))
 
     def batch_loss(self, inputs, targets, outputs):
-        """Match the labels and return the triplet loss of the embeddings."""
+        """Return the objective, or match the labels and return the triplet loss."""
+        if self.objective is not None:
+            return self.objective_loss(outputs, targets)
         triplets = self.matching(targets, self.seed_generator)
         return self.triplet_loss(outputs, triplets)
 
@@ -126,9 +163,28 @@ class MixAndMatch(Trainable):
         self._track_health(ops.stop_gradient(embeddings))
         return losses.triplet_loss(positive, negative, triplets.valid, self.margin, self.loss_scale)
 
+    def objective_loss(self, features, labels):
+        """Return the objective. Record the distances and the health of its embeddings."""
+        loss, embeddings = self.objective(features, labels)
+        embeddings = ops.stop_gradient(embeddings)
+        sums = losses.class_sums(embeddings, labels, self.num_classes)
+        positive, negative = losses.expected_distances(sums)
+        self.trackers["positive_distance"].update_state(positive)
+        self.trackers["negative_distance"].update_state(negative)
+        self._track_health(embeddings)
+        return loss
+
     def _track_health(self, embeddings):
         self.trackers["effective_rank"].update_state(metrics.effective_rank(embeddings))
         self.trackers["collapsed_share"].update_state(metrics.collapsed_share(embeddings))
+
+
+def _check_objective(objective, embedding, num_classes):
+    if embedding not in losses.EMBEDDINGS:
+        known = ", ".join(losses.EMBEDDINGS)
+        raise ValueError(f"Unknown embedding {embedding!r}; expected one of {known}.")
+    if objective is not None and num_classes is None:
+        raise ValueError("An objective needs num_classes, the number of classes. Received None.")
 
 
 def _check(chunk, graph):

@@ -35,6 +35,18 @@ class OneOf:
         return value
 
 
+class SumOf(OneOf):
+    """A validator of one name, or of several different ones joined by "+"."""
+
+    def __call__(self, value: str) -> str:
+        names = value.split("+")
+        for name in names:
+            super().__call__(name)
+        if len(set(names)) < len(names):
+            raise ValueError(f"must name each loss once. Received {value!r}")
+        return value
+
+
 def _ascending(drops: tuple[int, ...]) -> tuple[int, ...]:
     if list(drops) != sorted(set(drops)) or min(drops, default=1) < 1:
         raise ValueError(f"must be ascending update indices, 1 or more. Received {list(drops)}")
@@ -295,6 +307,16 @@ class Tune(Optimization):
     """Share of the patches that are centered on background. Source: release, sampling_layers.py."""
     class_balanced: bool = False
     """Draw the class of a patch first, uniformly. Source: ours."""
+    loss: Annotated[str, AfterValidator(SumOf(lambda: LOSSES))] = "triplet"
+    """Loss on the patches (mm_keras.losses), or several joined by +. Source: M&M paper, triplet."""
+    embedding: Literal["flatten", "pool", "grid"] | None = None
+    """Form in which the loss takes a feature map; none: flatten for triplet, pool for the others.
+    Source: M&M paper, flatten."""
+    projection: tuple[AtLeastOne, ...] | None = None
+    """Sizes of the dense layers before the loss; none: 256,128 for supcon, no layer for the others.
+    Source: Khosla et al. 2020, smaller."""
+    temperature: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Temperature of the similarities; none: 0.1 for supcon. Source: Khosla et al. 2020."""
     matching: Literal["class_connected", "random_triplets"] = "class_connected"
     """Rule that turns labels into triplets (mm_keras.matching). Source: M&M paper, Table 1."""
     margin: Positive = 2.1
@@ -400,6 +422,9 @@ PROXIES = tuple(
     field.name for field in dataclasses.fields(Experiment) if isinstance(field.default, ProxyTask)
 )
 """The pretext tasks: the inits that stage proxy makes."""
+
+LOSSES = ("triplet", "supcon", "softmax")
+"""The names in `mm.loss`."""
 
 INITS = ("random", "imagenet", *PROXIES)
 """The values of `network.init`."""

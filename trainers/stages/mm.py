@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-import mm_keras
-from mm_keras import layers, matching, visualize
+from mm_keras import layers, visualize
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
@@ -29,8 +28,8 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         Schedule("mm", settings),
         model,
         batches,
-        on_log=_Watch(runtime, settings.margin),
-        shared_seeds=[model.seed_generator.state] if settings.graph == "global" else [],
+        on_log=_Watch(runtime),
+        shared_seeds=model.graph_seeds if settings.graph == "global" else [],
     )
     _show_first_batch(loop, model, batches, runtime.dataset.spec)
     seconds = loop.run()
@@ -45,15 +44,7 @@ def _model(experiment, runtime):
     # With chunks, batch norm computes the statistics of each chunk, on any replica.
     if settings.graph == "global" and settings.chunk is None:
         layers.synchronize(backbone, runtime.replicas.count)
-    model = mm_keras.MixAndMatch(
-        backbone,
-        margin=settings.margin,
-        scale=settings.scale,
-        matching=getattr(matching, settings.matching),
-        seed=experiment.seed,
-        chunk=settings.chunk,
-        graph=settings.graph,
-    )
+    model = networks.tuned_model(experiment, runtime.dataset.spec.num_classes, backbone)
     networks.compile_model(model, settings)
     return model
 
@@ -77,8 +68,8 @@ def _show_first_batch(loop, model, batches, spec):
 class _Watch:
     """Log once that the embeddings have collapsed."""
 
-    def __init__(self, runtime, margin):
-        self.runtime, self.margin, self.has_warned = runtime, margin, False
+    def __init__(self, runtime):
+        self.runtime, self.has_warned = runtime, False
 
     def __call__(self, step, metrics):
         if not self.has_warned and collapsed(metrics):
@@ -86,8 +77,8 @@ class _Watch:
             self.runtime.log(
                 f"mm: at step {step} the embeddings have collapsed: those of all patches are "
                 f"nearly equal (effective rank {metrics['effective_rank']:.2f}, repulsive distance "
-                f"{metrics['negative_distance']:.1e}). The loss stays at the margin, "
-                f"{self.margin}. Lower mm.learning_rate, or check the labels."
+                f"{metrics['negative_distance']:.1e}). The loss stays near "
+                f"{metrics['loss']:.2f}. Lower mm.learning_rate, or check the labels."
             )
 
 

@@ -33,7 +33,7 @@ from trainers.runs.dataset import load_dataset
 from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
 from trainers.stages import STAGES, select
-from trainers.training import networks, patch_batches
+from trainers.training import budget, networks, patch_batches
 
 
 def run_experiment(
@@ -92,6 +92,44 @@ def with_pixels(settings: resolved.Resolved) -> resolved.Resolved:
     dataset = load_dataset(settings.experiment.data)
     pixels = config.derived(settings.experiment, dataset.train.shorter_side)
     return settings.changed(pixels, "derived")
+
+
+def within_minutes(
+    settings: resolved.Resolved,
+    minutes: float,
+    stages: Iterable[str] = ("all",),
+    console: rich.console.Console | None = None,
+) -> resolved.Resolved:
+    """Return settings whose stages train for some minutes on this machine.
+
+    A few steps of each stage are timed first. The time is divided between the stages as in the
+    given settings, and learning rates drop at the same shares of the steps.
+
+    Args:
+        settings: the settings of a command.
+        minutes: the budget; evaluation and export come on top.
+        stages: names of stages; "all" stands for the usual ones.
+        console: prints the plan; None prints nothing.
+
+    Raises:
+        config.UserError: the budget is too short for one step of each stage, or the settings or
+            the data cannot be used.
+    """
+    if settings.experiment.strategy != "none":
+        raise config.ConfigError(
+            f"A time budget needs one device. Received strategy={settings.experiment.strategy}. "
+            "Set the steps of the stages instead."
+        )
+    chosen = select(stages, settings.experiment)
+    console = console or terminal.console(file=io.StringIO())
+    quiet = terminal.console(file=io.StringIO())
+    experiment, dataset = _prepared(settings.experiment, chosen, quiet)
+    console.print("timing a few steps of each stage")
+    costs = budget.measure(experiment, Runtime(pathlib.Path(), dataset, quiet), chosen)
+    result = budget.planned(settings, costs, minutes)
+    for line in budget.describe(result, costs):
+        console.print(line, highlight=False)
+    return result
 
 
 def default_workdir(settings: resolved.Resolved) -> pathlib.Path:

@@ -5,7 +5,7 @@ import pathlib
 from absl import flags
 
 from trainers import config
-from trainers.config import resolved
+from trainers.config import resolved, schedules
 from trainers.config.keys import settings
 
 FLAGS = flags.FLAGS
@@ -71,10 +71,10 @@ def read(workdir: str | None = None) -> resolved.Resolved:
         preset = FLAGS.preset
     result = resolved.of_preset(preset, from_file | given)
     try:
-        result = result.changed(from_file, str(file))
+        result = schedules.changed(result, from_file, str(file))
     except config.ConfigError as error:
         raise config.ConfigError(f"{file}: {error}") from error
-    return result.changed(given, "flag")
+    return schedules.changed(result, given, "flag")
 
 
 def _settings_file(workdir):

@@ -28,6 +28,12 @@ flags.DEFINE_bool("compare", False, "Also fine-tune and evaluate without M&M ('n
 flags.DEFINE_bool(
     "overwrite", False, "Run stages again: first remove them and the stages that read their files."
 )
+flags.DEFINE_float(
+    "minutes",
+    None,
+    "Train for so many minutes: steps are timed and planned. Evaluation and export come on top.",
+    lower_bound=0,
+)
 flags.DEFINE_bool("print_config", False, "Print the settings with their origins, and exit.")
 
 
@@ -65,6 +71,8 @@ def _run(console):
         doctor.run(settings.experiment, workdir, console)
         return
     console.print(_headline(settings), highlight=False)
+    if FLAGS.minutes is not None:
+        settings = _within_minutes(settings, workdir, console)
     runs.run_experiment(
         settings.experiment,
         stages=FLAGS.stage,
@@ -74,6 +82,14 @@ def _run(console):
         console=console,
         origin=Origin(settings.preset, ["python", "-m", "trainers.mm", *sys.argv[1:]]),
     )
+
+
+def _within_minutes(settings, workdir, console):
+    from trainers import experiment as runs
+    from trainers.training import budget
+
+    before = None if FLAGS.overwrite else budget.planned_before(settings, workdir)
+    return before or runs.within_minutes(settings, FLAGS.minutes, FLAGS.stage, console)
 
 
 def _headline(settings):

@@ -28,6 +28,7 @@ class Runtime:
         variant: "" for the tuned network, "naive" for fine-tuning without M&M. The stages of the
             variant have their folders in a folder of that name.
         replicas: the devices that train.
+        step_seconds: {stage: seconds of each step that this process made}.
         scratch: folder for the files of a worker that is not the chief; nobody reads them, but all
             workers run the same code. None for the chief.
     """
@@ -38,6 +39,7 @@ class Runtime:
     variant: str = ""
     replicas: Replicas = dataclasses.field(default_factory=Replicas)
     scratch: tempfile.TemporaryDirectory | None = None
+    step_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def naive(self) -> "Runtime":
         """Return the same run without M&M."""

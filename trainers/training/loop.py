@@ -97,6 +97,7 @@ class Loop:
         start = self._restore(checkpoints)
         self.replicas.separate_seeds(self.model.variables, self.shared_seeds)
         train_step = tf.function(self._distributed_step, jit_compile=self.model.jit_compile)
+        durations = self.runtime.step_seconds.setdefault(self.stage, [])
         sources = [iter(self.data(start, share)) for share in self.replicas.shares]
         with (
             self._progress() as progress,
@@ -105,6 +106,7 @@ class Loop:
         ):
             bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")
             for step in self._steps(start):
+                began = time.monotonic()
                 train_step(self.replicas.distributed([next(source) for source in sources]))
                 progress.update(bar, completed=step)
                 if self._is_due(step, self.settings.log_every) or self.validation.is_due(step):
@@ -115,6 +117,7 @@ class Loop:
                 if is_due or self.validation.has_stopped or stop.is_requested:
                     self._save(checkpoints, step)
                 stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
+                durations.append(time.monotonic() - began)
             self._choose_weights()
             self._renew_statistics(sources, stop)
         self._log_skipped()

@@ -94,6 +94,28 @@ def show_image(image: tf.Tensor, placement: Placement) -> Shown:
     return Shown(pixels, _is_inside(*_positions(placement, size), size))
 
 
+def origin_that_shows(
+    placement: Placement, size: tf.Tensor, pixel: tf.Tensor, place: tf.Tensor
+) -> tf.Tensor:
+    """Return the origin at which a pixel of the file appears at a place of the crop.
+
+    Args:
+        placement: the placement; its own origin is not used.
+        size: int32 [2], (height, width) of the file.
+        pixel: int32 [2], (y, x) in the file.
+        place: int32 [2], (y, x) in the crop.
+
+    Returns:
+        int32 [2].
+    """
+    placement = placement._replace(origin=tf.zeros([2], tf.int32))
+    matrix, offset = _map(placement, placement.size)
+    factor = tf.cast(placement.size, tf.float32) / tf.cast(size, tf.float32)
+    at_origin = tf.linalg.matvec(matrix, tf.cast(place, tf.float32) + 0.5) + offset
+    target = (tf.cast(pixel, tf.float32) + 0.5) * factor
+    return tf.cast(tf.round(target - at_origin), tf.int32)
+
+
 def _map(placement, size):
     """Return matrix [2, 2] and offset [2] from (y, x) of the crop to the image at `size`."""
     half = placement.crop / 2

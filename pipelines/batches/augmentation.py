@@ -44,6 +44,8 @@ class Augmentation:
         cutout: float in 0..1, largest share of the crop that one box erases. The box shows the pad
             color, and its labels become void: nobody can see what was there.
         cutout_share: float in 0..1, probability of a cutout.
+        mix: float in 0..1, largest share of the crop that two images of a step exchange (CutMix).
+        mix_share: float in 0..1, probability that two images exchange a box.
 
     Raises:
         ValueError: if a value is out of range.
@@ -73,6 +75,8 @@ class Augmentation:
     noise_share: float = 1.0
     cutout: float = 0.0
     cutout_share: float = 1.0
+    mix: float = 0.0
+    mix_share: float = 1.0
 
     def __post_init__(self):
         for name, (lowest, highest) in BOUNDS.items():
@@ -97,8 +101,13 @@ class Augmentation:
         return self.gray_share > 0 or self.color_share * max(amounts) > 0
 
     @property
+    def mixes_images(self) -> bool:
+        """Whether two images of a step can exchange a box."""
+        return self.mix * self.mix_share > 0
+
+    @property
     def changes_nothing(self) -> bool:
-        """Whether every image stays as it is."""
+        """Whether every image by itself stays as it is."""
         others = (
             self.blur * self.blur_share,
             self.noise * self.noise_share,
@@ -125,6 +134,8 @@ BOUNDS = {
     "noise_share": _SHARE,
     "cutout": _SHARE,
     "cutout_share": _SHARE,
+    "mix": _SHARE,
+    "mix_share": _SHARE,
 }
 """(lowest, highest) value of each number of `Augmentation`."""
 
@@ -224,8 +235,9 @@ def scene(
         tf.errors.InvalidArgumentError: if no pixel of the label map is labelled.
     """
     view_seed, pixel_seed = tf.unstack(tf.random.split(views.as_seed(seed)))
-    placement, canvas = _labelled_placement(label, view, augmentation, view_seed)
-    is_augmented = tf.reduce_min(canvas) < VOID
+    wanted = views.draw_wanted(label, view, view_seed)
+    placement, canvas = _accepted_placement(label, view, augmentation, wanted, view_seed)
+    is_augmented = views.shows(canvas, wanted)
 
     def augmented():
         shown = affine.show_image(image, placement)
@@ -245,39 +257,44 @@ def scene(
     )
 
 
-def _labelled_placement(label, view, augmentation, seed):
-    """Draw placements until one shows a labelled pixel; return the last one and its label map."""
+def _accepted_placement(label, view, augmentation, wanted, seed):
+    """Draw placements until one shows the wanted pixels; return the last one and its label map."""
 
     def draw(attempt):
-        drawn = draw_placement(
-            tf.shape(label), view, augmentation, tf.random.fold_in(seed, attempt)
-        )
+        attempt_seed = tf.random.fold_in(seed, attempt)
+        drawn = draw_placement(tf.shape(label), view, augmentation, wanted, attempt_seed)
         return drawn, affine.show_label(label, drawn)
 
-    def is_void(_, __, canvas):
-        return tf.reduce_min(canvas) == VOID
+    def is_rejected(_, __, canvas):
+        return tf.logical_not(views.shows(canvas, wanted))
 
     def again(attempt, _, __):
         return (attempt + 1, *draw(attempt))
 
     _, placement, canvas = tf.while_loop(
-        is_void, again, (1, *draw(0)), maximum_iterations=NUM_TRIES - 1
+        is_rejected, again, (1, *draw(0)), maximum_iterations=NUM_TRIES - 1
     )
-    return placement, canvas
+    return placement._replace(crop=view.crop), canvas  # the loop makes a tensor of the constant
 
 
 def draw_placement(
-    size: tf.Tensor, view: views.View, augmentation: Augmentation, seed: tf.Tensor
+    size: tf.Tensor,
+    view: views.View,
+    augmentation: Augmentation,
+    wanted: views.Wanted,
+    seed: tf.Tensor,
 ) -> affine.Placement:
     """Draw scale, aspect, rotation, mirror and position of one crop.
 
     The position is drawn as in `views.draw_unlabelled_view`, at the drawn size and before the
-    rotation. The crop then turns around its center.
+    rotation. The crop then turns around its center. Where a class is wanted, its pixel takes a
+    uniform place in the crop, as far as the crop then stays in the image.
 
     Args:
         size: int32 [2], (height, width) of the image.
         view: size of the crop and mirror.
         augmentation: the amounts.
+        wanted: the class and pixel that the crop should show.
         seed: int32 [2].
     """
     factor_seed, origin_seed = tf.unstack(tf.random.split(seed))
@@ -293,10 +310,24 @@ def draw_placement(
     degrees = tf.where(is_rotated, (2 * angle - 1) * augmentation.rotation, 0.0)
     if augmentation.quarter_turns:
         degrees += 90 * tf.floor(4 * turns)
-    origin = views.uniform(*views.origins(scaled, view.crop), origin_seed)
-    return affine.Placement(
-        scaled, origin, degrees * (math.pi / 180), view.mirror & (mirror < 0.5), view.crop
+    placement = affine.Placement(
+        size=scaled,
+        origin=tf.zeros([2], tf.int32),
+        angle=degrees * (math.pi / 180),
+        mirror=view.mirror & (mirror < 0.5),
+        crop=view.crop,
     )
+    return placement._replace(origin=_draw_origin(placement, size, view, wanted, origin_seed))
+
+
+def _draw_origin(placement, size, view, wanted, seed):
+    lowest, highest = views.origins(placement.size, view.crop)
+    origin = views.uniform(lowest, highest, seed)
+    if not view.rare_share:
+        return origin
+    place = views.uniform(tf.zeros_like(size), tf.fill([2], view.crop - 1), seed)
+    shown = affine.origin_that_shows(placement, size, wanted.pixel, place)
+    return tf.where(wanted.label < VOID, tf.clip_by_value(shown, lowest, highest), origin)
 
 
 def change_pixels(pixels: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
@@ -381,6 +412,43 @@ def cut_out(
         tf.where(is_erased[..., None], tf.constant(pad_color, tf.uint8), pixels),
         tf.where(is_erased, tf.constant(VOID, tf.uint8), label),
     )
+
+
+def mix(
+    images: tf.Tensor, labels: tf.Tensor, augmentation: Augmentation, seeds: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Let neighbors exchange one box of pixels and labels (Yun et al. 2019, CutMix).
+
+    Images 2 i and 2 i + 1 are neighbors. The last image of an odd number stays as it is. An image
+    that would lose all labelled pixels stays as it is too.
+
+    Args:
+        images: uint8 [num, height, width, 3], with a static num.
+        labels: uint8 [num, height, width].
+        augmentation: `mix` and `mix_share`.
+        seeds: int32 [num, 2], one per image.
+
+    Returns:
+        (images, labels) of the same shapes.
+    """
+    num_mixed = images.shape[0] // 2 * 2
+    order = [i ^ 1 if i < num_mixed else i for i in range(images.shape[0])]
+    areas = (min(MIX_AREA, augmentation.mix), augmentation.mix)
+    boxes = [
+        draw_box(tf.shape(labels)[1:], areas, augmentation.mix_share, seeds[i])
+        for i in range(0, images.shape[0], 2)
+    ]
+    is_other = tf.repeat(tf.stack(boxes), 2, axis=0)[: images.shape[0]]
+    mixed = tf.where(is_other, tf.gather(labels, order), labels)
+    is_other &= (tf.reduce_min(mixed, axis=[1, 2]) < VOID)[:, None, None]
+    return (
+        tf.where(is_other[..., None], tf.gather(images, order), images),
+        tf.where(is_other, mixed, labels),
+    )
+
+
+MIX_AREA = 0.02
+"""Smallest share of the crop that a box of `mix` covers. Source: UniMatch V2."""
 
 
 def draw_box(

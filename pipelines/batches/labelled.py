@@ -12,7 +12,11 @@ from pipelines.datasets.spec import Split
 
 
 def patches(
-    split: Split, sampling: mix.PatchSampling, view: views.View, order: order.Order
+    split: Split,
+    sampling: mix.PatchSampling,
+    view: views.View,
+    order: order.Order,
+    changes: augmentation.Augmentation = augmentation.NONE,
 ) -> tf.data.Dataset:
     """Build the data of mix-and-match tuning: labelled patches of some images (M&M paper, Mix).
 
@@ -26,6 +30,8 @@ def patches(
         sampling: how patches are drawn.
         view: how an image is scaled and placed.
         order: which images a step shows. In a share, only its images are yielded.
+        changes: the augmentation of each image. All patches of an image get the same changes. `mix`
+            is not used.
 
     Returns:
         Dataset of {"patches" uint8 [N, patch_size, patch_size, 3], "labels" int32 [N]}, where N is
@@ -45,16 +51,15 @@ def patches(
     def example(pair, seed):
         image, label, name = pair
         view_seed, seed = tf.unstack(tf.random.split(seed))
-        placement, label = views.draw_view(label, view, view_seed, name)
-        part, _ = views.view_image(image, placement)
-        boxes, labels = mix.sample_boxes(
-            label,
-            sampling,
-            seed=seed,
-            mirror=placement.mirror,
-            bounds=_canvas_in_part(placement),
-        )
-        pixels = mix.cut(part, boxes, sampling.patch_size, view.pad_color)
+        mirror, bounds = False, None
+        if changes.changes_nothing:
+            placement, label = views.draw_view(label, view, view_seed, name)
+            image, _ = views.view_image(image, placement)
+            mirror, bounds = placement.mirror, _canvas_in_part(placement)
+        else:
+            image, label, _ = augmentation.scene(image, label, view, changes, view_seed, name)
+        boxes, labels = mix.sample_boxes(label, sampling, seed, mirror, bounds)
+        pixels = mix.cut(image, boxes, sampling.patch_size, view.pad_color)
         return {"patches": pixels, "labels": labels}
 
     batches = _batches(split, example, order)
@@ -93,14 +98,14 @@ def crops(
         split: the images, each with at least one labelled pixel.
         view: how an image is scaled and placed.
         order: which images a step shows.
-        changes: the augmentation of each image; see `augmentation.scene`.
+        changes: the augmentation of each image; see `augmentation.scene` and `augmentation.mix`.
 
     Returns:
         Dataset of {"image" uint8 [order.num_own, crop, crop, 3], "label" uint8 [order.num_own,
         crop, crop]}. Outside the image they are view.pad_color and 255.
 
     Raises:
-        ValueError: if the split is empty.
+        ValueError: if the split is empty, or if images are mixed and a share has an odd number.
 
     Example:
         >>> from pipelines import batches, datasets
@@ -110,16 +115,30 @@ def crops(
         ... )
     """
 
+    mixes = changes.mixes_images
+    if mixes and order.num_own % 2 and order.share.count > 1:
+        raise ValueError(
+            "Two images of a step exchange a box (mix), so each replica needs an even number of "
+            f"images, got {order.num_own}: change num_images or set mix_share to 0."
+        )
+
     def example(pair, seed):
         image, label, name = pair
+        view_seed, mix_seed = tf.unstack(tf.random.split(seed))
         if changes.changes_nothing:
-            view_seed, _ = tf.unstack(tf.random.split(seed))
             image, label = views.draw_canvas(image, label, view, view_seed, name)
         else:
-            image, label, _ = augmentation.scene(image, label, view, changes, seed, name)
+            image, label, _ = augmentation.scene(image, label, view, changes, view_seed, name)
+        crop = {"image": image, "label": label}
+        return crop | {"mix_seed": mix_seed} if mixes else crop
+
+    def mixed(step):
+        image, label = augmentation.mix(step["image"], step["label"], changes, step["mix_seed"])
         return {"image": image, "label": label}
 
-    return _batches(split, example, order).prefetch(tf.data.AUTOTUNE)
+    batches = _batches(split, example, order)
+    batches = batches.map(mixed, order.num_parallel, deterministic=True) if mixes else batches
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _batches(split, of_pair: Callable, step_order):

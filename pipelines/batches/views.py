@@ -26,6 +26,8 @@ class View:
         pad_color: three ints in 0..255, the color of the canvas outside the image.
         enlarge: bool, scale images up until their shorter side is `crop`, if it is smaller (also
             after scaling down). Without it, small images are placed inside the canvas.
+        rare_share: float in 0..1, probability that the canvas must show a class that is drawn
+            uniformly among the classes of the image; see `draw_wanted`. Only for labelled images.
 
     Raises:
         ValueError: if a value is out of range.
@@ -43,9 +45,12 @@ class View:
     mirror: bool = True
     pad_color: tuple[int, int, int] = (0, 0, 0)
     enlarge: bool = False
+    rare_share: float = 0.0
 
     def __post_init__(self):
         check_at_least_one(crop=self.crop)
+        if not 0 <= self.rare_share <= 1:
+            raise ValueError(f"rare_share must lie in 0..1, got {self.rare_share}.")
         if self.shorter_side is not None:
             check_at_least_one(shorter_side=self.shorter_side)
         check_pad_color(self.pad_color)
@@ -73,6 +78,18 @@ class Placement(NamedTuple):
     origin: tf.Tensor
     crop: int
     may_scale: bool
+
+
+class Wanted(NamedTuple):
+    """The pixels that a canvas must show.
+
+    Attributes:
+        label: uint8 scalar, a class; 255 stands for any labelled pixel.
+        pixel: int32 [2], (y, x) of one pixel of this class in the file; not used for 255.
+    """
+
+    label: tf.Tensor
+    pixel: tf.Tensor
 
 
 def check_at_least_one(**sizes: int) -> None:
@@ -177,6 +194,9 @@ def draw_view(
         seed: int or int32 [2].
         name: string scalar, the label map's file for the error message.
 
+    With `view.rare_share`, the canvas must show the class of `draw_wanted`. If it does not, the
+    function replaces it in the same way. The pixel is then the drawn pixel of the class.
+
     Returns:
         (placement, the label map inside the canvas: uint8 [h, w] with h, w <= crop, nearest
         neighbor, *not* mirrored). Pass both to `label_canvas` to mirror and pad.
@@ -188,10 +208,11 @@ def draw_view(
     placement = draw_unlabelled_view(tf.shape(label), view, seed)
     size, crop = placement.size, view.crop
 
+    wanted = draw_wanted(label, view, seed)
+
     def another():
         pixel_seed, origin_seed = tf.unstack(tf.random.split(seed))
-        whole = _whole_label(label, placement, name, pixel_seed)
-        pixel = _draw_labelled(whole, name, pixel_seed)
+        whole, pixel = _whole_label(label, placement, wanted, name, pixel_seed)
         pixel = tf.stack([pixel[0], _mirrored_column(pixel[1], size[1], placement.mirror)])
         lowest, highest = origins(size, crop)
         lowest, highest = tf.maximum(lowest, pixel - crop + 1), tf.minimum(highest, pixel)
@@ -199,9 +220,46 @@ def draw_view(
         return origin, tf.slice(whole, *_window(placement._replace(origin=origin)))
 
     part = _seen_label(label, placement)
-    is_labelled = tf.reduce_min(part) < VOID
-    origin, part = tf.cond(is_labelled, lambda: (placement.origin, part), another)
+    origin, part = tf.cond(shows(part, wanted), lambda: (placement.origin, part), another)
     return placement._replace(origin=origin), tf.ensure_shape(part, [None, None])
+
+
+def draw_wanted(label: tf.Tensor, view: View, seed: tf.Tensor) -> Wanted:
+    """Draw the class that a canvas must show.
+
+    With probability `view.rare_share` it is uniform among the classes of the label map, and so is
+    one of its pixels. Rare classes thus appear as often as frequent ones (nnU-Net and EfficientSeg
+    draw crops in this way). Otherwise any labelled pixel will do.
+
+    Args:
+        label: uint8 [height, width], 255 = void.
+        view: the settings.
+        seed: int32 [2].
+    """
+    anything = Wanted(tf.constant(VOID, tf.uint8), tf.zeros([2], tf.int32))
+    if not view.rare_share:
+        return anything
+    coin_seed, class_seed, pixel_seed = tf.unstack(tf.random.split(tf.random.fold_in(seed, 1), 3))
+
+    def one_class():
+        counts = tf.math.bincount(tf.cast(tf.reshape(label, [-1]), tf.int32), minlength=VOID)
+        present = tf.cast(tf.where(counts[:VOID] > 0)[:, 0], tf.uint8)
+        chosen = present[uniform(0, tf.size(present) - 1, class_seed)]
+        pixels = tf.where(label == chosen)
+        pixel = pixels[uniform(0, tf.shape(pixels)[0] - 1, pixel_seed)]
+        return Wanted(chosen, tf.cast(pixel, tf.int32))
+
+    is_rare = tf.random.stateless_uniform([], coin_seed) < view.rare_share
+    is_rare &= tf.reduce_min(label) < VOID
+    return tf.cond(is_rare, one_class, lambda: anything)
+
+
+def shows(label: tf.Tensor, wanted: Wanted) -> tf.Tensor:
+    """Return whether a label map, uint8 [height, width], shows the wanted pixels: bool scalar."""
+    if tf.get_static_value(wanted.label) == VOID:
+        return tf.reduce_min(label) < VOID
+    is_shown = tf.where(wanted.label == VOID, label != VOID, label == wanted.label)
+    return tf.reduce_any(is_shown)
 
 
 def label_canvas(part: tf.Tensor, placement: Placement) -> tf.Tensor:
@@ -431,18 +489,30 @@ def _seen_label(label, placement):
     return _if_scaled(label, placement, nearest, lambda: tf.slice(label, corner, size))
 
 
-def _whole_label(label, placement, name, seed):
-    """Return the scaled label map, not mirrored, with at least one labelled pixel of the file."""
+def _whole_label(label, placement, wanted, name, seed):
+    """Return the scaled label map, not mirrored, and one of its wanted pixels.
 
-    def with_one():
-        pixel = _draw_labelled(label, name, seed)
+    A wanted pixel of the file is kept where scaling loses all of them.
+    """
+
+    def kept(pixel):
         place = pixel * placement.size // tf.shape(label)
-        return tf.tensor_scatter_nd_update(scaled, [place], [tf.gather_nd(label, pixel)])
+        return tf.tensor_scatter_nd_update(scaled, [place], [tf.gather_nd(label, pixel)]), place
+
+    def any_labelled():
+        whole = tf.cond(
+            tf.reduce_min(scaled) < VOID,
+            lambda: scaled,
+            lambda: kept(_draw_labelled(label, name, seed))[0],
+        )
+        return whole, _draw_labelled(whole, name, seed)
 
     scaled = _seen_label(
         label, placement._replace(origin=tf.zeros_like(placement.size), crop=placement.size)
     )
-    return tf.cond(tf.reduce_min(scaled) < VOID, lambda: scaled, with_one)
+    if tf.get_static_value(wanted.label) == VOID:
+        return any_labelled()
+    return tf.cond(wanted.label == VOID, any_labelled, lambda: kept(wanted.pixel))
 
 
 def _draw_labelled(label, name, seed):

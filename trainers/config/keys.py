@@ -58,16 +58,7 @@ class Setting(NamedTuple):
 @functools.cache
 def settings() -> dict[str, Setting]:
     """Return the facts of all keys, in the order of definition."""
-    found = {}
-    for field in dataclasses.fields(Experiment):
-        if dataclasses.is_dataclass(field.default):
-            section = type(field.default)
-            for inner in dataclasses.fields(section):
-                key = f"{field.name}.{inner.name}"
-                found[key] = _setting(key, section, inner.name, inner.default)
-        else:
-            found[field.name] = _setting(field.name, Experiment, field.name, field.default)
-    return found
+    return {setting.key: setting for setting in _settings(Experiment, "")}
 
 
 def replace(experiment: Experiment, key: str, value: object) -> Experiment:
@@ -85,11 +76,7 @@ def replace(experiment: Experiment, key: str, value: object) -> Experiment:
     (100, 200)
     """
     value = read(key, value)
-    owner, _, name = key.rpartition(".")
-    if not owner:
-        return dataclasses.replace(experiment, **{name: value})
-    section = dataclasses.replace(getattr(experiment, owner), **{name: value})
-    return dataclasses.replace(experiment, **{owner: section})
+    return _replaced(experiment, key.split("."), value)
 
 
 def read(key: str, value: object) -> object:
@@ -192,6 +179,22 @@ def derived(experiment: Experiment, shorter_side: int) -> dict[str, int]:
         for key, multiple in multiples.items()
         if isinstance(flat[key], float)
     }
+
+
+def _settings(section, prefix):
+    for field in dataclasses.fields(section):
+        key = f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(field.default):
+            yield from _settings(type(field.default), f"{key}.")
+        else:
+            yield _setting(key, section, field.name, field.default)
+
+
+def _replaced(section, names, value):
+    name, *inner = names
+    if inner:
+        value = _replaced(getattr(section, name), inner, value)
+    return dataclasses.replace(section, **{name: value})
 
 
 def _setting(key, section, name, default):

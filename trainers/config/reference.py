@@ -3,6 +3,7 @@
 python -m trainers.config.reference > docs/reference/configuration.md
 """
 
+import operator
 from collections.abc import Iterator
 
 from trainers.config import keys, presets
@@ -40,7 +41,7 @@ def _sections() -> Iterator[str]:
         groups.setdefault(setting.key.rpartition(".")[0], []).append(setting)
     for section, settings in groups.items():
         if section:
-            summary = type(getattr(Experiment(), section)).__doc__
+            summary = type(operator.attrgetter(section)(Experiment())).__doc__
             yield f"## {section}\n\n{summary}\n"
         else:
             yield "## Keys without a section\n"

@@ -274,8 +274,81 @@ class Jigsaw(ProxyTask):
     """First weights of fc6 and fc7; he learns from the first step on. Source: release."""
 
 
+Factor = Annotated[float, Field(ge=1, le=16)]
+
+
 @record
-class Tune(Optimization):
+class Augment:
+    """Amounts of the random changes of images; none: the amount of the stage's `augmentation`."""
+
+    scale: Factor | None = None
+    """Factor f of the size, drawn in 1 / f..f. Source: mmsegmentation 2, strength strong."""
+    aspect: Annotated[float, Field(ge=1, le=4)] | None = None
+    """Factor f of width / height, drawn in 1 / f..f. Source: ours."""
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = None
+    """Largest angle in degrees; 180 for images without an upright direction.
+    Source: EfficientSeg 10, strength strong."""
+    rotation_share: Share | None = None
+    """Probability of a rotation. Source: ours."""
+    quarter_turns: bool | None = None
+    """Add 0, 90, 180 or 270 degrees, for images without an upright direction. Source: ours."""
+    color_share: Share | None = None
+    """Probability of the changes of brightness, contrast, saturation and hue.
+    Source: UniMatch V2 0.8, strength strong."""
+    brightness: Share | None = None
+    """Amount a: the pixels are multiplied by 1 - a..1 + a. Source: ours."""
+    contrast: Share | None = None
+    """Amount a: the distance from the mean gray level is multiplied by 1 - a..1 + a.
+    Source: ours."""
+    saturation: Share | None = None
+    """Amount a: the distance from the pixel's gray level is multiplied by 1 - a..1 + a.
+    Source: ours."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    """Largest turn of the color circle; 0.5 is half of it. Source: ours."""
+    gray_share: Share | None = None
+    """Probability of a gray image. Source: ours."""
+    blur: Annotated[float, Field(ge=0, le=8)] | None = None
+    """Largest standard deviation of a Gaussian blur in pixels of the crop. Source: ours."""
+    blur_share: Share | None = None
+    """Probability of a blur. Source: ours."""
+    noise: Annotated[float, Field(ge=0, le=255)] | None = None
+    """Largest standard deviation of Gaussian noise in gray levels. Source: ours."""
+    noise_share: Share | None = None
+    """Probability of noise. Source: ours."""
+    cutout: Share | None = None
+    """Largest share of the crop that a box erases; its labels become void.
+    Source: French et al. 2020."""
+    cutout_share: Share | None = None
+    """Probability of an erased box. Source: ours."""
+
+
+@record
+class MixedAugment(Augment):
+    """Amounts of the random changes of images; none: the amount of the stage's `augmentation`."""
+
+    mix: Share | None = None
+    """Largest share of the crop that a box of another image covers, with its labels (CutMix).
+    Source: UniMatch V2."""
+    mix_share: Share | None = None
+    """Probability that two images of a step exchange a box. Source: UniMatch V2."""
+
+
+@record
+class LabelledStage(Optimization):
+    """A stage that trains on labelled images."""
+
+    augmentation: Literal["none", "light", "strong"] = "none"
+    """Strength of the random changes of images (pipelines.batches.augmentation).
+    Source: release none."""
+    augment: Augment = Augment()
+    """Amounts in place of the amounts of the strength."""
+    rare_share: Share = 0.0
+    """Share of the crops that hold a class drawn uniformly among the classes of the image.
+    Source: release 0; a third in nnU-Net."""
+
+
+@record
+class Tune(LabelledStage):
     """Stage mm: mix-and-match tuning."""
 
     steps: Annotated[int, Field(ge=0)] = 8000
@@ -330,8 +403,11 @@ class Tune(Optimization):
 
 
 @record
-class Segment(Optimization):
+class Segment(LabelledStage):
     """Stage segment: fine-tuning for semantic segmentation."""
+
+    augment: MixedAugment = MixedAugment()
+    """Amounts in place of the amounts of the strength."""
 
     steps: AtLeastOne = 40000
     """Number of fine-tuning steps. Source: M&M paper."""
@@ -343,9 +419,6 @@ class Segment(Optimization):
     """Side of the training crops. Source: release, finetune_seg.prototxt."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: release, finetune_seg.prototxt."""
-    augmentation: Literal["none", "light", "strong"] = "none"
-    """Strength of the random changes of size, direction and colors
-    (pipelines.batches.augmentation). Source: release none."""
     num_points: AtLeastOne = 256
     """Pixels per image and step of the hypercolumn segmenter.
     Source: release, VGG/*/finetune_seg.prototxt."""

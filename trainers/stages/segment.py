@@ -4,7 +4,7 @@ from pipelines import batches
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import initial_weights, networks, seeds
+from trainers.training import augmentation, initial_weights, networks, seeds
 from trainers.training.loop import Loop, Schedule
 from trainers.training.validation import NO_VALIDATION, Validation
 
@@ -30,6 +30,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
             shorter_side=experiment.data.shorter_side,
             mirror=settings.mirror,
             pad_color=backbone.spec.pad_color,
+            rare_share=settings.rare_share,
         )
         order = batches.Order(
             num_images=settings.num_images,
@@ -38,8 +39,9 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
             start_step=start_step,
             num_steps=settings.num_batches,
         )
-        changes = batches.STRENGTHS[settings.augmentation]
-        return batches.crops(runtime.dataset.train.labelled(), view, order, changes)
+        return batches.crops(
+            runtime.dataset.train.labelled(), view, order, augmentation.of_stage(settings)
+        )
 
     validation = _validation(experiment, runtime, model)
     seconds = Loop(runtime, Schedule("segment", settings), model, data, validation=validation).run()

@@ -8,7 +8,7 @@ from pipelines import batches
 from pipelines.batches import service
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import networks, seeds
+from trainers.training import augmentation, networks, seeds
 
 
 class ServiceLost(config.UserError):
@@ -85,6 +85,7 @@ class Batches:
             shorter_side=experiment.data.shorter_side,
             mirror=settings.mirror,
             pad_color=self.pad_color,
+            rare_share=settings.rare_share,
         )
         order = batches.Order(
             num_images=settings.num_images,
@@ -94,7 +95,8 @@ class Batches:
             num_steps=settings.num_batches if num_steps is None else num_steps,
         )
         split = self.runtime.dataset.train.labelled()
-        return batches.patches(split, sampling(settings, background_label), view, order)
+        patches = sampling(settings, background_label)
+        return batches.patches(split, patches, view, order, augmentation.of_stage(settings))
 
     def _served(self, start_step, share) -> Iterator[dict]:
         """Yield the batches of the data service.

@@ -2,6 +2,7 @@
 
 python -m trainers.benchmark [--only=match,mix] [--results=DIR]
 KERAS_BACKEND=jax python -m trainers.benchmark --device=gpu
+python -m trainers.benchmark --only=quality --dataset=camvid --data_dir=DIR --peers=PYTHON
 
 The exit status is 1 if a line that this machine can run misses its target.
 """
@@ -18,10 +19,22 @@ from trainers import config
 from trainers.benchmarks.targets import GROUPS
 
 FLAGS = flags.FLAGS
-COST = "cost"
+COST, QUALITY = "cost", "quality"
 flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Device whose lines are measured.")
-flags.DEFINE_list("only", [], f"Groups to measure: {', '.join((*GROUPS, COST))}.")
+flags.DEFINE_list("only", [], f"Groups to measure: {', '.join((*GROUPS, COST, QUALITY))}.")
 flags.DEFINE_string("results", None, "Folder for benchmark.json, benchmark.md and cost.md.")
+flags.DEFINE_string("dataset", "texture_scenes", "Group quality: name of the data set.")
+flags.DEFINE_string("data_dir", None, "Group quality: folder of the data set.")
+flags.DEFINE_integer(
+    "num_train_images", None, "Group quality: training images, chosen evenly; none: all."
+)
+flags.DEFINE_float("cpu_seconds", 330.0, "Group quality: CPU seconds of training.", lower_bound=1)
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Group quality: seeds of each method.")
+flags.DEFINE_string("preset", "quick", "Group quality: our preset.")
+flags.DEFINE_string(
+    "peers", None, "Group quality: interpreter with torch and segmentation_models_pytorch."
+)
+flags.DEFINE_list("methods", [], "Group quality: parts of the names of the methods; none: all.")
 
 _WIDTH = 160  # width of the table in characters, without a terminal
 
@@ -30,8 +43,8 @@ def main(argv):
     if argv[1:]:
         sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
     for group in FLAGS.only:
-        if group not in (*GROUPS, COST):
-            sys.exit(f"error: {config.unknown('group', group, (*GROUPS, COST))}")
+        if group not in (*GROUPS, COST, QUALITY):
+            sys.exit(f"error: {config.unknown('group', group, (*GROUPS, COST, QUALITY))}")
     if FLAGS.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before Keras is imported
     elif COST in FLAGS.only:
@@ -39,6 +52,11 @@ def main(argv):
     console = rich.console.Console(width=None if sys.stdout.isatty() else _WIDTH)
     results = pathlib.Path(FLAGS.results) if FLAGS.results else None
     missed = []
+    if FLAGS.only == [QUALITY]:
+        _compare_quality(console, results)
+        return
+    if QUALITY in FLAGS.only:
+        sys.exit(f"error: --only={QUALITY} runs alone: it takes about an hour.")
     if FLAGS.only != [COST]:
         missed = _measure_groups(console, results)
     if COST in FLAGS.only:
@@ -69,6 +87,28 @@ def _measure_costs(console, results):
     text = costs.table(lambda line: console.print(line, markup=False, highlight=False))
     if results:
         output.write_costs(results, text)
+
+
+def _compare_quality(console, results):
+    from trainers.benchmarks import output, quality
+
+    comparison = quality.Comparison(
+        config.Data(FLAGS.dataset, FLAGS.data_dir, num_train_images=FLAGS.num_train_images),
+        FLAGS.cpu_seconds,
+        tuple(map(int, FLAGS.seeds)),
+        FLAGS.peers,
+    )
+    methods = [
+        method
+        for method in comparison.methods(FLAGS.preset)
+        if not FLAGS.methods or any(part in method.name for part in FLAGS.methods)
+    ]
+    scores = quality.compare(
+        comparison, methods, lambda line: console.print(line, highlight=False)
+    )
+    console.print(quality.table(scores))
+    if results:
+        output.write_quality(results, comparison, scores)
 
 
 if __name__ == "__main__":

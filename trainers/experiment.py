@@ -13,7 +13,8 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import rich.console
 
@@ -99,6 +100,7 @@ def within_minutes(
     minutes: float,
     stages: Iterable[str] = ("all",),
     console: rich.console.Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> resolved.Resolved:
     """Return settings whose stages train for some minutes on this machine.
 
@@ -110,6 +112,7 @@ def within_minutes(
         minutes: the budget; evaluation and export come on top.
         stages: names of stages; "all" stands for the usual ones.
         console: prints the plan; None prints nothing.
+        clock: function () -> seconds; `time.process_time` plans seconds of the CPU.
 
     Raises:
         config.UserError: the budget is too short for one step of each stage, or the settings or
@@ -125,7 +128,7 @@ def within_minutes(
     quiet = terminal.console(file=io.StringIO())
     experiment, dataset = _prepared(settings.experiment, chosen, quiet)
     console.print("timing a few steps of each stage")
-    costs = budget.measure(experiment, Runtime(pathlib.Path(), dataset, quiet), chosen)
+    costs = budget.measure(experiment, Runtime(pathlib.Path(), dataset, quiet, clock=clock), chosen)
     result = budget.planned(settings, costs, minutes)
     for line in budget.describe(result, costs):
         console.print(line, highlight=False)

@@ -74,6 +74,20 @@ def write_costs(folder: pathlib.Path, text: str):
     (folder / "cost.md").write_text(f"{machine('cpu')}\n\n{text}\n")
 
 
+def write_quality(folder: pathlib.Path, comparison, scores: dict[str, list[float]]):
+    """Write quality.json: the machine, the comparison, and the mIoU of each method and seed.
+
+    Args:
+        folder: made if it does not exist.
+        comparison: `trainers.benchmarks.quality.Comparison`.
+        scores: {method: mIoU for each seed}.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine("cpu"), "comparison": dataclasses.asdict(comparison)}
+    text = json.dumps(content | {"miou": scores}, indent=2)
+    (folder / "quality.json").write_text(f"{text}\n", encoding="utf-8")
+
+
 def machine(device: str) -> str:
     """Return the processors and the versions of Keras and of its backend in one line."""
     backend = keras.backend.backend()

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 import tempfile
+import time
+from collections.abc import Callable
 
 import rich.console
 
@@ -29,6 +31,7 @@ class Runtime:
             variant have their folders in a folder of that name.
         replicas: the devices that train.
         step_seconds: {stage: seconds of each step that this process made}.
+        clock: function () -> seconds, for `step_seconds`.
         scratch: folder for the files of a worker that is not the chief; nobody reads them, but all
             workers run the same code. None for the chief.
     """
@@ -40,6 +43,7 @@ class Runtime:
     replicas: Replicas = dataclasses.field(default_factory=Replicas)
     scratch: tempfile.TemporaryDirectory | None = None
     step_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
 
     def naive(self) -> "Runtime":
         """Return the same run without M&M."""

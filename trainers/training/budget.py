@@ -5,7 +5,6 @@ import io
 import pathlib
 import statistics
 import tempfile
-import time
 from collections.abc import Iterable
 
 import rich.console
@@ -132,9 +131,9 @@ def measure(experiment: config.Experiment, runtime: Runtime, stages: Iterable) -
 
 
 def _measured(stage, section, steps, short, scratch) -> list[Cost]:
-    started = time.monotonic()
+    started = scratch.clock()
     stage_scope.run_stage(stage, short, scratch)
-    seconds = time.monotonic() - started
+    seconds = scratch.clock() - started
     durations = scratch.step_seconds[stage.name]
     step_seconds = statistics.median(durations[WARM_UP_STEPS:])
     return [Cost(section, steps, step_seconds, max(seconds - step_seconds * len(durations), 0.0))]

@@ -106,7 +106,7 @@ class Loop:
         ):
             bar = progress.add_task(self.stage, total=self.settings.steps, completed=start, note="")
             for step in self._steps(start):
-                began = time.monotonic()
+                began = self.runtime.clock()
                 train_step(self.replicas.distributed([next(source) for source in sources]))
                 progress.update(bar, completed=step)
                 if self._is_due(step, self.settings.log_every) or self.validation.is_due(step):
@@ -117,7 +117,7 @@ class Loop:
                 if is_due or self.validation.has_stopped or stop.is_requested:
                     self._save(checkpoints, step)
                 stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
-                durations.append(time.monotonic() - began)
+                durations.append(self.runtime.clock() - began)
             self._choose_weights()
             self._renew_statistics(sources, stop)
         self._log_skipped()

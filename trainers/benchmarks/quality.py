@@ -1,0 +1,175 @@
+"""Compare the quality of our presets with other libraries at equal CPU seconds.
+
+Each method trains in its own process on one core, on the same images from random weights, and is
+scored by the same confusion matrix of the evaluation split.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import rich.table
+
+from mm_keras import metrics
+from pipelines import datasets
+from trainers import config
+from trainers.config.errors import UserError
+
+PEER_PROGRAM = pathlib.Path(__file__).with_name("quality_peer.py")
+PEER_SIDE = 192
+"""Shorter side to which the peers' images are shrunk: the side of their crops."""
+
+_ENCODERS = {"ResNet-18": "resnet18", "MobileNetV3-small": "timm-mobilenetv3_small_100"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One line of the table.
+
+    Attributes:
+        name: as printed.
+        task: what its program needs besides the data: a preset and its changes, or a network.
+    """
+
+    name: str
+    task: dict
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the method is one of our presets."""
+        return "preset" in self.task
+
+
+def peers() -> list[Method]:
+    """Return the networks of segmentation_models_pytorch, without and with augmentation."""
+    return [
+        Method(
+            f"{architecture} {name}{', augmented' if augmented else ''}",
+            {"architecture": architecture, "encoder": encoder, "augmentation": augmented},
+        )
+        for architecture in ("Unet", "DeepLabV3Plus")
+        for name, encoder in _ENCODERS.items()
+        for augmented in (False, True)
+    ]
+
+
+def ours(preset: str) -> Method:
+    """Return one of our presets as a method."""
+    return Method(f"mm-keras, preset {preset}", {"preset": preset, "changes": {}})
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The images and the budget that all methods share.
+
+    Attributes:
+        data: settings of the data.
+        cpu_seconds: of training, for each method and seed.
+        seeds: of weights, order and augmentation.
+        python: interpreter of the peers' environment; None leaves the peers out.
+    """
+
+    data: config.Data
+    cpu_seconds: float
+    seeds: tuple[int, ...]
+    python: str | None
+
+    def methods(self, preset: str) -> list[Method]:
+        """Return our preset, and the peers if they can run."""
+        return [ours(preset), *(peers() if self.python else [])]
+
+
+def compare(
+    comparison: Comparison, methods: Iterable[Method], log: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Train every method with every seed, one after the other.
+
+    Seeds are the outer loop, so all methods meet the same state of the machine.
+
+    Returns:
+        {name of the method: mIoU in percent for each seed}.
+
+    Raises:
+        UserError: a program failed; the message holds the end of its output.
+    """
+    dataset = _loaded(comparison.data)
+    scores = {method.name: [] for method in methods}
+    for seed in comparison.seeds:
+        for method in methods:
+            result = _run(comparison, method, dataset, seed)
+            miou = 100 * metrics.mean_iou(np.array(result["confusion"]))
+            scores[method.name].append(miou)
+            log(
+                f"{method.name}, seed {seed}: {miou:.1f} mIoU, {result['steps']} steps, "
+                f"{result['cpu_seconds']:.0f} CPU seconds"
+            )
+    return scores
+
+
+def table(scores: dict[str, list[float]]) -> rich.table.Table:
+    """Return the mean mIoU of each method with its standard deviation over the seeds."""
+    result = rich.table.Table("method", "mean mIoU", "deviation", "each seed")
+    for name, values in scores.items():
+        deviation = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "-"
+        each = " ".join(f"{value:.1f}" for value in values)
+        result.add_row(name, f"{statistics.mean(values):.1f}", deviation, each)
+    return result
+
+
+def _loaded(data):
+    from trainers.runs.dataset import load_dataset
+
+    return load_dataset(data)
+
+
+def _run(comparison, method, dataset, seed) -> dict:
+    task = method.task | {"cpu_seconds": comparison.cpu_seconds, "seed": seed}
+    if method.is_ours:
+        task["changes"] = task["changes"] | _changes(comparison.data)
+        program = [sys.executable, "-m", "trainers.benchmarks.quality_ours"]
+    else:
+        task |= _files(dataset)
+        program = [comparison.python, str(PEER_PROGRAM)]
+    with tempfile.TemporaryDirectory() as folder:
+        task_file, result_file = (pathlib.Path(folder, name) for name in ("task", "result"))
+        task_file.write_text(json.dumps(task), encoding="utf-8")
+        _call([*program, str(task_file), str(result_file)], method.name)
+        return json.loads(result_file.read_text(encoding="utf-8"))
+
+
+def _changes(data) -> dict:
+    """Return the settings of the data that differ from their defaults."""
+    values = dataclasses.asdict(data)
+    defaults = dataclasses.asdict(config.Data())
+    return {f"data.{key}": value for key, value in values.items() if value != defaults[key]}
+
+
+def _files(dataset: datasets.Dataset) -> dict:
+    train = dataset.train.labelled()
+    return {
+        "train": list(zip(train.image_files, train.label_files, strict=True)),
+        "eval": list(zip(dataset.eval.image_files, dataset.eval.label_files, strict=True)),
+        "shorter_side": PEER_SIDE,
+        "num_classes": dataset.spec.num_classes,
+    }
+
+
+def _call(command, name):
+    """Run a program on one core."""
+    core = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"{name} failed:\n{done.stderr[-2000:]}")

@@ -157,6 +157,38 @@ def segmentation_gallery(
     return _on_page(_below([table, legend]))
 
 
+def crop_gallery(images, labels, colors, class_names, columns=4, panel_size=240) -> np.ndarray:
+    """Draw crops with their label maps under them, and the color of each class below.
+
+    Args:
+        images: uint8 [N, S, S, 3], RGB, N >= 1.
+        labels: integer [N, S, S], class ids, VOID = 255 hatched.
+        colors: integer [K, 3], RGB 0..255.
+        class_names: K names.
+        columns: crops per row, at least 1.
+        panel_size: side in pixels to which each picture is scaled.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: if the arguments do not fit each other, or there is no image.
+    """
+    colors = _checked_colors(colors, class_names)
+    if not len(images) == len(labels) >= 1:
+        raise ValueError(
+            "Expected as many images as label maps, and at least one. "
+            f"Received {len(images)} and {len(labels)}."
+        )
+    pairs = [
+        _below(_segmentation_row(image, [label], colors, panel_size))
+        for image, label in zip(images, labels, strict=True)
+    ]
+    rows = [_beside(pairs[i : i + columns]) for i in range(0, len(pairs), columns)]
+    table = _below(rows)
+    return _on_page(_below([table, _legend(class_names, colors, table.shape[1])]))
+
+
 def colorization_gallery(images, colorized, panel_size=320) -> np.ndarray:
     """Draw one image per row: original, gray input of the network, predicted colors.
 

@@ -6,10 +6,13 @@ from mm_keras.losses.all_triplets import (
     class_sums,
     expected_distances,
 )
+from mm_keras.losses.class_balance import class_weights
 from mm_keras.losses.contrastive import supcon
 from mm_keras.losses.embedding import EMBEDDINGS, embed, unit
+from mm_keras.losses.fine_tuning import PIXEL_LOSSES
 from mm_keras.losses.nodes import VOID
-from mm_keras.losses.pixels import pixel_cross_entropy
+from mm_keras.losses.pixels import focal, pixel_cross_entropy
+from mm_keras.losses.regions import lovasz_softmax, soft_dice
 from mm_keras.losses.triplet import (
     SCALES,
     edge_distances,
@@ -21,16 +24,21 @@ from mm_keras.losses.triplet import (
 
 __all__ = [
     "EMBEDDINGS",
+    "PIXEL_LOSSES",
     "SCALES",
     "VOID",
     "ClassSums",
     "all_triplets",
     "class_sums",
+    "class_weights",
     "edge_distances",
     "embed",
     "expected_distances",
+    "focal",
+    "lovasz_softmax",
     "perceptual_distance",
     "pixel_cross_entropy",
+    "soft_dice",
     "squared_distance",
     "supcon",
     "triplet_loss",

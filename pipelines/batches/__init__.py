@@ -1,7 +1,7 @@
 """Input pipelines: element k holds the data of training step k, a pure function of (seed, k)."""
 
 from pipelines.batches.augmentation import NONE, STRENGTHS, Augmentation, of_strength
-from pipelines.batches.labelled import crops, patches
+from pipelines.batches.labelled import crops, num_unaugmented, patches
 from pipelines.batches.mix import PatchSampling
 from pipelines.batches.order import WHOLE, Order, Share
 from pipelines.batches.views import View
@@ -16,6 +16,7 @@ __all__ = [
     "Share",
     "View",
     "crops",
+    "num_unaugmented",
     "of_strength",
     "patches",
 ]

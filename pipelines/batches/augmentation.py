@@ -235,14 +235,12 @@ def scene(
         tf.errors.InvalidArgumentError: if no pixel of the label map is labelled.
     """
     view_seed, pixel_seed = tf.unstack(tf.random.split(views.as_seed(seed)))
-    wanted = views.draw_wanted(label, view, view_seed)
-    placement, canvas = _accepted_placement(label, view, augmentation, wanted, view_seed)
-    is_augmented = views.shows(canvas, wanted)
+    placement, canvas, is_augmented = _accepted_placement(label, view, augmentation, view_seed)
 
     def augmented():
         shown = affine.show_image(image, placement)
         pixels = views.round_to_uint8(change_pixels(shown.pixels, augmentation, pixel_seed))
-        pixels = tf.where(shown.is_inside[..., None], pixels, tf.constant(view.pad_color, tf.uint8))
+        pixels = _paint(pixels, tf.logical_not(shown.is_inside), view.pad_color)
         return cut_out(pixels, canvas, augmentation, view.pad_color, pixel_seed)
 
     def unchanged():
@@ -257,8 +255,20 @@ def scene(
     )
 
 
-def _accepted_placement(label, view, augmentation, wanted, seed):
-    """Draw placements until one shows the wanted pixels; return the last one and its label map."""
+def can_augment(
+    label: tf.Tensor, view: views.View, augmentation: Augmentation, seed: int | tf.Tensor
+) -> tf.Tensor:
+    """Return `Scene.is_augmented` of `scene` with the same arguments, without any image."""
+    view_seed, _ = tf.unstack(tf.random.split(views.as_seed(seed)))
+    return _accepted_placement(label, view, augmentation, view_seed)[2]
+
+
+def _accepted_placement(label, view, augmentation, seed):
+    """Draw placements until one shows the wanted pixels.
+
+    Returns the last one, its label map, and whether it shows them.
+    """
+    wanted = views.draw_wanted(label, view, seed)
 
     def draw(attempt):
         attempt_seed = tf.random.fold_in(seed, attempt)
@@ -274,7 +284,8 @@ def _accepted_placement(label, view, augmentation, wanted, seed):
     _, placement, canvas = tf.while_loop(
         is_rejected, again, (1, *draw(0)), maximum_iterations=NUM_TRIES - 1
     )
-    return placement._replace(crop=view.crop), canvas  # the loop makes a tensor of the constant
+    placement = placement._replace(crop=view.crop)  # the loop makes a tensor of the constant
+    return placement, canvas, views.shows(canvas, wanted)
 
 
 def draw_placement(
@@ -409,8 +420,18 @@ def cut_out(
     remaining = tf.where(is_erased, tf.constant(VOID, tf.uint8), label)
     is_erased = is_erased & (tf.reduce_min(remaining) < VOID)
     return (
-        tf.where(is_erased[..., None], tf.constant(pad_color, tf.uint8), pixels),
+        _paint(pixels, is_erased, pad_color),
         tf.where(is_erased, tf.constant(VOID, tf.uint8), label),
+    )
+
+
+def _paint(pixels, mask, color):
+    """Return uint8 pixels [height, width, 3] with one color where the mask is True."""
+    # Most masks are empty, and broadcasting over the channels costs as much as a resampling.
+    return tf.cond(
+        tf.reduce_any(mask),
+        lambda: tf.where(mask[..., None], tf.constant(color, tf.uint8), pixels),
+        lambda: pixels,
     )
 
 

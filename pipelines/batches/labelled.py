@@ -141,6 +141,39 @@ def crops(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+def num_unaugmented(
+    split: Split,
+    view: views.View,
+    step_order: order.Order,
+    changes: augmentation.Augmentation,
+) -> int:
+    """Count the images of `crops` whose geometry stays as it is; see `augmentation.scene`.
+
+    No draw of their geometry left a labelled pixel. Label maps are read, and images are not.
+
+    Args:
+        split: the images, each with at least one labelled pixel.
+        view: how an image is scaled and placed.
+        step_order: the steps to count; `num_steps` must be set.
+        changes: the augmentation.
+
+    Raises:
+        ValueError: if the split is empty, or `num_steps` is None.
+    """
+    if step_order.num_steps is None:
+        raise ValueError("num_unaugmented counts a finite number of steps: set num_steps.")
+    _check_split(split)
+    label_files = tf.constant(split.label_files)
+
+    def example(image_id, seed):
+        label = views.read_label(tf.gather(label_files, image_id))
+        view_seed, _ = tf.unstack(tf.random.split(seed))
+        return {"is_augmented": augmentation.can_augment(label, view, changes, view_seed)}
+
+    steps = order.batches(len(split.label_files), example, step_order)
+    return sum(int((~step["is_augmented"]).sum()) for step in steps.as_numpy_iterator())
+
+
 def _batches(split, of_pair: Callable, step_order):
     """Build the batches of the dicts that `of_pair` returns for each image of a step.
 

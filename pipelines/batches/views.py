@@ -127,6 +127,11 @@ def read_image(file: str | tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
+def read_label(file: str | tf.Tensor) -> tf.Tensor:
+    """Read and decode one label map, an 8-bit gray PNG of class indices: uint8 [height, width]."""
+    return tf.squeeze(tf.io.decode_png(tf.io.read_file(file), channels=1), axis=2)
+
+
 def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Read and decode one image and its label map.
 
@@ -142,8 +147,7 @@ def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Te
             message then names both files. `datasets.load` decodes every file once, so this happens
             only if a file changed later.
     """
-    image = read_image(image_file)
-    label = tf.squeeze(tf.io.decode_png(tf.io.read_file(label_file), channels=1), axis=2)
+    image, label = read_image(image_file), read_label(label_file)
     same_size = tf.debugging.Assert(
         tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)),
         [

@@ -29,6 +29,12 @@ _ABSENT_IN_EVALUATION = faults.Kind(
     "It has no IoU there, and the mean IoU excludes it: choose another eval_split, or continue if "
     "this is intended.",
 )
+_RARE_SHARE = 0.005  # of the labelled pixels
+_RARE = faults.Kind(
+    f"class with less than {_RARE_SHARE:.1%} of the labelled pixels of split '{{split}}'",
+    "Short training hardly learns it. Show it more often with rare_share (crops that hold a class "
+    "drawn uniformly), or weigh the classes in the loss.",
+)
 _IN_BOTH_SPLITS = faults.Kind(
     "image that is in both splits, pixel by pixel",
     "Measurements on training images are worthless: remove each image from one of the splits (its "
@@ -333,6 +339,8 @@ def _frequency_findings(plan, splits) -> Iterator[Finding]:
     for split in splits:
         if split.has_masks and split.class_pixels.any():
             yield from _absent(plan, split, splits)
+            if split.name == plan.train_split:
+                yield from _rare(plan, split)
             if split.void_share > 0.5:
                 share = f"'{split.name}' ({split.void_share:.0%} void)"
                 yield from _warning(_MOSTLY_VOID, [share])
@@ -348,6 +356,16 @@ def _absent(plan, split: SplitFacts, splits) -> Iterator[Finding]:
     if first_is_absent and plan.rule.takes_void_value and plan.rule.table[0] == 0:
         advice = " No mask holds 0: if 0 means void and ids start at 1, use void_value=0."
         kind = dataclasses.replace(kind, fix=kind.fix + advice)
+    yield from _warning(kind, names)
+
+
+def _rare(plan, split: SplitFacts) -> Iterator[Finding]:
+    shares = split.class_pixels / split.class_pixels.sum()
+    names = [
+        f"{plan.spec.class_names[k]} ({shares[k]:.2%})"
+        for k in np.flatnonzero((shares > 0) & (shares < _RARE_SHARE))
+    ]
+    kind = dataclasses.replace(_RARE, problem=_RARE.problem.format(split=split.name))
     yield from _warning(kind, names)
 
 

@@ -302,6 +302,7 @@ def _split(folder: str, index: "records.Index", name: str) -> Split:
         records=folder,
         positions=tuple(range(len(entries))),
         checksums=tuple(entry.checksum for entry in entries),
+        class_pixels=tuple(tuple(entry.class_pixels) for entry in entries),
     )
 
 

@@ -30,7 +30,7 @@ from pipelines.datasets import faults, inspection, masks
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
-CODE_VERSION = 5
+CODE_VERSION = 6
 _INDEX_FILE = "index.json"
 
 
@@ -39,6 +39,7 @@ class Entry:
     """One image in the index; paths are relative to the records' folder unless absolute.
 
     checksum: CRC-32 of the image file's bytes and the label map's pixels.
+    class_pixels: number of pixels of each class.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Entry:
     height: int
     width: int
     checksum: int
+    class_pixels: list[int]
 
 
 @dataclasses.dataclass
@@ -239,7 +241,11 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         _write_file(folder / label, encode_png(sample.label))
         has_labels = bool((sample.label != VOID).any())
         checksum = zlib.crc32(sample.label.tobytes(), zlib.crc32(content))
-        return Entry(sample.id, image, label, has_labels, *sample.label.shape, checksum)
+        num_classes = self.builder_config.plan.spec.num_classes
+        counts = np.bincount(sample.label.ravel(), minlength=num_classes)[:num_classes]
+        return Entry(
+            sample.id, image, label, has_labels, *sample.label.shape, checksum, counts.tolist()
+        )
 
 
 def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:

@@ -110,6 +110,8 @@ class Split:
         records: folder of the TFDS records that hold this split.
         positions: position of each image in the records.
         checksums: one int for each image and its label map.
+        class_pixels: for each image, the number of pixels of each class; counted once, when the
+            records are written. Loss functions use them for class weights.
         part: description of the chosen images; empty for the whole split.
     """
 
@@ -122,6 +124,7 @@ class Split:
     records: str = ""
     positions: tuple[int, ...] = ()
     checksums: tuple[int, ...] = ()
+    class_pixels: tuple[tuple[int, ...], ...] = ()
     part: str = ""
 
     @property
@@ -166,7 +169,8 @@ class Split:
             raise ValueError(
                 f"Indices must be in 0..{self.num_images - 1}, each at most once, got {indices}."
             )
-        per_image = ("ids", "image_files", "label_files", "has_labels", "positions", "checksums")
+        per_image = ("ids", "image_files", "label_files", "has_labels")
+        per_image += ("positions", "checksums", "class_pixels")
         chosen = {name: getattr(self, name) for name in per_image}
         chosen = {name: tuple(v[k] for k in indices) if v else v for name, v in chosen.items()}
         return dataclasses.replace(self, **chosen, part=self.part if part is None else part)

@@ -145,6 +145,18 @@ def test_triplets_are_spread_over_the_batch(patches):
     assert [i for i in nodes if find(picture, patches[i])] == [0, 3, 6]
 
 
+def test_crop_gallery_puts_each_label_map_under_its_crop():
+    images = np.zeros((3, 8, 8, 3), np.uint8) + 100
+    labels = np.stack([np.full((8, 8), k, np.uint8) for k in (0, 1, 0)])
+    colors = [[255, 0, 0], [0, 0, 250]]
+    picture = visualize.crop_gallery(images, labels, colors, ["a", "b"], columns=2, panel_size=16)
+    first, second = picture[6:50, 6:22], picture[6:50, 28:44]
+    assert (first[:16] == 100).all() and (second[:16] == 100).all()
+    assert (first[22:38] == [255, 0, 0]).all() and (second[22:38] == [0, 0, 250]).all()
+    with pytest.raises(ValueError, match="3 and 2"):
+        visualize.crop_gallery(images, labels[:2], colors, ["a", "b"])
+
+
 def test_segmentation_gallery_of_different_sizes():
     rng = np.random.default_rng(2)
     sizes = [(40, 60), (60, 30), (60, 60)]

@@ -24,27 +24,33 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
         networks.compile_model(model, settings)
 
-    def data(start_step, share):
-        view = batches.View(
-            crop=settings.crop,
-            shorter_side=experiment.data.shorter_side,
-            mirror=settings.mirror,
-            pad_color=backbone.spec.pad_color,
-            rare_share=settings.rare_share,
-        )
-        order = batches.Order(
+    view = batches.View(
+        crop=settings.crop,
+        shorter_side=experiment.data.shorter_side,
+        mirror=settings.mirror,
+        pad_color=backbone.spec.pad_color,
+        rare_share=settings.rare_share,
+    )
+    split, changes = runtime.dataset.train.labelled(), augmentation.of_stage(settings)
+
+    def order(start_step, share):
+        return batches.Order(
             num_images=settings.num_images,
             share=share,
             seed=seeds.data_seed(experiment.seed, "segment"),
             start_step=start_step,
             num_steps=settings.num_batches,
         )
-        return batches.crops(
-            runtime.dataset.train.labelled(), view, order, augmentation.of_stage(settings)
-        )
 
+    def data(start_step, share):
+        return batches.crops(split, view, order(start_step, share), changes)
+
+    if note := augmentation.unaugmented(split, view, order(0, batches.WHOLE), changes):
+        runtime.log(f"segment: {note}")
     validation = _validation(experiment, runtime, model)
-    seconds = Loop(runtime, Schedule("segment", settings), model, data, validation=validation).run()
+    loop = Loop(runtime, Schedule("segment", settings), model, data, validation=validation)
+    augmentation.show_first_crops(loop, runtime.dataset.spec)
+    seconds = loop.run()
     save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")
     return {"seconds": seconds} | _report(validation, runtime, seconds)
 

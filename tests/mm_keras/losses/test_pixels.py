@@ -40,3 +40,18 @@ def test_another_void_label_may_be_given():
     logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0]], "float32"))
     loss = losses.pixel_cross_entropy(np.array([1, 0]), logits, void=0)
     np.testing.assert_allclose(loss, -np.log(0.75), rtol=1e-6)
+
+
+def test_class_weights_give_a_weighted_mean():
+    logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0], [5.0, 1.0]], "float32"))
+    loss = losses.pixel_cross_entropy(np.array([1, 0, 255]), logits, np.array([1.0, 4.0]))
+    np.testing.assert_allclose(loss, (-4 * np.log(0.75) - np.log(0.5)) / 5, rtol=1e-6)
+
+
+def test_the_focal_loss_weighs_each_pixel_by_its_error():
+    logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0], [5.0, 1.0]], "float32"))
+    labels = np.array([1, 0, 255])
+    expected = np.mean([-(0.25**2) * np.log(0.75), -(0.5**2) * np.log(0.5)])
+    np.testing.assert_allclose(losses.focal(labels, logits), expected, rtol=1e-5)
+    plain = losses.pixel_cross_entropy(labels, logits)
+    np.testing.assert_allclose(losses.focal(labels, logits, focusing=0.0), plain, rtol=1e-5)

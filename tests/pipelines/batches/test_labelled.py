@@ -10,7 +10,15 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import datasets
-from pipelines.batches import Order, PatchSampling, Share, View, labelled
+from pipelines.batches import (
+    NONE,
+    Augmentation,
+    Order,
+    PatchSampling,
+    Share,
+    View,
+    labelled,
+)
 
 VOID = datasets.VOID
 
@@ -33,11 +41,12 @@ def record(cls, options):
 
 def patches(split, **options):
     records = [record(cls, options) for cls in (PatchSampling, View, Order)]
-    return labelled.patches(split, *records)
+    return labelled.patches(split, *records, options.get("changes", NONE))
 
 
 def crops(split, **options):
-    return labelled.crops(split, *(record(cls, options) for cls in (View, Order)))
+    records = [record(cls, options) for cls in (View, Order)]
+    return labelled.crops(split, *records, options.get("changes", NONE))
 
 
 def write_split(folder, images, labels):
@@ -100,6 +109,46 @@ def test_shares_together_equal_the_whole_step(split, pipeline, options):
         for one, other in zip(*shares, strict=True)
     ]
     assert_equal(joined, whole)
+
+
+CHANGES = Augmentation(scale=1.5, rotation=20.0, contrast=0.3, noise=5.0, mix=0.4)
+
+
+def test_an_augmented_pipeline_resumes_exactly_and_its_shares_equal_the_whole_step(split):
+    options = CROPS | {"seed": 5, "num_images": 4, "num_steps": 4, "changes": CHANGES}
+    options |= {"rare_share": 0.3}
+    whole = arrays(crops(split, num_parallel=1, **options))
+    assert_equal(arrays(crops(split, start_step=2, num_parallel=4, **options)), whole[2:])
+    second = arrays(crops(split, share=Share(1, 2), num_parallel=2, **options))
+    halves = [{key: value[2:] for key, value in step.items()} for step in whole]
+    assert_equal(second, halves)
+
+
+def test_augmented_patches_resume_exactly_and_have_labels_of_their_classes(split):
+    options = PATCHES | {"num_steps": 3, "changes": CHANGES}
+    whole = arrays(patches(split, num_parallel=1, **options))
+    assert_equal(arrays(patches(split, start_step=1, num_parallel=4, **options)), whole[1:])
+    for step in whole:
+        assert step["patches"].shape == (12, 16, 16, 3) and set(step["labels"]) <= {0, 1, 2}
+
+
+def test_mixing_an_odd_number_of_images_per_replica_raises_an_error(split):
+    options = CROPS | {"num_images": 6, "share": Share(0, 2), "changes": Augmentation(mix=0.3)}
+    with pytest.raises(ValueError, match="even number of images, got 3"):
+        crops(split, **options)
+
+
+def test_images_that_cannot_be_augmented_are_counted(tmp_path):
+    label = np.full((64, 64), VOID, np.uint8)
+    label[5, 60] = 3
+    split = write_split(tmp_path, [np.zeros((64, 64, 3), np.uint8)], [label])
+    view, order = View(8), Order(num_images=5, num_steps=4)
+    number = labelled.num_unaugmented(split, view, order, Augmentation(scale=1.5))
+    assert 0 < number < 20
+    # With a crop as large as the image, its pixel is nearly always inside.
+    assert labelled.num_unaugmented(split, View(128), order, Augmentation(aspect=1.1)) == 0
+    with pytest.raises(ValueError, match="set num_steps"):
+        labelled.num_unaugmented(split, view, Order(num_images=5), Augmentation(scale=1.5))
 
 
 @pytest.mark.parametrize("rule", ["paper", "release"])

@@ -106,6 +106,7 @@ def test_small_images_are_enlarged_with_their_labels_on_request():
     [
         ({"crop": 0}, "crop .* got 0"),
         ({"shorter_side": 0}, "shorter_side .* got 0"),
+        ({"rare_share": 1.5}, "rare_share"),
         ({"pad_color": (0, 0)}, "pad_color"),
         ({"pad_color": (0, 0, 256)}, "pad_color"),
         ({"pad_color": (0, -1, 0)}, "pad_color"),
@@ -153,6 +154,26 @@ def test_the_canvas_is_uniform_among_those_with_a_labelled_pixel():
     column = np.where(mirrors, 30 - 1 - 10, 10) - origins[:, 1]
     counts = np.bincount(column, minlength=5)
     assert len(counts) == 5 and (abs(counts - 400) < 5 * np.sqrt(400)).all()
+
+
+def test_rare_classes_are_shown_in_their_share_of_the_canvases():
+    label = np.zeros((60, 60), np.uint8)
+    label[3:5, 50:52] = 4
+    shown = []
+    for share in (0.0, 1.0):
+        images, labels, _, _ = see(paint(label), label, View(10, rare_share=share), 400)
+        expected = np.where(labels[..., None] == VOID, [0, 0, 0], paint(labels))
+        np.testing.assert_array_equal(images, expected)
+        shown.append((labels == 4).any((1, 2)).mean())
+    # Two classes: half of the canvases must show class 4.
+    assert shown[0] < 0.1 and 0.42 < shown[1] < 0.62
+
+
+def test_a_rare_class_that_scaling_loses_is_kept():
+    label = np.zeros((40, 40), np.uint8)
+    label[1, 9] = 2  # every fourth pixel is kept, at 2, 6 and 10
+    _, labels, _, _ = see(paint(label), label, View(4, 10, rare_share=1.0), 60)
+    assert 0.25 < (labels == 2).any((1, 2)).mean() < 0.75
 
 
 def test_a_labelled_pixel_that_scaling_loses_is_kept():

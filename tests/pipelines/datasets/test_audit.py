@@ -227,6 +227,13 @@ def absent_class(root):
         write_mask(root, name, np.where(values(name) == 2, 1, values(name)))
 
 
+def rare_class(root):
+    for name in SPLITS["train"]:
+        mask = np.where(values(name) == 2, 1, values(name))
+        mask[1, 1] = 2
+        write_mask(root, name, mask)
+
+
 def image_in_both_splits(root):
     Image.fromarray(photo("a")).save(image_file(root, "e"), compress_level=1)  # other bytes
 
@@ -298,6 +305,7 @@ PLANTED = {
     training_without_labels: (True, "without any labelled pixel", "'train'", "check the masks"),
     mostly_void: (False, "more than half", "'val' (75% void)", "give them a class"),
     absent_class: (False, "without any pixel in split 'val'", "stuff", "eval_split"),
+    rare_class: (False, "less than 0.5% of the labelled pixels", "stuff (0.05%)", "rare_share"),
     image_in_both_splits: (True, "in both splits", "val/e.png", "from one of the splits"),
     image_twice_in_a_split: (False, "more than once, pixel by pixel", "b.png", "all but one"),
     image_twice_with_two_masks: (False, "different masks", "b.png", "At most one"),
@@ -460,15 +468,15 @@ def expected(stats):
     return stats | {"images_with": images}
 
 
-def test_camvid_has_no_findings_and_the_counts_of_its_statistics(real_data):
+def test_camvid_has_one_rare_class_and_the_counts_of_its_statistics(real_data):
     result = audit.examine(datasets.plan("camvid", real_data))
-    assert result.findings == ()
+    assert [finding.names for finding in result.findings] == [("bicyclist (0.30%)",)]
     stats = json.loads((real_data / "camvid" / "stats.json").read_text())
     for split in result.splits:
         assert counted(split, result.spec.class_names) == expected(stats[split.name])
 
 
-def test_the_only_findings_on_voc_are_absent_classes(real_data):
+def test_the_only_findings_on_voc_are_absent_and_rare_classes(real_data):
     result = audit.examine(datasets.plan("voc_sbd", real_data, train_split="train"))
     stats = json.loads((real_data / "VOCdevkit" / "VOC2012" / "stats.json").read_text())
     absent = {}
@@ -476,7 +484,10 @@ def test_the_only_findings_on_voc_are_absent_classes(real_data):
         assert counted(split, result.spec.class_names) == expected(stats[split.name])
         there = stats[split.name]["pixels"]
         absent[split.name] = tuple(name for name in result.spec.class_names if name not in there)
-    assert {f.kind.problem: f.names for f in result.findings} == {
+    found = {f.kind.problem: f.names for f in result.findings}
+    rare = found.pop("class with less than 0.5% of the labelled pixels of split 'train'")
+    assert len(rare) == 6 and "pottedplant (0.34%)" in rare
+    assert found == {
         f"class without any pixel in split '{split}'": names for split, names in absent.items()
     }
     assert not any(finding.is_error for finding in result.findings)

@@ -28,6 +28,15 @@ def test_a_second_load_reads_the_same_records(folder, cache):
     assert first.train.records.startswith(str(cache))
 
 
+def test_the_pixels_of_each_class_are_counted_with_the_records(folder):
+    data = load(folder)
+    for split in (data.train, data.eval):
+        labels = [example["label"] for example in datasets.examples(split).as_numpy_iterator()]
+        expected = [tuple((x == k).sum() for k in range(data.spec.num_classes)) for x in labels]
+        assert list(split.class_pixels) == expected
+    assert data.train.take([1]).class_pixels == data.train.class_pixels[1:2]
+
+
 def test_a_changed_file_gets_new_records(folder, cache, write_pair):
     load(folder)
     _, mask, expected = write_pair(folder, "a", "train", seed=9)

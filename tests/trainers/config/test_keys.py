@@ -185,6 +185,20 @@ def test_old_spellings_are_refused_with_the_new_one(key, value, message):
         config.replace(config.Experiment(), key, value)
 
 
+def test_groups_inside_of_a_stage_have_keys_with_three_parts():
+    experiment = config.replace(config.Experiment(), "segment.augment.scale", "1.5")
+    assert experiment.segment.augment.scale == 1.5 and experiment.mm.augment.scale is None
+    written = json.loads(json.dumps(config.flatten(experiment)))
+    assert written["segment.augment.scale"] == 1.5
+    assert config.from_flat(written, "config.json") == experiment
+    with pytest.raises(config.ConfigError, match="scale must be none or float, at least 1"):
+        config.replace(experiment, "segment.augment.scale", 0.5)
+    with pytest.raises(config.ConfigError, match="Did you mean segment.augment.hue"):
+        config.replace(experiment, "segment.augment.hu", 0.1)
+    with pytest.raises(config.ConfigError, match="Unknown config key 'segment.augment'"):
+        config.replace(experiment, "segment.augment", 0.1)
+
+
 def test_all_problems_are_named_in_one_message():
     values = {"mm.margn": 2, "mm.steps": -1, "seed": "x", "mm.margin": 1.5}
     with pytest.raises(config.ConfigError) as error:

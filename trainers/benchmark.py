@@ -103,9 +103,7 @@ def _compare_quality(console, results):
         for method in comparison.methods(FLAGS.preset)
         if not FLAGS.methods or any(part in method.name for part in FLAGS.methods)
     ]
-    scores = quality.compare(
-        comparison, methods, lambda line: console.print(line, highlight=False)
-    )
+    scores = quality.compare(comparison, methods, lambda line: console.print(line, highlight=False))
     console.print(quality.table(scores))
     if results:
         output.write_quality(results, comparison, scores)

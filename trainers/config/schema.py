@@ -443,6 +443,15 @@ class Segment(LabelledStage):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Momentum of the moving average of the weights, which then takes their place; 0: none.
     Source: release 0."""
+    loss: Literal["cross_entropy", "focal", "cross_entropy+dice", "cross_entropy+lovasz"] = (
+        "cross_entropy"
+    )
+    """Loss over the pixels (mm_keras.losses.PIXEL_LOSSES). Source: release cross_entropy."""
+    class_weights: Literal["none", "inverse_frequency", "effective_number", "enet", "median"] = (
+        "none"
+    )
+    """Rule of the weights of the classes in the loss (mm_keras.losses.class_weights).
+    Source: release none."""
     head: Literal["hypercolumn", "fcn", "unet"] | None = None
     """Kind of the segmenter; none: the kind that the paper puts on the backbone.
     Source: M&M paper."""

@@ -1,5 +1,10 @@
 """Stage segment: fine-tune the segmenter and write segment/segmenter.weights.h5."""
 
+import functools
+
+import numpy as np
+
+from mm_keras import losses
 from pipelines import batches
 from trainers import config
 from trainers.runs.files import save_weights
@@ -21,7 +26,8 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     settings = experiment.segment
     with runtime.replicas.scope():
         backbone = _starting_point(experiment, runtime)
-        model = networks.segmenter(experiment, runtime.dataset.spec.num_classes, backbone)
+        num_classes, loss = runtime.dataset.spec.num_classes, _loss(experiment, runtime)
+        model = networks.segmenter(experiment, num_classes, backbone, loss)
         networks.compile_model(model, settings)
 
     view = batches.View(
@@ -53,6 +59,17 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     seconds = loop.run()
     save_weights(model, runtime.folder("segment") / "segmenter.weights.h5")
     return {"seconds": seconds} | _report(validation, runtime, seconds)
+
+
+def _loss(experiment, runtime):
+    """Return the loss over pixels, with the weights of the classes of the training images."""
+    settings = experiment.segment
+    loss = losses.PIXEL_LOSSES[settings.loss]
+    if settings.class_weights == "none":
+        return loss
+    pixels = np.array(runtime.dataset.train.labelled().class_pixels)
+    weights = losses.class_weights(pixels, settings.class_weights)
+    return functools.partial(loss, class_weights=weights)
 
 
 def _validation(experiment, runtime, model):

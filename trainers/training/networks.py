@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -178,7 +178,10 @@ def _objective(experiment, num_classes, projection, rule):
 
 
 def segmenter(
-    experiment: config.Experiment, num_classes: int, body: backbones.Backbone | None = None
+    experiment: config.Experiment,
+    num_classes: int,
+    body: backbones.Backbone | None = None,
+    loss: Callable | None = None,
 ) -> Segmenter:
     """Return the segmenter of the kind that the spec of its backbone names.
 
@@ -186,13 +189,14 @@ def segmenter(
         experiment: the settings.
         num_classes: number of classes.
         body: the backbone; None for a new one with random weights.
+        loss: the loss over pixels; None for cross-entropy without weights.
     """
     body = body or backbone(experiment)
     head = experiment.segment.head or body.spec.segmenter
-    return SEGMENTERS[head](experiment, body, num_classes)
+    return SEGMENTERS[head](experiment, body, num_classes, loss)
 
 
-def _hypercolumn(experiment, body, num_classes):
+def _hypercolumn(experiment, body, num_classes, loss):
     return mm_keras.HypercolumnSegmenter(
         body,
         num_classes,
@@ -203,28 +207,34 @@ def _hypercolumn(experiment, body, num_classes):
         input_scale=experiment.segment.input_scale,
         point_border=experiment.segment.point_border,
         seed=experiment.seed,
+        loss=loss,
     )
 
 
-def _fcn(experiment, body, num_classes):
+def _fcn(experiment, body, num_classes, loss):
     # It predicts every pixel: num_points, stddev and output_stride do not apply.
     return mm_keras.FcnSegmenter(
-        body, num_classes, dropout=experiment.segment.dropout, seed=experiment.seed
+        body,
+        num_classes,
+        dropout=experiment.segment.dropout,
+        seed=experiment.seed,
+        loss=loss,
     )
 
 
-def _unet(experiment, body, num_classes):
+def _unet(experiment, body, num_classes, loss):
     return mm_keras.UnetSegmenter(
         body,
         num_classes,
         output_stride=experiment.evaluate.output_stride,
         dropout=experiment.segment.dropout,
         seed=experiment.seed,
+        loss=loss,
     )
 
 
 SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn, "unet": _unet}
-"""{kind of segmenter in a `BackboneSpec`: function(experiment, body, num_classes)}."""
+"""{kind of segmenter in a `BackboneSpec`: function(experiment, body, num_classes, loss)}."""
 
 
 def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:

@@ -6,10 +6,12 @@ from mm_keras.losses.all_triplets import (
     class_sums,
     expected_distances,
 )
-from mm_keras.losses.contrastive import supcon
+from mm_keras.losses.contrastive import multi_similarity, supcon
 from mm_keras.losses.embedding import EMBEDDINGS, embed, unit
+from mm_keras.losses.hubs import normalized_softmax, proxy_anchor
 from mm_keras.losses.nodes import VOID
 from mm_keras.losses.pixels import pixel_cross_entropy
+from mm_keras.losses.sorted_triplets import all_triplets_hinge, triplet_semihard
 from mm_keras.losses.triplet import (
     SCALES,
     edge_distances,
@@ -25,15 +27,20 @@ __all__ = [
     "VOID",
     "ClassSums",
     "all_triplets",
+    "all_triplets_hinge",
     "class_sums",
     "edge_distances",
     "embed",
     "expected_distances",
+    "multi_similarity",
+    "normalized_softmax",
     "perceptual_distance",
     "pixel_cross_entropy",
+    "proxy_anchor",
     "squared_distance",
     "supcon",
     "triplet_loss",
     "triplet_margin",
+    "triplet_semihard",
     "unit",
 ]

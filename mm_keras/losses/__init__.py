@@ -7,12 +7,14 @@ from mm_keras.losses.all_triplets import (
     expected_distances,
 )
 from mm_keras.losses.class_balance import class_weights
-from mm_keras.losses.contrastive import supcon
+from mm_keras.losses.contrastive import multi_similarity, supcon
 from mm_keras.losses.embedding import EMBEDDINGS, embed, unit
 from mm_keras.losses.fine_tuning import PIXEL_LOSSES
+from mm_keras.losses.hubs import normalized_softmax, proxy_anchor
 from mm_keras.losses.nodes import VOID
 from mm_keras.losses.pixels import focal, pixel_cross_entropy
 from mm_keras.losses.regions import lovasz_softmax, soft_dice
+from mm_keras.losses.sorted_triplets import all_triplets_hinge, triplet_semihard
 from mm_keras.losses.triplet import (
     SCALES,
     edge_distances,
@@ -29,6 +31,7 @@ __all__ = [
     "VOID",
     "ClassSums",
     "all_triplets",
+    "all_triplets_hinge",
     "class_sums",
     "class_weights",
     "edge_distances",
@@ -39,9 +42,13 @@ __all__ = [
     "perceptual_distance",
     "pixel_cross_entropy",
     "soft_dice",
+    "multi_similarity",
+    "normalized_softmax",
+    "proxy_anchor",
     "squared_distance",
     "supcon",
     "triplet_loss",
     "triplet_margin",
+    "triplet_semihard",
     "unit",
 ]

@@ -143,7 +143,8 @@ class MixAndMatch(Trainable):
 
     def joint_batch(self, outputs, targets):
         """Return embeddings and labels of the graph's nodes."""
-        if self.graph == "replica":
+        adds_up = self.objective is not None and self.objective.adds_over_replicas
+        if self.graph == "replica" or adds_up:
             return outputs, targets
         return gather_from_replicas(outputs), gather_from_replicas(ops.cast(targets, "int32"))
 

@@ -253,6 +253,25 @@ def gather_from_replicas(values):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, slots)
 
 
+def sum_over_replicas(values):
+    """Return the sums of tensors over all replicas, on each replica.
+
+    Gradients flow back to all replicas, summed over their losses.
+
+    Args:
+        values: NamedTuple of tensors.
+
+    Returns:
+        A NamedTuple of the same type; on a single replica `values`.
+    """
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    return type(values)(*(context.all_reduce(tf.distribute.ReduceOp.SUM, v) for v in values))
+
+
 def _overflow_everywhere(gradients, norm):
     """Make an overflow on one replica an overflow on all: Keras asks only the first whether to
     skip.

@@ -133,7 +133,7 @@ def _run(comparison, method, dataset, seed) -> dict:
     task = method.task | {"cpu_seconds": comparison.cpu_seconds, "seed": seed}
     if method.is_ours:
         task["changes"] = task["changes"] | _changes(comparison.data)
-        program = [sys.executable, "-m", "trainers.benchmarks.quality_ours"]
+        program = [sys.executable, "-m", "trainers.quality"]
     else:
         task |= _files(dataset)
         program = [comparison.python, str(PEER_PROGRAM)]

@@ -144,7 +144,7 @@ def _normalized(pixels):
 
 def _confusion(model, task) -> np.ndarray:
     """Return the confusion matrix of the eval images at their own size."""
-    model.eval()
+    model.train(False)
     number = task["num_classes"]
     matrix = np.zeros((number, number), np.int64)
     for image_file, label_file in task["eval"]:

@@ -53,6 +53,12 @@ def _ascending(drops: tuple[int, ...]) -> tuple[int, ...]:
     return drops
 
 
+def _sizes(units: tuple[int, ...]) -> tuple[int, ...]:
+    if any(not 1 <= size <= 16384 for size in units):
+        raise ValueError(f"must be sizes in 1..16384. Received {list(units)}")
+    return units
+
+
 def _dispatcher(address: str) -> str:
     if not re.fullmatch(r"grpc://[^/\s]+:\d{1,5}", address):
         raise ValueError(f"must be the dispatcher's grpc://HOST:PORT. Received {address!r}")
@@ -385,15 +391,19 @@ class Tune(LabelledStage):
     embedding: Literal["flatten", "pool", "grid"] | None = None
     """Form in which the loss takes a feature map; none: flatten for triplet, pool for the others.
     Source: M&M paper, flatten."""
-    projection: tuple[AtLeastOne, ...] | None = None
+    projection: Annotated[tuple[int, ...], AfterValidator(_sizes)] | None = None
     """Sizes of the dense layers before the loss; none: 256,128 for supcon, no layer for the others.
     Source: Khosla et al. 2020, smaller."""
     temperature: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Temperature of the similarities; none: 0.1 for supcon. Source: Khosla et al. 2020."""
+    """Temperature of the similarities; none: 0.1 for supcon, 1/20 for normalized_softmax, 1/64 for
+    cosface, 1/32 for proxy_anchor. Source: their publications."""
+    loss_margin: Annotated[float, Field(gt=0, le=4)] | None = None
+    """Margin of further losses; none: 0.2 for triplet_semihard, 0.35 for cosface, 0.1 for
+    proxy_anchor. Source: their publications."""
     matching: Literal["class_connected", "random_triplets"] = "class_connected"
     """Rule that turns labels into triplets (mm_keras.matching). Source: M&M paper, Table 1."""
     margin: Positive = 2.1
-    """Margin of the triplet loss. Source: M&M paper, implementation details."""
+    """Margin of the losses triplet and triplet_all. Source: M&M paper, implementation details."""
     scale: Literal["paper", "release"] = "paper"
     """Scale of the triplet loss (mm_keras.losses). Source: paper and release differ."""
     chunk: AtLeastOne | None = None
@@ -505,7 +515,17 @@ PROXIES = tuple(
 )
 """The pretext tasks: the inits that stage proxy makes."""
 
-LOSSES = ("triplet", "supcon", "softmax")
+LOSSES = (
+    "triplet",
+    "triplet_all",
+    "triplet_semihard",
+    "supcon",
+    "multi_similarity",
+    "softmax",
+    "normalized_softmax",
+    "cosface",
+    "proxy_anchor",
+)
 """The names in `mm.loss`."""
 
 INITS = ("random", "imagenet", *PROXIES)

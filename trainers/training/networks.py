@@ -13,7 +13,7 @@ import mm_keras
 from mm_keras import backbones, inference, matching, optimizers
 from mm_keras.backbones import libraries
 from mm_keras.inference import protocols
-from mm_keras.models import objective
+from mm_keras.models import objective, trainable
 from mm_keras.models.segmenter import Segmenter
 from mm_keras.weights import imagenet
 from pipelines import datasets
@@ -170,10 +170,14 @@ def _objective(experiment, num_classes, projection, rule):
         num_classes,
         projection=projection,
         temperature=settings.temperature,
+        margin=settings.loss_margin,
+        triplets=objective.TripletSettings(
+            rule,
+            settings.margin,
+            settings.scale,
+            trainable.sum_over_replicas if settings.graph == "global" else None,
+        ),
         seed=experiment.seed,
-        matching=rule,
-        margin=settings.margin,
-        scale=settings.scale,
     )
 
 

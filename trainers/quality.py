@@ -1,6 +1,6 @@
-"""Train one of our presets for some CPU seconds; run in its own process.
+"""Train one of our presets for some CPU seconds, for the benchmark of quality.
 
-python -m trainers.benchmarks.quality_ours TASK.json RESULT.json
+python -m trainers.quality TASK.json RESULT.json
 """
 
 import json

@@ -23,6 +23,7 @@ COMMANDS = (
     "trainers.report",
     "trainers.study",
     "trainers.benchmark",
+    "trainers.quality",
     "trainers.flags",
     "trainers.command_line",
 )
@@ -244,7 +245,7 @@ def tensorflow_only_where_it_is_used(modules):
 def void_is_the_same(modules):
     values = {
         name: _constant(modules[name], "VOID")
-        for name in ("mm_keras.losses.pixels", "pipelines.datasets.spec")
+        for name in ("mm_keras.losses.nodes", "pipelines.datasets.spec")
         if name in modules
     }
     return [] if set(values.values()) == {255} else [f"VOID is {values}, expected 255 in both"]
@@ -408,9 +409,9 @@ RULES = {
         {"trainers.benchmark": "import tensorflow as tf"},
     ],
     void_is_the_same: [
-        {"mm_keras.losses.pixels": "VOID = 255", "pipelines.datasets.spec": "VOID = 254"},
-        {"mm_keras.losses.pixels": "VOID: int = 0", "pipelines.datasets.spec": "VOID = 0"},
-        {"mm_keras.losses.pixels": "VOID = 255", "pipelines.datasets.spec": "x = 1"},
+        {"mm_keras.losses.nodes": "VOID = 255", "pipelines.datasets.spec": "VOID = 254"},
+        {"mm_keras.losses.nodes": "VOID: int = 0", "pipelines.datasets.spec": "VOID = 0"},
+        {"mm_keras.losses.nodes": "VOID = 255", "pipelines.datasets.spec": "x = 1"},
     ],
     library_does_not_print: [
         {"mm_keras.a": "def f():\n    print(1)"},
@@ -438,7 +439,7 @@ ALLOWED = {
     "mm_keras.layers": "",
     "mm_keras.models": "",
     "mm_keras.losses": "from keras import ops",
-    "mm_keras.losses.pixels": "VOID: int = 255",
+    "mm_keras.losses.nodes": "VOID: int = 255",
     "mm_keras.inference.export": "import tensorflow as tf\nfrom mm_keras import losses",
     "mm_keras.models.a": "from mm_keras import losses\ndef f():\n    import tensorflow as tf",
     "mm_keras.backbones": "from mm_keras.backbones import vgg16",

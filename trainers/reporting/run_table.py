@@ -22,7 +22,7 @@ def show(
         stages: names of the requested stages.
         experiment: the settings.
     """
-    main = "ensemble" if experiment.ensemble else "M&M"
+    main = "ensemble" if experiment.ensemble else "M&M" if experiment.mm.steps else "fine-tuned"
     columns = {main: results, "naive": results.get("naive", {})}
     columns = {name: column for name, column in columns.items() if "miou" in column}
     if columns and "evaluate" in stages:

@@ -89,7 +89,7 @@ def _report(validation, runtime, seconds) -> dict:
     warning = " This split is also the one that is reported." if chosen_on_eval else ""
     runtime.log(
         f"segment: weights of step {summary['best_step']}, the best {summary['monitor']} "
-        f"({summary['best']:.2f}) on {summary['split']}; validation took {share:.0f} % of the "
+        f"({summary['best']:.3f}) on {summary['split']}; validation took {share:.0f} % of the "
         f"time.{warning}"
     )
     return {"validation": summary | {"is_reported_split": chosen_on_eval}}

@@ -262,7 +262,7 @@ class Loop:
         with (self.folder / "metrics.jsonl").open("a") as lines:
             lines.write(json.dumps({"step": step, **metrics}) + "\n")
         self.on_log(step, metrics)
-        scored = f", val mIoU {metrics['val_miou']:.1f} %" if "val_miou" in metrics else ""
+        scored = f", val mIoU {100 * metrics['val_miou']:.1f} %" if "val_miou" in metrics else ""
         return f"loss {metrics['loss']:.3f}{scored}"
 
     def _report(self, step, note):

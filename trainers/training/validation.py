@@ -76,7 +76,7 @@ class Validation:
 
         Returns:
             val_miou, val_pixel_accuracy, val_loss, and val_iou/CLASS for each class that occurs.
-            Shares are in percent, as in all results.
+            Shares are in 0..1, as in all results.
         """
         started = time.monotonic()
         with averaged(self._model):
@@ -135,9 +135,9 @@ class Validation:
         each = zip(self._class_names, metrics.per_class_iou(matrix), strict=True)
         return {
             "val_loss": float(loss / max(num_pixels, 1)),
-            "val_miou": 100 * metrics.mean_iou(matrix),
-            "val_pixel_accuracy": 100 * metrics.pixel_accuracy(matrix),
-            **{f"val_iou/{name}": 100 * float(iou) for name, iou in each if not np.isnan(iou)},
+            "val_miou": metrics.mean_iou(matrix),
+            "val_pixel_accuracy": metrics.pixel_accuracy(matrix),
+            **{f"val_iou/{name}": float(iou) for name, iou in each if not np.isnan(iou)},
         }
 
 

@@ -5,6 +5,7 @@ run on the project, and on a tiny made-up module that breaks it.
 """
 
 import ast
+import functools
 import graphlib
 import os
 import pathlib
@@ -55,6 +56,7 @@ class Import(NamedTuple):
         return f"{self.importer}:{self.line} imports {self.imported}"
 
 
+@functools.cache
 def project_modules():
     """{dotted name: tree} of the three packages; a package's __init__ carries its own name."""
     modules = {}

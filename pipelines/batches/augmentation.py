@@ -33,7 +33,7 @@ class Augmentation:
         quarter_turns: bool, add 0, 90, 180 or 270 degrees, for images without an upright direction.
         color_share: float in 0..1, probability of the next four changes, made together.
         brightness: float in 0..1, amount.
-        contrast: float in 0..1, amount, around the mean gray level of the image.
+        contrast: float in 0..1, amount, around the mean gray level of the crop.
         saturation: float in 0..1, amount, around the gray level of the pixel.
         hue: float in 0..0.5, largest turn of the color circle, to both sides.
         gray_share: float in 0..1, probability of a gray image.
@@ -166,9 +166,9 @@ STRENGTHS = {
 }
 """Named sets of amounts.
 
-"strong" has the scale 0.5..2 and the mirror that mmsegmentation, lightly-train and UniMatch V2
-share. Its rotation, color and blur are the common core of their color jitters and of the recipes
-of the VIPriors 2020 challenge, which trained on 200 images. "light" is about half of it.
+"strong" has the scale 0.5..2 of mmsegmentation, lightly-train and UniMatch V2, and the rotation of
+EfficientSeg (VIPriors 2020, 200 images). Its colors and blur lie within the ranges in use there.
+The noise, and "light" as about half of "strong", are ours.
 """
 
 
@@ -234,14 +234,14 @@ def scene(
     Raises:
         tf.errors.InvalidArgumentError: if no pixel of the label map is labelled.
     """
-    view_seed, pixel_seed = tf.unstack(tf.random.split(views.as_seed(seed)))
+    view_seed, pixel_seed, box_seed = tf.unstack(tf.random.split(views.as_seed(seed), 3))
     placement, canvas, is_augmented = _accepted_placement(label, view, augmentation, view_seed)
 
     def augmented():
         shown = affine.show_image(image, placement)
         pixels = views.round_to_uint8(change_pixels(shown.pixels, augmentation, pixel_seed))
         pixels = _paint(pixels, tf.logical_not(shown.is_inside), view.pad_color)
-        return cut_out(pixels, canvas, augmentation, view.pad_color, pixel_seed)
+        return cut_out(pixels, canvas, augmentation, view.pad_color, box_seed)
 
     def unchanged():
         return views.draw_canvas(image, label, view, view_seed, name)
@@ -259,7 +259,7 @@ def can_augment(
     label: tf.Tensor, view: views.View, augmentation: Augmentation, seed: int | tf.Tensor
 ) -> tf.Tensor:
     """Return `Scene.is_augmented` of `scene` with the same arguments, without any image."""
-    view_seed, _ = tf.unstack(tf.random.split(views.as_seed(seed)))
+    view_seed, _, _ = tf.unstack(tf.random.split(views.as_seed(seed), 3))
     return _accepted_placement(label, view, augmentation, view_seed)[2]
 
 
@@ -269,9 +269,10 @@ def _accepted_placement(label, view, augmentation, seed):
     Returns the last one, its label map, and whether it shows them.
     """
     wanted = views.draw_wanted(label, view, seed)
+    tries_seed, _ = tf.unstack(tf.random.split(seed))
 
     def draw(attempt):
-        attempt_seed = tf.random.fold_in(seed, attempt)
+        attempt_seed = tf.random.fold_in(tries_seed, attempt)
         drawn = draw_placement(tf.shape(label), view, augmentation, wanted, attempt_seed)
         return drawn, affine.show_label(label, drawn)
 

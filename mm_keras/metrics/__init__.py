@@ -10,15 +10,19 @@ from mm_keras.metrics.confusion import (
 )
 from mm_keras.metrics.contours import BoundaryIoU, ThinRegions
 from mm_keras.metrics.embeddings import collapsed_share, effective_rank
+from mm_keras.metrics.probes import balanced_accuracy, linear_probe, nearest_neighbor
 
 __all__ = [
     "BoundaryIoU",
     "ConfusionMatrix",
     "ThinRegions",
+    "balanced_accuracy",
     "collapsed_share",
     "effective_rank",
+    "linear_probe",
     "mean_accuracy",
     "mean_iou",
+    "nearest_neighbor",
     "per_class_iou",
     "pixel_accuracy",
     "summary",

@@ -32,6 +32,13 @@ assert last < 0.8 * first < 3.5, (first, last)
 assert model.history.history["non_finite"][-1] == 0
 lost = model.fit(np.full(patches.shape, np.nan, "float32"), labels, batch_size=24, verbose=0)
 assert lost.history["non_finite"] == [1]
+from mm_keras.models import objective
+loss = objective.build("softmax+supcon+triplet_all+triplet", 3, projection=(8, 4))
+backbone = mm_keras.backbones.build("testing")
+model = mm_keras.MixAndMatch(backbone, objective=loss, num_classes=3)
+model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+first, *_, last = model.fit(patches, labels, batch_size=24, epochs=15, verbose=0).history["loss"]
+assert last < 0.8 * first, (first, last)
 backbone = mm_keras.backbones.build("testing")
 before = backbone.get_layer("conv1_1").kernel.numpy()
 segmenter = mm_keras.HypercolumnSegmenter(backbone, 3)

@@ -107,6 +107,7 @@ QUICK = {
     "mm.class_balanced": True,
     "mm.checkpoint_every": 50,
     "mm.log_every": 10,
+    "mm.probe_every": 50,
     # These schedules are shorter than the 1,000 steps over which AlexNet's batch norm averages.
     "colorization.statistics_steps": 40,
     "jigsaw.statistics_steps": 40,

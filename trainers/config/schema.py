@@ -389,7 +389,7 @@ class Tune(LabelledStage):
     loss: Annotated[str, AfterValidator(SumOf(lambda: LOSSES))] = "triplet"
     """Loss on the patches (mm_keras.losses), or several joined by +. Source: M&M paper, triplet."""
     embedding: Literal["flatten", "pool", "grid"] | None = None
-    """Form in which the loss takes a feature map; none: flatten for triplet, pool for the others.
+    """Form in which the loss takes a feature map; none: flatten for triplet losses, else pool.
     Source: M&M paper, flatten."""
     projection: Annotated[tuple[int, ...], AfterValidator(_sizes)] | None = None
     """Sizes of the dense layers before the loss; none: 256,128 for supcon, no layer for the others.
@@ -410,6 +410,10 @@ class Tune(LabelledStage):
     """Patches that are in the network at a time, to bound memory; none: all. Source: ours."""
     graph: Literal["replica", "global"] = "replica"
     """One graph per replica, or one over all replicas. Source: release replica."""
+    probe_every: Annotated[int, Field(ge=0)] = 500
+    """Steps between two probes of the features; none with 0 or with fewer steps. Source: ours."""
+    probe_patches: Annotated[int, Field(ge=32, le=16384)] = 512
+    """Patches that a probe learns from, and as many that it is scored on. Source: ours."""
 
 
 @record
@@ -545,7 +549,13 @@ def uses_xla(experiment: Experiment) -> bool:
     return any(getattr(experiment, stage).jit_compile for stage in stages if stage)
 
 
-FREE_KEYS = {"data.data_dir", "data.service", "evaluate.num_pictures"} | {
+FREE_KEYS = {
+    "data.data_dir",
+    "data.service",
+    "mm.probe_every",
+    "mm.probe_patches",
+    "evaluate.num_pictures",
+} | {
     f"{field.name}.{key}"
     for field in dataclasses.fields(Experiment)
     if isinstance(field.default, Optimization)

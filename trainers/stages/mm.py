@@ -6,7 +6,7 @@ from mm_keras import layers, visualize
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import initial_weights, networks, patch_batches
+from trainers.training import initial_weights, networks, patch_batches, probe
 from trainers.training.loop import Loop, Schedule
 
 # Below these values the embeddings of all patches are practically equal.
@@ -17,12 +17,13 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     """Tune for `mm.steps` steps, or continue an interrupted run.
 
     Returns:
-        "seconds" of training.
+        "seconds" of training. With a probe, "probe" has its scores at the start and at the end.
     """
     settings = experiment.mm
     with runtime.replicas.scope():
         model = _model(experiment, runtime)
     batches = patch_batches.Batches(experiment, runtime, model.backbone.spec.pad_color)
+    probed = probe.of_stage(model, experiment, runtime)
     loop = Loop(
         runtime,
         Schedule("mm", settings),
@@ -30,12 +31,15 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         batches,
         on_log=_Watch(runtime),
         shared_seeds=model.graph_seeds if settings.graph == "global" else [],
+        validation=probed,
     )
     _show_first_batch(loop, model, batches, runtime.dataset.spec)
+    probed.write_start(loop.writer)
     seconds = loop.run()
     batches.log_service()
+    scores = probed.finish(loop.writer)
     save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
-    return {"seconds": seconds}
+    return {"seconds": seconds} | ({"probe": scores} if scores else {})
 
 
 def _model(experiment, runtime):

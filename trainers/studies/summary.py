@@ -303,7 +303,10 @@ def _curves(runs, stage: str) -> dict[str, list[tuple[Sequence[int], Sequence[fl
     """Return {arm: (steps, losses) of each run}, without arms that have no step of the stage."""
     curves = {}
     for name, by_seed in runs.items():
-        logs = [finished.curve(run, stage) for run in by_seed.values()]
+        logs = [
+            [line for line in finished.curve(run, stage) if "loss" in line]
+            for run in by_seed.values()
+        ]
         if all(logs):
             curves[name] = [
                 ([line["step"] for line in log], [line["loss"] for line in log]) for log in logs

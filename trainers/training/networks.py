@@ -157,7 +157,8 @@ def tuned_model(
 
 def embedding_of(settings: config.Tune) -> tuple[str, tuple[int, ...]]:
     """Return the embedding and the projection of stage mm, with the defaults of its loss."""
-    embedding = settings.embedding or ("flatten" if settings.loss == "triplet" else "pool")
+    are_triplets = all(name.startswith("triplet") for name in settings.loss.split("+"))
+    embedding = settings.embedding or ("flatten" if are_triplets else "pool")
     if settings.projection is not None:
         return embedding, settings.projection
     return embedding, (256, 128) if settings.loss == "supcon" else ()

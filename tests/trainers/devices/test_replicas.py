@@ -18,6 +18,7 @@ from trainers.devices import replicas
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "programs" / "replicas.py"
 ROOT = pathlib.Path(__file__).parents[3]
+OF_ONE = ("chunk", "alexnet", "statistics", "hubs_and_pairs", "triplet_all")
 
 
 def _start(path, num_devices, *tasks, **environment):
@@ -53,12 +54,12 @@ def global_graphs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def of_one(tmp_path_factory):
-    return _on_devices(tmp_path_factory.mktemp("one"), 1, "chunk", "alexnet", "statistics")
+    return _on_devices(tmp_path_factory.mktemp("one"), 1, *OF_ONE)
 
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    tasks = ("chunk", "alexnet", "statistics", "replica", "same_labels", "fit", "overflow")
+    tasks = (*OF_ONE, "replica", "same_labels", "fit", "overflow")
     return _on_devices(tmp_path_factory.mktemp("two"), 2, *tasks)
 
 
@@ -108,6 +109,21 @@ def test_a_global_graph_works_in_chunks(global_graphs, of_one, of_two):
     ours, theirs = of_two["chunk"], of_one["chunk"]
     _assert_same(ours, theirs, but=("moving_mean", "moving_variance"))
     assert theirs["figures"][0] != global_graphs[1]["figures"][0]
+
+
+@pytest.mark.slow
+def test_a_sum_of_losses_equals_one_device_with_the_joint_batch(of_one, of_two):
+    ours, theirs = of_two["hubs_and_pairs"], of_one["hubs_and_pairs"]
+    assert any("hubs" in path for path in theirs["weights"])
+    _assert_same(ours, theirs)
+
+
+@pytest.mark.slow
+def test_all_triplets_sum_over_replicas_in_place_of_joining_the_nodes(of_one, of_two):
+    ours, theirs = of_two["triplet_all"], of_one["triplet_all"]
+    losses = [[figures["loss"] for figures in run["figures"]] for run in (ours, theirs)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    _assert_same(ours | {"figures": []}, theirs | {"figures": []})
 
 
 @pytest.mark.slow

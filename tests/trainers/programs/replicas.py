@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones, layers, matching
+from mm_keras.models import objective, trainable
 from pipelines.batches import order
 from trainers import config, devices
 from trainers.training import norm_statistics
@@ -46,15 +47,25 @@ class Recorded:
         return triplets
 
 
-def build(replicas, graph="global", chunk=None, backbone="testing", rate=0.1):
+def build(replicas, graph="global", chunk=None, backbone="testing", rate=0.1, loss=None):
     """Return a compiled model, and the matching that records its edges."""
+    summed = objective.TripletSettings(reduce=trainable.sum_over_replicas)
     keras.utils.set_random_seed(0)
     recorded = Recorded()
     with replicas.scope():
         network = backbones.build(backbone, width=0.05 if backbone == "alexnet" else 1.0)
         if graph == "global" and chunk is None:
             layers.synchronize(network, replicas.count)
-        model = mm_keras.MixAndMatch(network, matching=recorded, seed=3, chunk=chunk, graph=graph)
+        model = mm_keras.MixAndMatch(
+            network,
+            matching=recorded,
+            seed=3,
+            chunk=chunk,
+            graph=graph,
+            objective=loss and objective.build(loss, 3, triplets=summed),
+            num_classes=3,
+        )
+        model.build((None, 16, 16, 3))
         optimizer = mm_keras.optimizers.CoupledSGD(rate)
         model.compile(optimizer=optimizer, jit_compile=False)
         model.optimizer.build(model.trainable_variables)
@@ -76,7 +87,8 @@ def train(replicas, graph="global", **arguments):
             step_function(element)
         figures.append({k: float(v) for k, v in model.get_metrics_result().items()})
         model.reset_metrics()
-    weights = {v.path: v.numpy().tolist() for v in model.backbone.variables}
+    trained = [*model.backbone.variables, *model.trainable_variables]
+    weights = {v.path: v.numpy().tolist() for v in trained}
     return {"figures": figures, "edges": recorded.edges, "weights": weights}
 
 
@@ -147,6 +159,8 @@ TASKS = {
     "alexnet": lambda replicas: train(replicas, backbone="alexnet", rate=1e-4),
     "statistics": statistics,
     "replica": lambda replicas: train(replicas, graph="replica"),
+    "hubs_and_pairs": lambda replicas: train(replicas, loss="softmax+supcon+triplet_all"),
+    "triplet_all": lambda replicas: train(replicas, loss="triplet_all"),
     "same_labels": same_labels,
     "fit": fit,
     "overflow": overflow,

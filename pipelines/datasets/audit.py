@@ -24,10 +24,10 @@ _ABSENT_IN_TRAINING = faults.Kind(
     "A class that is not trained on is never predicted: choose another train_split, add images, or "
     "continue and ignore the class.",
 )
-_ABSENT_IN_EVALUATION = faults.Kind(
+ABSENT_IN_EVALUATION = faults.Kind(
     "class without any pixel in split '{split}'",
-    "It has no IoU there, and the mean IoU excludes it: choose another eval_split, or continue if "
-    "this is intended.",
+    "The mean IoU leaves it out, unless it is predicted somewhere: then its IoU is 0 and counts. "
+    "Choose another eval_split, or continue if this is intended.",
 )
 _RARE_SHARE = 0.005  # of the labelled pixels
 _RARE = faults.Kind(
@@ -348,7 +348,7 @@ def _frequency_findings(plan, splits) -> Iterator[Finding]:
 
 def _absent(plan, split: SplitFacts, splits) -> Iterator[Finding]:
     names = [plan.spec.class_names[k] for k in np.flatnonzero(split.class_images == 0)]
-    template = _ABSENT_IN_EVALUATION
+    template = ABSENT_IN_EVALUATION
     if split.name == plan.train_split:
         template = _ABSENT_IN_TRAINING
     kind = faults.Kind(template.problem.format(split=split.name), template.fix)

@@ -26,7 +26,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from pipelines.datasets import faults, inspection, masks
+from pipelines.datasets import copies, faults, inspection, masks
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
@@ -61,12 +61,14 @@ class Index:
         unreadable: the files left out, each with the reason.
         messages: sentences for the log, known only after all files were read.
         mask_values: the value of each class in the masks of the data set.
+        stamps: relative path of each file of the copy -> its stamp.
     """
 
     splits: dict[str, list[Entry]] = dataclasses.field(default_factory=dict)
     unreadable: list[str] = dataclasses.field(default_factory=list)
     messages: list[str] = dataclasses.field(default_factory=list)
     mask_values: list[int] = dataclasses.field(default_factory=list)
+    stamps: dict[str, copies.Stamp] = dataclasses.field(default_factory=dict)
 
     def save(self, file: pathlib.Path) -> None:
         """Write the index as JSON."""
@@ -107,6 +109,7 @@ class Plan:
         messages: sentences for the log.
         found: faults found before any file is read.
         reader: function that reads and checks an item with a rule; None if the rule is fixed.
+        root: folder of the images; empty if they are generated.
     """
 
     spec: DatasetSpec
@@ -120,6 +123,7 @@ class Plan:
     messages: tuple[str, ...] = ()
     found: faults.Faults = dataclasses.field(default_factory=faults.Faults)
     reader: Callable[[object, masks.MaskRule], inspection.CheckedImage] | None = None
+    root: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "messages", tuple(map(printable, self.messages)))
@@ -147,12 +151,24 @@ class Plan:
         facts = (self.fingerprint, self.rule, list(self.splits), CODE_VERSION)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
+    @property
+    def origin(self) -> str:
+        """The request without the state of the files: a newer copy for it replaces older ones."""
+        return repr((self.root, list(self.splits), self.rule.table))
+
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class PlanConfig(tfds.core.BuilderConfig):
-    """A TFDS config that carries the plan to the builder."""
+    """A TFDS config that carries the plan to the builder.
+
+    Attributes:
+        plan: the plan, perhaps revised.
+        origin: `Plan.origin` of the plan before it was revised.
+        max_unreadable: the largest number of damaged files to leave out.
+    """
 
     plan: Plan = dataclasses.field(repr=False)
+    origin: str = ""
     max_unreadable: int = 0
 
 
@@ -227,7 +243,14 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # TFDS generates one split after the other, so after the last one all files were read.
         if len(self.index.splits) == len(self.builder_config.plan.splits):
             self._check()
-            self.index.save(pathlib.Path(self.data_path) / _INDEX_FILE)
+
+    def _download_and_prepare(self, *args, **kwargs):
+        """Generate all files, and then write the index with their stamps."""
+        super()._download_and_prepare(*args, **kwargs)
+        folder = pathlib.Path(self.data_path)
+        copies.write_origin(folder, self.builder_config.origin)
+        self.index.stamps = copies.stamps(folder)
+        self.index.save(folder / _INDEX_FILE)
 
     def _write(self, split: str, sample: inspection.Sample) -> Entry:
         folder = pathlib.Path(self.data_path)  # the temporary one, while TFDS generates
@@ -259,18 +282,30 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
         The records' folder and its index.
 
     Raises:
-        DatasetError: if the files have faults. No files are left behind then.
+        DatasetError: if the files have faults; no files are left behind then. Also if a file of the
+            copy was changed after it was written.
     """
     plan.found.check(f"Data set '{plan.spec.name}'")
-    folder = _build(plan, plan.key, max_unreadable)
+    folder = _build(plan, plan, max_unreadable)
     index = Index.load(folder / _INDEX_FILE)
+    copies.check(folder, index.stamps)
     check_unreadable(index.unreadable, max_unreadable)
+    if old := copies.superseded(folder, plan.origin):
+        index.messages.append(copies.message(old))
     return str(folder), index
 
 
-def _build(plan: Plan, key: str, max_unreadable: int) -> pathlib.Path:
-    """Return the records' folder of this key, and write it if it does not exist."""
-    config = PlanConfig(name=key, plan=plan, max_unreadable=max_unreadable)
+def _build(plan: Plan, first: Plan, max_unreadable: int) -> pathlib.Path:
+    """Return the records' folder, and write it if it does not exist.
+
+    Args:
+        plan: the plan to read the files by.
+        first: the plan before it was revised, which gives the folder its name.
+        max_unreadable: see `prepare`.
+    """
+    config = PlanConfig(
+        name=first.key, plan=plan, origin=first.origin, max_unreadable=max_unreadable
+    )
     # Read the variable here: TFDS reads it only once, when it is imported.
     with _quiet():
         builder = plan.builder(config=config, data_dir=os.environ.get("TFDS_DATA_DIR"))
@@ -283,7 +318,7 @@ def _build(plan: Plan, key: str, max_unreadable: int) -> pathlib.Path:
         except DatasetError:
             if builder.revised_plan is None:
                 raise
-            return _build(builder.revised_plan, key, max_unreadable)
+            return _build(builder.revised_plan, first, max_unreadable)
         except OSError:
             # Another process was first to rename an equal folder; TFDS removed this one.
             if not index_file.exists():

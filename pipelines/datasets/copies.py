@@ -7,16 +7,16 @@ read again by each run, so a file that another program replaced would change the
 import json
 import pathlib
 import shlex
-import zlib
+import time
 from collections.abc import Iterator, Mapping
 
-from pipelines.datasets import faults
+from pipelines.datasets import faults, files
 from pipelines.datasets.spec import DatasetError
 
 ORIGIN_FILE = "origin.json"
 """The file of a copy with the request that it was made for."""
 
-_BLOCK = 1 << 20  # bytes
+_IDLE = 3600  # seconds without a change, after which no process is writing a temporary folder
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 Stamp = tuple[int, int, int]
@@ -52,20 +52,12 @@ def _is_changed(file, stamp) -> bool:
         return True
     if (state.st_size, state.st_mtime_ns) == tuple(stamp[:2]):
         return False
-    return state.st_size != stamp[0] or _checksum(file) != stamp[2]
+    return state.st_size != stamp[0] or files.checksum(file) != stamp[2]
 
 
 def _stamp(file) -> Stamp:
     state = file.stat()
-    return state.st_size, state.st_mtime_ns, _checksum(file)
-
-
-def _checksum(file) -> int:
-    total = 0
-    with file.open("rb") as content:
-        while block := content.read(_BLOCK):
-            total = zlib.crc32(block, total)
-    return total
+    return state.st_size, state.st_mtime_ns, files.checksum(file)
 
 
 def _files(folder) -> Iterator[pathlib.Path]:
@@ -87,12 +79,17 @@ def superseded(folder: pathlib.Path, origin: str) -> list[pathlib.Path]:
         folder: the current copy, CACHE/NAME/KEY/VERSION.
         origin: the request that it was made for.
     """
-    found = [path for path in folder.parent.glob("incomplete.*") if path.is_dir()]
+    found = [path for path in folder.parent.glob("incomplete.*") if _is_idle(path)]
     for path in sorted(folder.parents[1].iterdir()):
         is_other = path != folder.parent and path.is_dir()
         if is_other and _origin(path / folder.name) == origin:
             found.append(path)
     return found
+
+
+def _is_idle(folder) -> bool:
+    newest = max(path.stat().st_mtime for path in (folder, *_files(folder)))
+    return time.time() - newest > _IDLE
 
 
 def _origin(folder) -> str | None:

@@ -11,6 +11,8 @@ import math
 import os
 import pathlib
 import random
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,6 +46,8 @@ SMALL = [
     "--set=mm.crop=30",
     "--set=segment.num_images=2",
     "--set=segment.crop=24",
+    "--set=data.validation=val",
+    "--set=segment.validate_every=6",
     *(
         f"--set={stage}.{key}={value}"
         for stage in ("mm", "segment")
@@ -112,12 +116,12 @@ class Run:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Function(data, workdir, cache, *flags, **options) -> Run."""
+    """Function(data, workdir, cache, *flags, only=all arguments, **options) -> Run."""
     forks, logs = Forks(), tmp_path_factory.mktemp("logs")
     runs = []
 
-    def start(data, workdir, cache, *flags, **options):
-        arguments = [*SMALL, f"--data_dir={data}", f"--workdir={workdir}", *flags]
+    def start(data, workdir, cache, *flags, only=None, **options):
+        arguments = only or [*SMALL, f"--data_dir={data}", f"--workdir={workdir}", *flags]
         runs.append(Run(forks, arguments, cache, logs / str(len(runs)), **options))
         return runs[-1]
 
@@ -272,10 +276,10 @@ def _cache(folder):
             os.environ["TFDS_DATA_DIR"] = before
 
 
-def _outcome(settings, stages, workdir):
+def _outcome(settings, stages, workdir, overwrite=False):
     """Return None after a run that ended, or the sentence of its error."""
     try:
-        experiment.run_experiment(settings, stages, workdir)
+        experiment.run_experiment(settings, stages, workdir, overwrite=overwrite)
     except BaseException as error:
         sentence = command_line.sentence(error) if isinstance(error, Exception) else None
         assert sentence, f"{type(error).__name__}: {error}"
@@ -283,30 +287,56 @@ def _outcome(settings, stages, workdir):
     return None
 
 
+def _follow_advice(sentence, settings, workdir):
+    """Do what a message asks for, and run the stages again."""
+    command = re.search(r"python -m trainers\.mm .*--overwrite .*--stage=(\S+)", sentence)
+    if command:
+        assert _outcome(settings, command[1].split(","), workdir, overwrite=True) is None
+    else:
+        assert re.search(r"[Rr]emove (it|this folder|the folder)\b", sentence), sentence
+        place = re.search(r"remove the folder (\S+)", sentence) or re.search(
+            r"(/\S+?)(?=[:,\s])", sentence
+        )
+        place = pathlib.Path(place[1])
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    assert _outcome(settings, STAGES[:3], workdir) is None, sentence
+
+
+def _files(folder):
+    """Return the relative paths of the files, without logs and exports, which no stage reads."""
+    paths = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
+    return [p for p in paths if not {"logs", "saved_model", ".lock"} & set(p.parts)]
+
+
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty])
-def test_damaged_files_of_a_run_give_the_same_bits_or_a_sentence(unbroken, tmp_path, damage):
+def test_damaged_files_of_a_run_give_the_same_bits_or_advice_that_works(unbroken, tmp_path, damage):
     source, cache = unbroken
     settings, expected = _settings_of(source), _content(source)
-    names = [p.relative_to(source) for p in sorted(source.rglob("*")) if p.is_file()]
-    names = [n for n in names if not {"logs", "saved_model"} & set(n.parts) and n.name != ".lock"]
+    names = _files(source)
     assert len(names) > 10
     for name in names:
         workdir = tmp_path / "run"
         shutil.copytree(source, workdir)
         damage(workdir / name)
         for stage in ("segment", "evaluate"):  # what is not done is made from the rest
-            (workdir / stage / "results.json").unlink(missing_ok=True)
+            if name != pathlib.Path(stage, "results.json"):
+                (workdir / stage / "results.json").unlink()
         with _cache(cache):
             sentence = _outcome(settings, STAGES[:3], workdir)
-        if sentence is None and name.name != "metrics.jsonl":
+            print(name, "->", sentence)
+            if sentence:
+                _follow_advice(sentence, settings, workdir)
+        if name.name != "metrics.jsonl":  # of a stage that is done
             assert _content(workdir) == expected, name
         shutil.rmtree(workdir)
 
 
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty])
-def test_damaged_files_of_the_cache_give_the_same_scores_or_a_sentence(unbroken, tmp_path, damage):
+def test_damaged_files_of_the_cache_give_the_same_bits_or_advice_that_works(
+    unbroken, tmp_path, damage
+):
     source, cache = unbroken
-    settings, expected = _settings_of(source), _content(source)["scores"]
+    settings, expected = _settings_of(source), _content(source)
     names = [p.relative_to(cache) for p in sorted(cache.rglob("*")) if p.is_file()]
     assert len(names) > 3
     for name in names:
@@ -317,10 +347,37 @@ def test_damaged_files_of_the_cache_give_the_same_scores_or_a_sentence(unbroken,
         damage(copy / name)
         with _cache(copy):
             sentence = _outcome(settings, ["evaluate"], workdir)
-        if sentence is None:
-            assert _content(workdir)["scores"] == expected, name
+            print(name, "->", sentence)
+            if sentence:
+                _follow_advice(sentence, settings, workdir)
+        assert _content(workdir) == expected, name
         shutil.rmtree(workdir)
         shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "run.json"])
+def test_damaged_settings_of_a_run_are_named(data, start, unbroken, tmp_path, name):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    _cut(tmp_path / "run" / name)
+    (tmp_path / "run" / "evaluate" / "results.json").unlink()
+    flags = ("--stage=evaluate",)
+    if name == "settings.json":
+        output = assert_one_sentence(start(data, tmp_path / "run", unbroken[1], *flags))
+        assert "settings.json" in output and "--preset" in output
+        flags = (*flags, "--preset=quick")
+    assert_done(start(data, tmp_path / "run", unbroken[1], *flags))
+    assert _content(tmp_path / "run") == _content(unbroken[0])
+
+
+def test_the_command_after_a_diverged_training_works(data, start, unbroken, tmp_path):
+    flags = ("--stage=mm", "--set=mm.learning_rate=1e25")
+    output = assert_one_sentence(start(data, tmp_path / "run", unbroken[1], *flags))
+    command = shlex.split(re.search(r"python -m trainers\.mm (.*)", output)[1])
+    command = [flag.replace("=1e+24", "=0.01") for flag in command]
+    assert "--set=mm.learning_rate=0.01" in command
+    run = start(data, tmp_path / "run", unbroken[1], only=command)
+    assert_done(run)
+    assert _losses(tmp_path / "run", "mm") == _losses(unbroken[0], "mm")
 
 
 @contextlib.contextmanager

@@ -192,8 +192,7 @@ def examine(
     num_workers = num_workers or os.cpu_count() or 1
     facts = _read_all(plan, num_workers, progress)
     inspected = _inspected(plan, facts)
-    revised = plan.revised(inspected)
-    if revised is not None:  # the whole set shows that its masks mean something else
+    while (revised := plan.revised(inspected, _classes(facts))) is not None:
         plan = revised
         facts = _read_all(plan, num_workers, lambda: None)
         inspected = _inspected(plan, facts)
@@ -211,7 +210,7 @@ def examine(
     ):
         found += _frequency_findings(plan, splits)
     found.sort(key=lambda finding: not finding.is_error)
-    messages = (*plan.messages, *inspected.messages())
+    messages = (*plan.messages, *plan.notes, *inspected.messages())
     return Audit(plan.spec, splits, tuple(found), tuple(map(printable, messages)))
 
 
@@ -282,6 +281,11 @@ def _inspected(plan, facts) -> inspection.Inspection:
     for image in _all_images(facts):
         result.add(image.checked)
     return result
+
+
+def _classes(facts) -> dict[str, frozenset[int]]:
+    sound = (image for image in _all_images(facts) if image.is_sound)
+    return {image.checked.id: records.present(image.counts) for image in sound}
 
 
 def _refused(plan, facts, inspected, max_unreadable) -> Iterator[Finding]:
@@ -385,7 +389,7 @@ def _is_palette_odd(rule: masks.MaskRule, checked: inspection.CheckedImage) -> b
 
 def _duplicates(plan, facts) -> Iterator[Finding]:
     """Yield findings on images with equal pixels, also in files of different formats."""
-    if len(facts) == 1:
+    if plan.train_split == plan.eval_split:
         yield from _warning(_SAME_SPLIT, [f"'{plan.train_split}'"])
     seen = {split: _by_hash(part) for split, part in facts.items()}
     twice, twice_with_other_mask = [], []
@@ -395,7 +399,7 @@ def _duplicates(plan, facts) -> Iterator[Finding]:
         (twice_with_other_mask if masks_differ else twice).append(files)
     yield from _warning(_TWICE, twice)
     yield from _warning(_TWICE_WITH_OTHER_MASK, twice_with_other_mask)
-    if len(facts) == 2:
+    if plan.train_split != plan.eval_split:
         train, eval_ = seen[plan.train_split], seen[plan.eval_split]
         shared = [
             f"{train[key][0].checked.image_file} = {eval_[key][0].checked.image_file}"

@@ -19,14 +19,14 @@ import random
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from pipelines.datasets import copies, faults, inspection, masks
+from pipelines.datasets import copies, exchange, faults, inspection, masks
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
@@ -110,6 +110,9 @@ class Plan:
         found: faults found before any file is read.
         reader: function that reads and checks an item with a rule; None if the rule is fixed.
         root: folder of the images; empty if they are generated.
+        divided: names of the splits for training and evaluation if a hash divided their items,
+            which have an `id`.
+        notes: further sentences for the log, known only after all files were read.
     """
 
     spec: DatasetSpec
@@ -124,6 +127,8 @@ class Plan:
     found: faults.Faults = dataclasses.field(default_factory=faults.Faults)
     reader: Callable[[object, masks.MaskRule], inspection.CheckedImage] | None = None
     root: str = ""
+    divided: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "messages", tuple(map(printable, self.messages)))
@@ -134,16 +139,43 @@ class Plan:
                     "'all', which TFDS reserves. Rename its folders or list."
                 )
 
-    def revised(self, inspected: inspection.Inspection) -> "Plan | None":
+    def revised(
+        self, inspected: inspection.Inspection, classes: Mapping[str, frozenset[int]]
+    ) -> "Plan | None":
         """Return the plan with which the files must be read again, or None.
 
         Args:
             inspected: the results of reading all files of this plan.
+            classes: id of each image without faults -> its classes.
         """
         rule = inspected.revised_rule()
-        if rule is None or self.reader is None:
+        if rule is not None and self.reader is not None:
+            read = functools.partial(self.reader, rule=rule)
+            return dataclasses.replace(self, rule=rule, read=read)
+        return self._redivided(classes) if self.divided else None
+
+    def _redivided(self, classes) -> "Plan | None":
+        """Return the plan whose training images have all classes of its evaluation images."""
+        parts = [self.splits[name] for name in self.divided]
+        names = [[item.id for item in part if item.id in classes] for part in parts]
+        moves = exchange.moves(*names, classes)
+        if not moves.to_train:
             return None
-        return dataclasses.replace(self, rule=rule, read=functools.partial(self.reader, rule=rule))
+        items = {item.id: item for part in parts for item in part}
+        left, added = {*moves.to_train, *moves.to_evaluation}, moves
+        kept = ([item for item in part if item.id not in left] for part in parts)
+        splits = {
+            name: (*part, *(items[moved] for moved in names))
+            for name, part, names in zip(self.divided, kept, added, strict=True)
+        }
+        train, evaluation = self.divided
+        note = (
+            f"{len(left)} images changed sides, so that each class of split '{evaluation}' is in "
+            f"split '{train}', too: {faults.named(sorted(left))}."
+        )
+        return dataclasses.replace(
+            self, splits={**self.splits, **splits}, notes=(*self.notes, printable(note))
+        )
 
     @property
     def key(self) -> str:
@@ -185,6 +217,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.index = Index(mask_values=list(self.builder_config.plan.rule.values))
         self.revised_plan: Plan | None = None
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
+        self._classes: dict[str, frozenset[int]] = {}
 
     def _samples(self, split: str) -> Iterator[inspection.Sample]:
         """Yield the samples of a split that have no faults."""
@@ -194,6 +227,8 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._inspection.add(checked)
             if checked.sample is not None:
                 num_yielded += 1
+                counts = np.bincount(checked.sample.label.ravel(), minlength=256)
+                self._classes[checked.id] = present(counts)
                 yield checked.sample
         if not num_yielded:
             # TFDS cannot write an empty split, so fail here, and report the other faults too.
@@ -209,12 +244,17 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _check(self) -> None:
         """Raise one DatasetError for all faults, or if the masks must be read by another rule."""
-        self.revised_plan = self.builder_config.plan.revised(self._inspection)
+        plan = self.builder_config.plan
+        self.revised_plan = plan.revised(self._inspection, self._classes)
         if self.revised_plan is not None:
-            raise DatasetError("The masks must be read again, by another rule.")
-        self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
+            raise DatasetError("The files must be read again, by another plan.")
+        self._inspection.found().check(f"Data set '{plan.spec.name}'")
         self.index.unreadable = self._inspection.unreadable
-        self.index.messages = [*self._inspection.messages(), *self._inspection.warning_lines()]
+        self.index.messages = [
+            *plan.notes,
+            *self._inspection.messages(),
+            *self._inspection.warning_lines(),
+        ]
         check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -371,6 +411,15 @@ def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset
     wanted[list(positions)] = True
     pairs = tf.data.Dataset.zip(examples, tf.data.Dataset.from_tensor_slices(wanted))
     return pairs.filter(lambda _, is_wanted: is_wanted).map(_squeeze_label)
+
+
+def present(counts: np.ndarray) -> frozenset[int]:
+    """Return the class ids with pixels.
+
+    Args:
+        counts: int [256], pixels of each class id and of void.
+    """
+    return frozenset(np.flatnonzero(counts[:VOID]).tolist())
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

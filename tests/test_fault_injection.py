@@ -380,6 +380,49 @@ def test_the_command_after_a_diverged_training_works(data, start, unbroken, tmp_
     assert _losses(tmp_path / "run", "mm") == _losses(unbroken[0], "mm")
 
 
+def test_the_advice_for_other_settings_works(data, start, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    flags = ("--stage=mm", "--set=mm.margin=1.5", "--set=mm.steps=1")
+    output = assert_one_sentence(start(data, tmp_path / "run", unbroken[1], *flags))
+    advice = re.search(r"--overwrite --stage=\S+(?=\.)", output)[0].split()
+    assert advice == ["--overwrite", "--stage=mm,segment,evaluate,export"]
+    flags = (*flags, "--set=segment.steps=1", *advice)
+    assert_done(start(data, tmp_path / "run", unbroken[1], *flags))
+
+
+def test_the_advice_for_a_missing_stage_works(data, start, unbroken, tmp_path):
+    def run(stage):
+        flags = ("--set=mm.steps=1", "--set=segment.steps=1", f"--stage={stage}")
+        return start(data, tmp_path / "run", unbroken[1], *flags)
+
+    output = assert_one_sentence(run("evaluate"))
+    assert "the same command with --stage=segment first" in output
+    assert "the same command with --stage=mm first" in assert_one_sentence(run("segment"))
+    for stage in ("mm", "segment", "evaluate"):
+        assert_done(run(stage))
+
+
+def test_the_advice_for_images_without_labels_works(data, start, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path / "run")
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "images" / "test").mkdir()
+    shutil.copy(data / "images" / "0.png", tmp_path / "data" / "images" / "test" / "new.png")
+    flags = ("--stage=mm,segment,evaluate", "--eval_split=test")
+    run = start(tmp_path / "data", tmp_path / "run", unbroken[1], *flags)
+    advice = re.search(r"--stage=\S+(?=\.)", assert_one_sentence(run))[0]
+    assert advice == "--stage=mm,segment,predict"
+    flags = (advice, "--eval_split=test")
+    assert_done(start(tmp_path / "data", tmp_path / "run", unbroken[1], *flags))
+    assert (tmp_path / "run" / "predict" / "results" / "new.png").exists()
+
+
+def test_the_advice_for_a_folder_without_a_data_set_works(data, start, unbroken, tmp_path):
+    flags = [f"--data_dir={data}", f"--workdir={tmp_path / 'run'}", "--stage=doctor"]
+    output = assert_one_sentence(start(None, None, unbroken[1], only=flags))
+    assert "Add --dataset=folder" in output
+    assert_done(start(None, None, unbroken[1], only=[*flags, "--dataset=folder"]))
+
+
 @contextlib.contextmanager
 def _small_disk(folder, size):
     """Mount a disk of some bytes; only root can."""

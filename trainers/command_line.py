@@ -95,4 +95,4 @@ def _advice(reason):
         return "Choose a folder that you may write (--workdir, or TFDS_DATA_DIR for data sets)."
     if "not a directory" in lowered or "file exists" in lowered:
         return "A file is in the place of a folder: choose another one, or move the file away."
-    return "Restore the file, or run its stage again with --overwrite."
+    return "Restore the file; the same command continues the run."

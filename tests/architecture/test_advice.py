@@ -97,6 +97,25 @@ def unknown_commands(text):
     return {name for name in commands if not (ROOT / (name.replace(".", "/") + ".py")).exists()}
 
 
+FAULTS, CHAIN = "tests/test_fault_injection.py", "tests/test_whole_chain.py"
+RUNS = "tests/trainers/runs"
+TRIED = {
+    "Choose a folder that you may write": (FAULTS, "a_folder_without_write_permission"),
+    "done already in {}; --overwrite": (CHAIN, "overwriting_the_evaluation_leaves_the_export"),
+    "has no labels, so there is nothing to": (FAULTS, "the_advice_for_images_without_labels"),
+    "Add --dataset=folder for your own": (FAULTS, "the_advice_for_a_folder_without_a_data_set"),
+    "choose another --workdir.": (FAULTS, "a_second_run_in_the_same_folder"),
+    "run these stages again: --overwrite": (FAULTS, "the_advice_for_other_settings"),
+    "first (or with --stage=all": (FAULTS, "the_advice_for_a_missing_stage"),
+    "was changed or damaged after": (FAULTS, "damaged_files_of_a_run"),
+    "Run the stage again with a lower": (FAULTS, "the_command_after_a_diverged_training"),
+    "Choose another --workdir, or move the": (f"{RUNS}/test_removal.py", "folders_of_other"),
+    "is a link, and --overwrite": (f"{RUNS}/test_removal.py", "links_are_refused"),
+    "--ensemble takes two or more": (f"{RUNS}/test_ensemble.py", "an_ensemble_needs_two"),
+    "--overwrite removed {} in {}": (f"{RUNS}/test_removal.py", "removed_parts_are_named"),
+}
+"""{part of a message: file and start of the name of a test that follows its advice}."""
+
 CHECKS = (unknown_flags, unknown_settings, unknown_values, unknown_commands)
 
 
@@ -139,3 +158,25 @@ def test_arguments_in_messages_of_the_pipelines_exist():
         if name not in parameters("pipelines")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_each_flag_in_a_message_of_a_run_is_tried():
+    places = ("trainers/runs/", "trainers/training/", "trainers/stages/", "trainers/experiment.py")
+    given = [
+        (place, text)
+        for place, text in messages("trainers")
+        if place.startswith((*places, "trainers/command_line.py"))
+        and re.search(r"(?<!git )--[a-z]\w+", text)
+        and not set(re.findall(r"--([a-z]\w*)", text)) <= OTHER_PROGRAMS
+        and " " in text.strip()
+    ]
+    assert len(given) > 5
+    left = [f"{place}: {text}" for place, text in given if not any(t in text for t in TRIED)]
+    assert not left, "\n".join(left)
+
+
+@pytest.mark.parametrize("part", TRIED)
+def test_the_tests_of_advice_exist(part):
+    file, name = TRIED[part]
+    assert any(part in text for _, text in messages("trainers"))
+    assert f"def test_{name}" in (ROOT / file).read_text()

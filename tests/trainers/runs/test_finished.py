@@ -75,6 +75,14 @@ def test_a_damaged_line_of_metrics_is_named(make_preset_run, tmp_path):
         finished.curve(run, "mm")
 
 
+def test_the_data_check_of_a_folder_has_no_cost(make_preset_run, tmp_path):
+    folder = make_preset_run("a", "quick", 0.2)
+    (folder / "doctor").mkdir()
+    (folder / "doctor" / "results.json").write_text('{"splits": {}, "findings": []}')
+    (run,) = finished.find([tmp_path])
+    assert set(run.costs) == {"mm", "segment", "evaluate"}
+
+
 def sides(comparisons):
     return {c.name: ([r.seed for r in c.naive], [r.seed for r in c.tuned]) for c in comparisons}
 

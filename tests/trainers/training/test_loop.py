@@ -174,6 +174,13 @@ def test_data_may_be_any_iterable(tmp_path):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
+def test_progress_is_printed_where_no_bar_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_REPORT_EVERY", 0.0)
+    run = _runtime(tmp_path)
+    _loop(run, _model()).run()
+    assert "mm: step 4 of 7, loss" in run.console.file.getvalue()
+
+
 def test_errors_name_the_section_of_the_settings(tmp_path):
     model = _model()
     schedule = loop.Schedule("mm", SETTINGS, section="colorization")

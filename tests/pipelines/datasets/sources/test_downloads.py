@@ -11,7 +11,6 @@ import pytest
 from pipelines import datasets
 from pipelines.datasets.sources import downloads
 
-
 GET_FILE = keras.utils.get_file
 
 

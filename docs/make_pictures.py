@@ -222,8 +222,9 @@ def _patches(image, label, seed):
         background_label=0,
         class_balanced=True,
     )
-    boxes, labels = mix.sample_boxes(label, sampling, seed=seed)
-    return boxes.numpy(), mix.cut(image, boxes, PATCH_SIZE).numpy(), labels.numpy()
+    chosen = mix.sample_boxes(label, sampling, seed=seed)
+    patches = mix.cut(image, chosen.boxes, PATCH_SIZE)
+    return chosen.boxes.numpy(), patches.numpy(), chosen.labels.numpy()
 
 
 def _axes(page, left, bottom, width):

@@ -65,7 +65,7 @@ def sentence(error: Exception) -> str | None:
 
 
 def _about_file(error):
-    reason = error.strerror or str(error).splitlines()[0]
+    reason = _first_line(error, error.strerror or error)
     where = f"{os.fspath(error.filename)}: " if error.filename else ""
     return f"{where}{reason}. {_advice(reason)}"
 
@@ -80,11 +80,16 @@ def _about_operation(error, errors):
         errors.FailedPreconditionError,
         errors.UnknownError,
     )
-    reason = str(error.message).splitlines()[0][:300]
+    reason = _first_line(error, error.message)
     is_memory = isinstance(error, errors.ResourceExhaustedError) and "allocat" in reason
     if is_memory:
         return f"out of memory: {reason}. Use smaller batches, crops or patches."
     return f"{reason}. {_advice(reason)}" if isinstance(error, of_files) else None
+
+
+def _first_line(error, text):
+    lines = str(text).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def _advice(reason):
@@ -95,4 +100,4 @@ def _advice(reason):
         return "Choose a folder that you may write (--workdir, or TFDS_DATA_DIR for data sets)."
     if "not a directory" in lowered or "file exists" in lowered:
         return "A file is in the place of a folder: choose another one, or move the file away."
-    return "Restore the file, or run its stage again with --overwrite."
+    return "Restore the file; the same command continues the run."

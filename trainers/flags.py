@@ -66,7 +66,7 @@ def read(workdir: str | None = None) -> resolved.Resolved:
     if FLAGS.ensemble:
         return _of_ensemble(given)
     file = _settings_file(workdir)
-    from_file, preset = resolved.read_file(file) if file else ({}, None)
+    from_file, preset = _read(file) if file else ({}, None)
     if FLAGS["preset"].present or preset is None:
         preset = FLAGS.preset
     result = resolved.of_preset(preset, from_file | given)
@@ -75,6 +75,17 @@ def read(workdir: str | None = None) -> resolved.Resolved:
     except config.ConfigError as error:
         raise config.ConfigError(f"{file}: {error}") from error
     return schedules.changed(result, given, "flag")
+
+
+def _read(file):
+    try:
+        return resolved.read_file(file)
+    except config.ConfigError as error:
+        if FLAGS.config:
+            raise
+        raise config.ConfigError(
+            f"{error} Restore it, or give all settings of this run again, beginning with --preset."
+        ) from error
 
 
 def _settings_file(workdir):

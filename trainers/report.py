@@ -8,11 +8,10 @@ needs several sizes of the graph.
 """
 
 import pathlib
-import sys
 
 from absl import app, flags, logging
 
-from trainers import config
+from trainers import command_line, config
 from trainers.reporting import paper_tables, report_text
 from trainers.runs import finished
 
@@ -32,13 +31,14 @@ flags.DEFINE_integer("num_patches", 1500, "Patches in the t-SNE maps.", lower_bo
 
 def main(argv):
     logging.set_verbosity(logging.WARNING)
-    try:
-        if FLAGS.presets:
-            print(report_text.list_presets())
-        else:
-            _report([pathlib.Path(path) for path in argv[1:]], pathlib.Path(FLAGS.output))
-    except config.UserError as error:
-        sys.exit(f"error: {error}")
+    command_line.call(lambda: _run(argv[1:]))
+
+
+def _run(folders):
+    if FLAGS.presets:
+        print(report_text.list_presets())
+    else:
+        _report([pathlib.Path(path) for path in folders], pathlib.Path(FLAGS.output))
 
 
 def _report(paths, output):

@@ -27,7 +27,8 @@ class MixAndMatch(Trainable):
     in 0..4 (with an `objective` over all pairs, see `mm_keras.losses.expected_distances`);
     effective_rank of the embeddings, 1 when they have collapsed to a line; collapsed_share, the
     share of collapsed dimensions, 0..1; gradient_norm; non_finite, the number of steps whose loss
-    or gradient is not finite. On other backends than TensorFlow, gradient_norm is 0 and non_finite
+    or gradient is not finite; label_share, the mean of the batches' entry "label_share", 0 if they
+    have none. On other backends than TensorFlow, gradient_norm and label_share are 0 and non_finite
     counts the loss alone. With several replicas, metrics are means over the replicas, and
     non_finite is their sum. There, gradient_norm is the norm of each replica's own contribution to
     the gradient.
@@ -70,6 +71,7 @@ class MixAndMatch(Trainable):
     """
 
     batch_keys = ("patches", "labels")
+    tracked_keys = ("label_share",)
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class MixAndMatch(Trainable):
             "effective_rank",
             "collapsed_share",
             "gradient_norm",
+            *self.tracked_keys,
         )
         super().__init__(name, trackers)
         self.backbone = backbone

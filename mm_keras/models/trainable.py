@@ -65,6 +65,8 @@ class Trainable(keras.Model):
     Attributes:
         batch_keys: keys of a batch. Two keys name inputs and targets. With more keys, the model
             gets the whole dict as its inputs and there are no separate targets.
+        tracked_keys: further keys whose mean is a metric of the same name. A batch may lack them.
+            TensorFlow only.
         trackers: {name: metric}.
         non_finite: `NonFinite`.
 
@@ -91,6 +93,7 @@ class Trainable(keras.Model):
     """
 
     batch_keys: tuple[str, ...] = ()
+    tracked_keys: tuple[str, ...] = ()
 
     def __init__(self, name: str, trackers: Iterable[str | keras.metrics.Metric]):
         super().__init__(name=name)
@@ -113,6 +116,7 @@ class Trainable(keras.Model):
         gradients = network.gradients(tape, scaled_loss)
         gradient_norm = self._update_weights(gradients)
         self._track_step(loss, gradient_norm)
+        self._track_values(*args)
         return self.get_metrics_result()
 
     def training_pass(self, data):
@@ -221,6 +225,11 @@ class Trainable(keras.Model):
         weight = ops.cast(is_finite, "float32")
         self.trackers["gradient_norm"].update_state(norm, sample_weight=weight)
         self.non_finite.update_state(loss)
+
+    def _track_values(self, data):
+        for key in self.tracked_keys:
+            if isinstance(data, dict) and key in data:
+                self.trackers[key].update_state(data[key])
 
 
 def is_scaled(model: keras.Model) -> bool:

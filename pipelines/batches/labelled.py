@@ -34,8 +34,9 @@ def patches(
             is not used.
 
     Returns:
-        Dataset of {"patches" uint8 [N, patch_size, patch_size, 3], "labels" int32 [N]}, where N is
-        order.num_own * sampling.patches_per_image. The patches of an image are adjacent.
+        Dataset of {"patches" uint8 [N, patch_size, patch_size, 3], "labels" int32 [N],
+        "label_share" float32 [N]}, where N is order.num_own * sampling.patches_per_image. The
+        patches of an image are adjacent.
 
     Raises:
         ValueError: if the split is empty.
@@ -58,9 +59,9 @@ def patches(
             mirror, bounds = placement.mirror, _canvas_in_part(placement)
         else:
             image, label, _ = augmentation.scene(image, label, view, changes, view_seed, name)
-        boxes, labels = mix.sample_boxes(label, sampling, seed, mirror, bounds)
-        pixels = mix.cut(image, boxes, sampling.patch_size, view.pad_color)
-        return {"patches": pixels, "labels": labels}
+        chosen = mix.sample_boxes(label, sampling, seed, mirror, bounds)
+        pixels = mix.cut(image, chosen.boxes, sampling.patch_size, view.pad_color)
+        return {"patches": pixels, "labels": chosen.labels, "label_share": chosen.shares}
 
     batches = _batches(split, example, order)
     num_patches = order.num_own * sampling.patches_per_image
@@ -81,6 +82,7 @@ def _side_by_side(batches, num_patches, patch_size):
         return {
             "patches": tf.reshape(step["patches"], [num_patches, patch_size, patch_size, 3]),
             "labels": tf.reshape(step["labels"], [num_patches]),
+            "label_share": tf.reshape(step["label_share"], [num_patches]),
         }
 
     return batches.map(join)

@@ -26,6 +26,10 @@ TRIES_PER_CANDIDATE = 20
 RELEASE_OVERLAP = (3, 5)  # of the reference area; released code, create_patch.py
 PAPER_OVERLAP = (3, 7)  # of the union: two equal areas a that share 0.6 a have 0.6 / (2 - 0.6)
 
+# Points per side of a box at which its label share is estimated. The standard deviation of a share
+# from 64 points is at most 0.06.
+SHARE_POINTS = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class PatchSampling:
@@ -42,6 +46,8 @@ class PatchSampling:
             released code.
         class_balanced: bool, draw the centers of the (foreground) pool by class first, uniform over
             the classes present, then uniform over the pixels of that class.
+        min_share: float in 0..1, smallest share of a box's labelled pixels that have its label. 0
+            accepts all boxes, as the paper and the released code do.
 
     Raises:
         ValueError: if a value is out of range.
@@ -62,6 +68,7 @@ class PatchSampling:
     background_label: int | None = None
     background_share: float = 0.1
     class_balanced: bool = False
+    min_share: float = 0.0
 
     def __post_init__(self):
         if self.rule not in RULES:
@@ -80,8 +87,9 @@ class PatchSampling:
                 f"min_size must not exceed max_size, got {self.min_size} > {self.max_size}: "
                 "swap them."
             )
-        if not 0 <= self.background_share <= 1:
-            raise ValueError(f"background_share must lie in 0..1, got {self.background_share}.")
+        for name in ("background_share", "min_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}.")
         if self.background_label is not None and not 0 <= self.background_label < VOID:
             raise ValueError(
                 f"background_label must lie in 0..254, got {self.background_label}; "
@@ -105,11 +113,37 @@ class PatchSampling:
 
 
 class Chosen(NamedTuple):
-    """The chosen patches of one image."""
+    """The chosen patches of one image.
+
+    Attributes:
+        boxes: int32 [num, 4].
+        labels: int32 [num].
+        shares: float32 [num], the label shares; see `sample_boxes`.
+        refilled: bool [num], whether the patch was rejected and added back.
+    """
+
+    boxes: tf.Tensor
+    labels: tf.Tensor
+    shares: tf.Tensor
+    refilled: tf.Tensor
+
+
+class _Candidates(NamedTuple):
+    """Candidates in drawing order, the foreground first."""
 
     boxes: tf.Tensor  # int32 [num, 4]
     labels: tf.Tensor  # int32 [num]
-    refilled: tf.Tensor  # bool [num], rejected for their overlap but added back
+    shares: tf.Tensor  # float32 [num]
+    is_allowed: tf.Tensor  # bool [num], whether the share reaches min_share
+
+    def part(self, start: int | None, stop: int | None = None) -> "_Candidates":
+        """Return the candidates start .. stop - 1."""
+        return _Candidates(*(values[start:stop] for values in self))
+
+    def take(self, order, is_refilled) -> Chosen:
+        """Return the candidates with these indices as the chosen patches."""
+        columns = (self.boxes, self.labels, self.shares)
+        return Chosen(*(tf.gather(values, order) for values in columns), is_refilled)
 
 
 def sample_boxes(
@@ -118,7 +152,7 @@ def sample_boxes(
     seed: int | tf.Tensor = 0,
     mirror: bool | tf.Tensor = False,
     bounds: tf.Tensor | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> Chosen:
     """Draw the boxes and labels of one image's patches.
 
     Five candidates are drawn for each wanted patch. The center pixel of a candidate is uniform with
@@ -126,6 +160,12 @@ def sample_boxes(
     min_size..max_size. Candidates that overlap too much with earlier accepted candidates are
     rejected. If too few are left, rejected candidates are added back in drawing order. They are not
     used to reject later candidates.
+
+    The label share of a box is the share of its labelled pixels that have its label. It is
+    estimated at 8 x 8 points of the box; points outside the map count as void. If all points are
+    void, the share is 1, because the labelled center is the only known pixel. With a `min_share`,
+    candidates with a smaller share are rejected before the overlaps are compared. They are added
+    back after all others, by falling share.
 
     With a `background_label`, max(1, floor(patches_per_image * background_share)) patches have
     their center on background and the others, at least one, on foreground. Where an image lacks one
@@ -155,8 +195,8 @@ def sample_boxes(
             part of a larger canvas. None means the map itself.
 
     Returns:
-        (boxes int32 [patches_per_image, 4], labels int32 [patches_per_image]), foreground first.
-        The labelled pixel of a box is (y0 + side // 2, x0 + side // 2).
+        The patches, foreground first. The labelled pixel of a box is (y0 + side // 2,
+        x0 + side // 2).
 
     Raises:
         ValueError: if `label` has another shape or type, or, in eager mode, if no pixel is
@@ -165,12 +205,18 @@ def sample_boxes(
 
     Example:
         >>> sampling = PatchSampling(patches_per_image=1, min_size=4, max_size=4)
-        >>> boxes, labels = sample_boxes(tf.constant([[255, 3]]), sampling)
-        >>> boxes.numpy().tolist(), labels.numpy().tolist()
+        >>> chosen = sample_boxes(tf.constant([[255, 3]]), sampling)
+        >>> chosen.boxes.numpy().tolist(), chosen.labels.numpy().tolist()
         ([[-2, -1, 2, 3]], [3])
     """
-    chosen = _sample(label, sampling, seed, mirror, bounds)
-    return chosen.boxes, chosen.labels
+    label = tf.convert_to_tensor(label)
+    if label.shape.rank != 2 or not label.dtype.is_integer:
+        raise ValueError(f"label must be integer [height, width], got {label.dtype} {label.shape}.")
+    candidates = _candidates(label, sampling, views.as_seed(seed), mirror)
+    if sampling.rule == "release":
+        bounds = tf.concat([[0, 0], tf.shape(label)], axis=0) if bounds is None else bounds
+        return _choose_release(candidates, sampling.quotas, bounds)
+    return _choose_paper(candidates, sampling.quotas)
 
 
 def cut(
@@ -238,29 +284,20 @@ def _resized(square, size):
     return views.round_to_uint8(resized)
 
 
-def _sample(label, sampling, seed, mirror=False, bounds=None):
-    """Run `sample_boxes` and return Chosen, its inner result."""
-    label = tf.convert_to_tensor(label)
-    if label.shape.rank != 2 or not label.dtype.is_integer:
-        raise ValueError(f"label must be integer [height, width], got {label.dtype} {label.shape}.")
-    quotas = sampling.quotas
-    boxes, labels = _candidates(label, quotas, sampling, views.as_seed(seed), mirror)
-    if sampling.rule == "release":
-        bounds = tf.concat([[0, 0], tf.shape(label)], axis=0) if bounds is None else bounds
-        return _choose_release(boxes, labels, quotas, bounds, sampling.background_label)
-    return _choose_paper(boxes, labels, quotas)
-
-
 # Drawing candidates
 
 
-def _candidates(label, quotas, sampling, seed, mirror=False):
+def _candidates(label, sampling, seed, mirror=False):
     """Draw boxes and the labels of their centers, the foreground candidates first."""
+    quotas = sampling.quotas
     center_seed, size_seed = tf.unstack(tf.random.split(seed))
     pixels = _draw_centers(
         label, quotas, sampling.separate_background, sampling.class_balanced, center_seed
     )
     labels = tf.cast(tf.gather(tf.reshape(label, [-1]), pixels), tf.int32)
+    if sampling.rule == "release" and quotas[1]:  # the label of background is fixed
+        split, num = (CANDIDATES_PER_PATCH * quota for quota in quotas)
+        labels = tf.concat([labels[:split], tf.fill([num], sampling.background_label)], axis=0)
     width = tf.shape(label)[1]
     y, x = pixels // width, pixels % width
     x = tf.abs(x - tf.where(mirror, width - 1, 0))
@@ -268,7 +305,35 @@ def _candidates(label, quotas, sampling, seed, mirror=False):
     shape = [CANDIDATES_PER_PATCH * sum(quotas), 1]
     sides = (sampling.min_size, sampling.max_size + 1)
     half = tf.random.stateless_uniform(shape, size_seed, *sides, tf.int32) // 2
-    return tf.concat([centers - half, centers + half], axis=1), labels
+    boxes = tf.concat([centers - half, centers + half], axis=1)
+    shares = _label_shares(label, boxes, labels, mirror)
+    return _Candidates(boxes, labels, shares, shares >= sampling.min_share)
+
+
+def _label_shares(label, boxes, labels, mirror=False):
+    """Estimate the share of each box's labelled pixels that have its label; see `sample_boxes`.
+
+    Args:
+        label: integer [height, width].
+        boxes: int32 [num, 4] on the map, or on its mirror image.
+        labels: int32 [num].
+        mirror: bool scalar.
+
+    Returns:
+        float32 [num].
+    """
+    height, width = tf.unstack(tf.shape(label))
+    sides = boxes[:, 2:3] - boxes[:, :1]
+    steps = (2 * tf.range(SHARE_POINTS) + 1) * sides // (2 * SHARE_POINTS)
+    y, x = (boxes[:, :1] + steps)[:, :, None], (boxes[:, 1:2] + steps)[:, None]
+    is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    x = tf.abs(x - tf.where(mirror, width - 1, 0))
+    found = tf.gather(tf.reshape(label, [-1]), tf.where(is_inside, y * width + x, 0))
+    found = tf.where(is_inside, tf.cast(found, tf.int32), VOID)
+    num_labelled = tf.math.count_nonzero(found != VOID, axis=[1, 2], dtype=tf.int32)
+    num_own = tf.math.count_nonzero(found == labels[:, None, None], axis=[1, 2], dtype=tf.int32)
+    shares = tf.cast(num_own / tf.maximum(num_labelled, 1), tf.float32)
+    return tf.where(num_labelled > 0, shares, 1.0)
 
 
 def _draw_centers(label, quotas, background_label, class_balanced, seed):
@@ -403,56 +468,66 @@ def _check_labelled(label):
 # Choosing among candidates
 
 
-def _choose_paper(boxes, labels, quotas):
+def _choose_paper(candidates, quotas):
     """Choose foreground and background by greedy rejection; see `sample_boxes`."""
     num_foreground, num_background = quotas
     split = CANDIDATES_PER_PATCH * num_foreground
-    order, refilled = _filled_up(_kept_paper(boxes[:split], num_foreground), split, num_foreground)
-    if num_background:
-        # Foreground that was added back overlaps a kept box, so it is rejected here again.
-        compared = tf.concat([tf.gather(boxes, order), boxes[split:]], axis=0)
-        kept = _kept_paper(compared, num_foreground + num_background) - num_foreground
-        kept = tf.gather(kept, tf.where(kept >= 0)[:, 0])
-        rest = _filled_up(kept, CANDIDATES_PER_PATCH * num_background, num_background)
-        order = tf.concat([order, split + rest[0]], axis=0)
-        refilled = tf.concat([refilled, rest[1]], axis=0)
-    return Chosen(tf.gather(boxes, order), tf.gather(labels, order), refilled)
+    pool = candidates.part(None, split)
+    kept = _kept_paper(pool.boxes, pool.is_allowed, num_foreground)
+    foreground = pool.take(*_filled_up(kept, pool, num_foreground))
+    if not num_background:
+        return foreground
+    pool = candidates.part(split)
+    compared = tf.concat([foreground.boxes, pool.boxes], axis=0)
+    is_allowed = tf.concat([~foreground.refilled, pool.is_allowed], axis=0)
+    kept = _kept_paper(compared, is_allowed, num_foreground + num_background) - num_foreground
+    kept = tf.gather(kept, tf.where(kept >= 0)[:, 0])
+    return _joined(foreground, pool.take(*_filled_up(kept, pool, num_background)))
 
 
-def _choose_release(boxes, labels, quotas, bounds, background_label):
+def _choose_release(candidates, quotas, bounds):
     """Choose foreground by coverage and background in drawing order; see `sample_boxes`."""
     num_foreground, num_background = quotas
     split = CANDIDATES_PER_PATCH * num_foreground
-    survived = _survivors_release(boxes[:split], _areas(boxes)[0], bounds, num_foreground)
-    kept = tf.cast(tf.where(survived)[:, 0], tf.int32)
-    order, refilled = _filled_up(kept, split, num_foreground)
-    foreground = Chosen(tf.gather(boxes, order), tf.gather(labels, order), refilled)
+    pool = candidates.part(None, split)
+    area = (pool.boxes[0, 2] - pool.boxes[0, 0]) ** 2
+    survived = _survivors_release(pool.boxes, pool.is_allowed, area, bounds, num_foreground)
+    foreground = pool.take(*_filled_up(_indices(survived), pool, num_foreground))
     if not num_background:
         return foreground
-    background = Chosen(
-        boxes[split : split + num_background],
-        tf.fill([num_background], background_label),
-        tf.zeros([num_background], tf.bool),
-    )
-    return Chosen(*(tf.concat(parts, axis=0) for parts in zip(foreground, background, strict=True)))
+    pool = candidates.part(split)
+    allowed = _indices(pool.is_allowed)
+    return _joined(foreground, pool.take(*_filled_up(allowed, pool, num_background)))
 
 
-def _filled_up(kept, num, limit):
+def _joined(foreground, background):
+    columns = zip(foreground, background, strict=True)
+    return Chosen(*(tf.concat(parts, axis=0) for parts in columns))
+
+
+def _indices(mask):
+    return tf.cast(tf.where(mask)[:, 0], tf.int32)
+
+
+def _filled_up(kept, candidates, limit):
     """Return the first `limit` kept candidates, filled up with rejected candidates.
 
     Args:
         kept: int32 [any], indices of kept candidates in drawing order.
-        num: int, the number of all candidates.
+        candidates: all candidates.
         limit: int, the number to return.
 
     Returns:
         (int32 [limit], indices of candidates; bool [limit], whether rejected).
     """
-    order = tf.unique(tf.concat([kept, tf.range(num)], axis=0)).y[:limit]
+    # Equal scores keep their order, so allowed candidates are in drawing order.
+    scores = tf.where(candidates.is_allowed, 2.0, candidates.shares)
+    rest = tf.argsort(scores, direction="DESCENDING", stable=True)
+    order = tf.unique(tf.concat([kept, rest], axis=0)).y[:limit]
     return tf.ensure_shape(order, [limit]), tf.range(limit) >= tf.size(kept)
 
 
-def _kept_paper(boxes, limit):
+def _kept_paper(boxes, is_allowed, limit):
     """Return indices of the first `limit` candidates that greedy rejection keeps: int32 [any].
 
     Non-maximum suppression with falling scores is exactly this rule, in one op. It compares in
@@ -460,21 +535,20 @@ def _kept_paper(boxes, limit):
 
     Args:
         boxes: int32 [num, 4] in drawing order.
+        is_allowed: bool [num]; the others are not kept.
         limit: int, stop after this number.
     """
+    scores = tf.range(boxes.shape[0], 0, -1, dtype=tf.float32)
     return tf.image.non_max_suppression(
         tf.cast(boxes, tf.float32),
-        scores=tf.range(boxes.shape[0], 0, -1, dtype=tf.float32),
+        scores=tf.where(is_allowed, scores, 0.0),
         max_output_size=limit,
         iou_threshold=PAPER_OVERLAP[0] / PAPER_OVERLAP[1],
+        score_threshold=0.5,
     )
 
 
-def _areas(boxes):
-    return (boxes[:, 2] - boxes[:, 0]) ** 2
-
-
-def _survivors_release(boxes, reference_area, bounds, limit):
+def _survivors_release(boxes, is_allowed, reference_area, bounds, limit):
     """Mark the first `limit` candidates that the released code's coverage rule keeps: bool [num].
 
     The coverage map is stored on the grid of the boxes' edges, at most 2 num - 1 cells per side,
@@ -482,6 +556,7 @@ def _survivors_release(boxes, reference_area, bounds, limit):
 
     Args:
         boxes: int32 [num, 4] in drawing order.
+        is_allowed: bool [num]; the others do not survive.
         reference_area: int32 scalar, the area that overlaps are compared with.
         bounds: int32 [y0, x0, y1, x1], to which boxes are clipped.
         limit: int, stop after this number of survivors.
@@ -499,7 +574,7 @@ def _survivors_release(boxes, reference_area, bounds, limit):
     def check_next(i, survived, covered):
         box = inside_y[i][:, None] & inside_x[i]
         overlap = tf.reduce_sum(tf.where(box & covered, areas, 0))
-        keep = denominator * overlap <= numerator * reference_area
+        keep = is_allowed[i] & (denominator * overlap <= numerator * reference_area)
         return i + 1, survived | (keep & (tf.range(num) == i)), covered | (keep & box)
 
     nothing = (0, tf.zeros([num], tf.bool), tf.zeros_like(areas, tf.bool))

@@ -24,10 +24,10 @@ _ABSENT_IN_TRAINING = faults.Kind(
     "A class that is not trained on is never predicted: choose another train_split, add images, or "
     "continue and ignore the class.",
 )
-_ABSENT_IN_EVALUATION = faults.Kind(
+ABSENT_IN_EVALUATION = faults.Kind(
     "class without any pixel in split '{split}'",
-    "It has no IoU there, and the mean IoU excludes it: choose another eval_split, or continue if "
-    "this is intended.",
+    "The mean IoU leaves it out, unless it is predicted somewhere: then its IoU is 0 and counts. "
+    "Choose another eval_split, or continue if this is intended.",
 )
 _RARE_SHARE = 0.005  # of the labelled pixels
 _RARE = faults.Kind(
@@ -192,8 +192,7 @@ def examine(
     num_workers = num_workers or os.cpu_count() or 1
     facts = _read_all(plan, num_workers, progress)
     inspected = _inspected(plan, facts)
-    revised = plan.revised(inspected)
-    if revised is not None:  # the whole set shows that its masks mean something else
+    while (revised := plan.revised(inspected, _classes(facts))) is not None:
         plan = revised
         facts = _read_all(plan, num_workers, lambda: None)
         inspected = _inspected(plan, facts)
@@ -211,7 +210,7 @@ def examine(
     ):
         found += _frequency_findings(plan, splits)
     found.sort(key=lambda finding: not finding.is_error)
-    messages = (*plan.messages, *inspected.messages())
+    messages = (*plan.messages, *plan.notes, *inspected.messages())
     return Audit(plan.spec, splits, tuple(found), tuple(map(printable, messages)))
 
 
@@ -284,6 +283,11 @@ def _inspected(plan, facts) -> inspection.Inspection:
     return result
 
 
+def _classes(facts) -> dict[str, frozenset[int]]:
+    sound = (image for image in _all_images(facts) if image.is_sound)
+    return {image.checked.id: records.present(image.counts) for image in sound}
+
+
 def _refused(plan, facts, inspected, max_unreadable) -> Iterator[Finding]:
     """Yield the faults for which `datasets.load` raises an error."""
     for found in (plan.found, inspected.found()):
@@ -348,7 +352,7 @@ def _frequency_findings(plan, splits) -> Iterator[Finding]:
 
 def _absent(plan, split: SplitFacts, splits) -> Iterator[Finding]:
     names = [plan.spec.class_names[k] for k in np.flatnonzero(split.class_images == 0)]
-    template = _ABSENT_IN_EVALUATION
+    template = ABSENT_IN_EVALUATION
     if split.name == plan.train_split:
         template = _ABSENT_IN_TRAINING
     kind = faults.Kind(template.problem.format(split=split.name), template.fix)
@@ -385,7 +389,7 @@ def _is_palette_odd(rule: masks.MaskRule, checked: inspection.CheckedImage) -> b
 
 def _duplicates(plan, facts) -> Iterator[Finding]:
     """Yield findings on images with equal pixels, also in files of different formats."""
-    if len(facts) == 1:
+    if plan.train_split == plan.eval_split:
         yield from _warning(_SAME_SPLIT, [f"'{plan.train_split}'"])
     seen = {split: _by_hash(part) for split, part in facts.items()}
     twice, twice_with_other_mask = [], []
@@ -395,7 +399,7 @@ def _duplicates(plan, facts) -> Iterator[Finding]:
         (twice_with_other_mask if masks_differ else twice).append(files)
     yield from _warning(_TWICE, twice)
     yield from _warning(_TWICE_WITH_OTHER_MASK, twice_with_other_mask)
-    if len(facts) == 2:
+    if plan.train_split != plan.eval_split:
         train, eval_ = seen[plan.train_split], seen[plan.eval_split]
         shared = [
             f"{train[key][0].checked.image_file} = {eval_[key][0].checked.image_file}"

@@ -7,6 +7,7 @@ import codecs
 import pathlib
 import stat
 import unicodedata
+import zlib
 
 from pipelines.datasets.spec import DatasetError
 
@@ -28,6 +29,7 @@ _SYSTEM_NAMES = frozenset(
 )
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FIRST_LINE = 4096  # bytes; enough for any path
+_BLOCK = 1 << 20  # bytes
 
 
 def is_system(name: str) -> bool:
@@ -88,6 +90,14 @@ def check_regular(file: pathlib.Path) -> None:
         raise FileNotFoundError(kind) from error
     if not stat.S_ISREG(mode):
         raise OSError("not a regular file, but a folder, FIFO, socket or device")
+
+
+def checksum(file: pathlib.Path, start: int = 0) -> int:
+    """Return the CRC-32 of a file's content, continued from the CRC-32 `start`."""
+    with file.open("rb") as content:
+        while block := content.read(_BLOCK):
+            start = zlib.crc32(block, start)
+    return start
 
 
 def reason(error: Exception) -> str:

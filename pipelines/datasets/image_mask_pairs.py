@@ -390,7 +390,13 @@ def plan(
         fingerprint=fingerprint(splits),
         messages=messages,
         found=found,
+        root=_common_folder(splits),
     )
+
+
+def _common_folder(splits: Mapping[str, Iterable[Pair]]) -> str:
+    folders = {str(pair.image.parent) for pairs in splits.values() for pair in pairs}
+    return os.path.commonpath(folders) if folders else ""
 
 
 def size_message(split: str, num_images: int, num_official: int) -> str:

@@ -19,14 +19,14 @@ import random
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from pipelines.datasets import faults, inspection, masks
+from pipelines.datasets import copies, exchange, faults, inspection, masks
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
@@ -61,12 +61,14 @@ class Index:
         unreadable: the files left out, each with the reason.
         messages: sentences for the log, known only after all files were read.
         mask_values: the value of each class in the masks of the data set.
+        stamps: relative path of each file of the copy -> its stamp.
     """
 
     splits: dict[str, list[Entry]] = dataclasses.field(default_factory=dict)
     unreadable: list[str] = dataclasses.field(default_factory=list)
     messages: list[str] = dataclasses.field(default_factory=list)
     mask_values: list[int] = dataclasses.field(default_factory=list)
+    stamps: dict[str, copies.Stamp] = dataclasses.field(default_factory=dict)
 
     def save(self, file: pathlib.Path) -> None:
         """Write the index as JSON."""
@@ -107,6 +109,10 @@ class Plan:
         messages: sentences for the log.
         found: faults found before any file is read.
         reader: function that reads and checks an item with a rule; None if the rule is fixed.
+        root: folder of the images; empty if they are generated.
+        divided: names of the splits for training and evaluation if a hash divided their items,
+            which have an `id`.
+        notes: further sentences for the log, known only after all files were read.
     """
 
     spec: DatasetSpec
@@ -120,6 +126,9 @@ class Plan:
     messages: tuple[str, ...] = ()
     found: faults.Faults = dataclasses.field(default_factory=faults.Faults)
     reader: Callable[[object, masks.MaskRule], inspection.CheckedImage] | None = None
+    root: str = ""
+    divided: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "messages", tuple(map(printable, self.messages)))
@@ -130,16 +139,43 @@ class Plan:
                     "'all', which TFDS reserves. Rename its folders or list."
                 )
 
-    def revised(self, inspected: inspection.Inspection) -> "Plan | None":
+    def revised(
+        self, inspected: inspection.Inspection, classes: Mapping[str, frozenset[int]]
+    ) -> "Plan | None":
         """Return the plan with which the files must be read again, or None.
 
         Args:
             inspected: the results of reading all files of this plan.
+            classes: id of each image without faults -> its classes.
         """
         rule = inspected.revised_rule()
-        if rule is None or self.reader is None:
+        if rule is not None and self.reader is not None:
+            read = functools.partial(self.reader, rule=rule)
+            return dataclasses.replace(self, rule=rule, read=read)
+        return self._redivided(classes) if self.divided else None
+
+    def _redivided(self, classes) -> "Plan | None":
+        """Return the plan whose training images have all classes of its evaluation images."""
+        parts = [self.splits[name] for name in self.divided]
+        names = [[item.id for item in part if item.id in classes] for part in parts]
+        moves = exchange.moves(*names, classes)
+        if not moves.to_train:
             return None
-        return dataclasses.replace(self, rule=rule, read=functools.partial(self.reader, rule=rule))
+        items = {item.id: item for part in parts for item in part}
+        left, added = {*moves.to_train, *moves.to_evaluation}, moves
+        kept = ([item for item in part if item.id not in left] for part in parts)
+        splits = {
+            name: (*part, *(items[moved] for moved in names))
+            for name, part, names in zip(self.divided, kept, added, strict=True)
+        }
+        train, evaluation = self.divided
+        note = (
+            f"{len(left)} images changed sides, so that each class of split '{evaluation}' is in "
+            f"split '{train}', too: {faults.named(sorted(left))}."
+        )
+        return dataclasses.replace(
+            self, splits={**self.splits, **splits}, notes=(*self.notes, printable(note))
+        )
 
     @property
     def key(self) -> str:
@@ -147,12 +183,24 @@ class Plan:
         facts = (self.fingerprint, self.rule, list(self.splits), CODE_VERSION)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
+    @property
+    def origin(self) -> str:
+        """The request without the state of the files: a newer copy for it replaces older ones."""
+        return repr((self.root, list(self.splits), self.rule.table))
+
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class PlanConfig(tfds.core.BuilderConfig):
-    """A TFDS config that carries the plan to the builder."""
+    """A TFDS config that carries the plan to the builder.
+
+    Attributes:
+        plan: the plan, perhaps revised.
+        origin: `Plan.origin` of the plan before it was revised.
+        max_unreadable: the largest number of damaged files to leave out.
+    """
 
     plan: Plan = dataclasses.field(repr=False)
+    origin: str = ""
     max_unreadable: int = 0
 
 
@@ -169,6 +217,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.index = Index(mask_values=list(self.builder_config.plan.rule.values))
         self.revised_plan: Plan | None = None
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
+        self._classes: dict[str, frozenset[int]] = {}
 
     def _samples(self, split: str) -> Iterator[inspection.Sample]:
         """Yield the samples of a split that have no faults."""
@@ -178,6 +227,8 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._inspection.add(checked)
             if checked.sample is not None:
                 num_yielded += 1
+                counts = np.bincount(checked.sample.label.ravel(), minlength=256)
+                self._classes[checked.id] = present(counts)
                 yield checked.sample
         if not num_yielded:
             # TFDS cannot write an empty split, so fail here, and report the other faults too.
@@ -193,12 +244,17 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _check(self) -> None:
         """Raise one DatasetError for all faults, or if the masks must be read by another rule."""
-        self.revised_plan = self.builder_config.plan.revised(self._inspection)
+        plan = self.builder_config.plan
+        self.revised_plan = plan.revised(self._inspection, self._classes)
         if self.revised_plan is not None:
-            raise DatasetError("The masks must be read again, by another rule.")
-        self._inspection.found().check(f"Data set '{self.builder_config.plan.spec.name}'")
+            raise DatasetError("The files must be read again, by another plan.")
+        self._inspection.found().check(f"Data set '{plan.spec.name}'")
         self.index.unreadable = self._inspection.unreadable
-        self.index.messages = [*self._inspection.messages(), *self._inspection.warning_lines()]
+        self.index.messages = [
+            *plan.notes,
+            *self._inspection.messages(),
+            *self._inspection.warning_lines(),
+        ]
         check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -227,7 +283,14 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # TFDS generates one split after the other, so after the last one all files were read.
         if len(self.index.splits) == len(self.builder_config.plan.splits):
             self._check()
-            self.index.save(pathlib.Path(self.data_path) / _INDEX_FILE)
+
+    def _download_and_prepare(self, *args, **kwargs):
+        """Generate all files, and then write the index with their stamps."""
+        super()._download_and_prepare(*args, **kwargs)
+        folder = pathlib.Path(self.data_path)
+        copies.write_origin(folder, self.builder_config.origin)
+        self.index.stamps = copies.stamps(folder)
+        self.index.save(folder / _INDEX_FILE)
 
     def _write(self, split: str, sample: inspection.Sample) -> Entry:
         folder = pathlib.Path(self.data_path)  # the temporary one, while TFDS generates
@@ -259,18 +322,30 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
         The records' folder and its index.
 
     Raises:
-        DatasetError: if the files have faults. No files are left behind then.
+        DatasetError: if the files have faults; no files are left behind then. Also if a file of the
+            copy was changed after it was written.
     """
     plan.found.check(f"Data set '{plan.spec.name}'")
-    folder = _build(plan, plan.key, max_unreadable)
+    folder = _build(plan, plan, max_unreadable)
     index = Index.load(folder / _INDEX_FILE)
+    copies.check(folder, index.stamps)
     check_unreadable(index.unreadable, max_unreadable)
+    if old := copies.superseded(folder, plan.origin):
+        index.messages.append(copies.message(old))
     return str(folder), index
 
 
-def _build(plan: Plan, key: str, max_unreadable: int) -> pathlib.Path:
-    """Return the records' folder of this key, and write it if it does not exist."""
-    config = PlanConfig(name=key, plan=plan, max_unreadable=max_unreadable)
+def _build(plan: Plan, first: Plan, max_unreadable: int) -> pathlib.Path:
+    """Return the records' folder, and write it if it does not exist.
+
+    Args:
+        plan: the plan to read the files by.
+        first: the plan before it was revised, which gives the folder its name.
+        max_unreadable: see `prepare`.
+    """
+    config = PlanConfig(
+        name=first.key, plan=plan, origin=first.origin, max_unreadable=max_unreadable
+    )
     # Read the variable here: TFDS reads it only once, when it is imported.
     with _quiet():
         builder = plan.builder(config=config, data_dir=os.environ.get("TFDS_DATA_DIR"))
@@ -283,7 +358,7 @@ def _build(plan: Plan, key: str, max_unreadable: int) -> pathlib.Path:
         except DatasetError:
             if builder.revised_plan is None:
                 raise
-            return _build(builder.revised_plan, key, max_unreadable)
+            return _build(builder.revised_plan, first, max_unreadable)
         except OSError:
             # Another process was first to rename an equal folder; TFDS removed this one.
             if not index_file.exists():
@@ -336,6 +411,15 @@ def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset
     wanted[list(positions)] = True
     pairs = tf.data.Dataset.zip(examples, tf.data.Dataset.from_tensor_slices(wanted))
     return pairs.filter(lambda _, is_wanted: is_wanted).map(_squeeze_label)
+
+
+def present(counts: np.ndarray) -> frozenset[int]:
+    """Return the class ids with pixels.
+
+    Args:
+        counts: int [256], pixels of each class id and of void.
+    """
+    return frozenset(np.flatnonzero(counts[:VOID]).tolist())
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -386,6 +386,8 @@ class Tune(LabelledStage):
     """Share of the patches that are centered on background. Source: release, sampling_layers.py."""
     class_balanced: bool = False
     """Draw the class of a patch first, uniformly. Source: ours."""
+    min_share: Share = 0.0
+    """Share of a patch's labelled pixels that must have its label; 0: no minimum. Source: ours."""
     loss: Annotated[str, AfterValidator(SumOf(lambda: LOSSES))] = "triplet"
     """Loss on the patches (mm_keras.losses), or several joined by +. Source: M&M paper, triplet."""
     embedding: Literal["flatten", "pool", "grid"] | None = None

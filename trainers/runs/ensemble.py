@@ -6,10 +6,11 @@ A run without an ensemble is an ensemble of one part, so stages have no special 
 import dataclasses
 import itertools
 import pathlib
+import shlex
 
 from trainers import config
 from trainers.runs import records
-from trainers.runs.runtime import WorkdirError
+from trainers.runs.runtime import WorkdirError, is_changed, read_results
 
 WEIGHTS = "segmenter.weights.h5"
 """The file in folder segment with the weights of a part's network."""
@@ -35,15 +36,27 @@ def weights(experiment: config.Experiment) -> list[pathlib.Path]:
     """Return the members' weight files, in order; empty if the experiment is no ensemble.
 
     Raises:
-        WorkdirError: a member that was not fine-tuned to its end.
+        WorkdirError: a member that was not fine-tuned to its end, or whose weights were changed.
     """
     files = [pathlib.Path(workdir) / "segment" / WEIGHTS for workdir in experiment.ensemble]
     for file in files:
         if not file.exists():
+            raise WorkdirError(f"{file} is missing: finish this run first: {_command(file)}")
+        if is_changed(file, read_results(file.parent)):
+            again = _command(file, "--overwrite", "--stage=segment")
             raise WorkdirError(
-                f"{file} is missing: run --stage=segment in {file.parents[1]} first."
+                f"{file} was changed or damaged after its stage wrote it. Restore it, or make it "
+                f"again: {again}"
             )
     return files
+
+
+def _command(file, *flags):
+    """Return a command for the run of the member with these weights."""
+    folder, compare = file.parents[1], []
+    if folder.name == "naive":
+        folder, compare = folder.parent, ["--compare"]
+    return shlex.join(["python", "-m", "trainers.mm", f"--workdir={folder}", *flags, *compare])
 
 
 def of_workdirs(workdirs: list[str]) -> config.Experiment:

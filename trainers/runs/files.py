@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import keras
 
+from pipelines.datasets.files import checksum
+
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -71,6 +73,11 @@ def write_json(path: pathlib.Path, content: object) -> None:
     """Write a JSON file, complete or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def checksums(folder: pathlib.Path) -> dict[str, int]:
+    """Return {name: CRC-32} of the weight files in a folder."""
+    return {path.name: checksum(path) for path in sorted(folder.glob("*.weights.h5"))}
 
 
 def save_weights(model: keras.Model, path: pathlib.Path) -> None:

@@ -143,7 +143,10 @@ def curve(run: Run, stage: str) -> list[dict]:
     path = run.folder / stage / "metrics.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise config.UserError(_damaged(path, error)) from error
 
 
 def differences(first: dict, second: dict, free: Iterable[str] = ()) -> dict[str, tuple]:
@@ -244,4 +247,12 @@ def _grouped(runs, key):
 
 
 def _json(path):
-    return json.loads(path.read_text())
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content)
+    except (OSError, ValueError, TypeError) as error:
+        raise config.UserError(_damaged(path, error)) from error
+
+
+def _damaged(path, error):
+    return f"{path} cannot be read ({error}). Restore it, or leave this run out."

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Collection, Sequence
 
 from pipelines import datasets
+from pipelines.datasets.files import checksum
 from trainers import config
 from trainers.runs import facts
 from trainers.runs.runtime import Runtime, WorkdirError
@@ -64,10 +65,7 @@ def _of_files(path):
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
     total = 0
     for file in files:
-        total = zlib.crc32(os.fsencode(file.relative_to(root)), total)
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                total = zlib.crc32(block, total)
+        total = checksum(file, zlib.crc32(os.fsencode(file.relative_to(root)), total))
     return f"{total:08x}"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import rich.console
 
 from pipelines import datasets
+from pipelines.datasets.files import checksum
 from trainers import config
 from trainers.config import terminal
 from trainers.devices import Replicas
@@ -63,16 +65,22 @@ class Runtime:
         return self.workdir / self.variant / stage
 
     def needed(self, stage: str, filename: str) -> pathlib.Path:
-        """Return the path of a file of an earlier stage.
+        """Return the path of a weight file of an earlier stage.
 
         Raises:
-            WorkdirError: the file is missing; the message names the stage to run.
+            WorkdirError: the file is missing, or not the one that the stage wrote. The message
+                names the stage to run.
         """
         path = self.source(stage) / filename
         if not path.exists():
             raise WorkdirError(
                 f"{path} is missing: run the same command with --stage={stage} first (or with "
                 "--stage=all, which includes it)."
+            )
+        if is_changed(path, self.result(stage)):
+            raise WorkdirError(
+                f"{path} was changed or damaged after stage {stage} wrote it. Restore it, or make "
+                f"it again: {self.command(f'--stage={stage}')}"
             )
         return path
 
@@ -82,21 +90,49 @@ class Runtime:
         Raises:
             WorkdirError: the file of the results is damaged.
         """
-        path = self.source(stage) / "results.json"
-        if not path.exists():
-            return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WorkdirError(
-                f"{path} is damaged ({error}). Remove it to run the end of stage {stage} again."
-            ) from error
-        return content
+        return read_results(self.source(stage))
 
     def is_done(self, stage: str) -> bool:
         """Return whether the chief finds the stage finished; all workers get the same answer."""
         return bool(self.replicas.every_worker(self.result(stage) is not None)[0])
 
+    def command(self, *flags: str) -> str:
+        """Return the command that runs a part of this run again; its folder has the settings."""
+        compare = ["--compare"] if self.variant else []
+        return shlex.join(
+            ["python", "-m", "trainers.mm", f"--workdir={self.workdir}", "--overwrite"]
+            + [*flags, *compare]
+        )
+
     def log(self, text: str) -> None:
         """Print a line for the user."""
         self.console.print(terminal.printable(text), markup=False, highlight=False)
+
+
+def read_results(folder: pathlib.Path) -> dict | None:
+    """Return the results of the stage in a folder; None if it is not finished.
+
+    Raises:
+        WorkdirError: the file of the results is damaged.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise WorkdirError(
+            f"{path} is damaged ({error}). Remove it to run the end of stage {folder.name} again."
+        ) from error
+
+
+def is_changed(weights: pathlib.Path, results: dict | None) -> bool:
+    """Return whether a weight file is not the one whose checksum its stage stored.
+
+    Args:
+        weights: the file.
+        results: the results of its stage; None if it is not finished. Earlier versions stored no
+            checksum.
+    """
+    stored = (results or {}).get("checksums", {}).get(weights.name)
+    return stored is not None and checksum(weights) != stored

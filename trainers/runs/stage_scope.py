@@ -33,6 +33,8 @@ def run_stage(stage: Stage, experiment: config.Experiment, runtime: Runtime) -> 
         raise
     results.setdefault("seconds", round(time.monotonic() - started, 2))
     results["peak_bytes"] = memory.peak_bytes()
+    if weights := files.checksums(folder):
+        results["checksums"] = weights
     files.write_json(folder / "results.json", results)
 
 

@@ -29,7 +29,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         Schedule("mm", settings),
         model,
         batches,
-        on_log=_Watch(runtime),
+        on_log=_Watch(runtime, settings.learning_rate),
         shared_seeds=model.graph_seeds if settings.graph == "global" else [],
         validation=probed,
     )
@@ -72,8 +72,8 @@ def _show_first_batch(loop, model, batches, spec):
 class _Watch:
     """Log once that the embeddings have collapsed."""
 
-    def __init__(self, runtime):
-        self.runtime, self.has_warned = runtime, False
+    def __init__(self, runtime, rate):
+        self.runtime, self.rate, self.has_warned = runtime, rate, False
 
     def __call__(self, step, metrics):
         if not self.has_warned and collapsed(metrics):
@@ -82,7 +82,8 @@ class _Watch:
                 f"mm: at step {step} the embeddings have collapsed: those of all patches are "
                 f"nearly equal (effective rank {metrics['effective_rank']:.2f}, repulsive distance "
                 f"{metrics['negative_distance']:.1e}). The loss stays near "
-                f"{metrics['loss']:.2f}. Lower mm.learning_rate, or check the labels."
+                f"{metrics['loss']:.2f}. Check the labels, or use a lower learning rate: "
+                + self.runtime.command("--stage=mm", f"--set=mm.learning_rate={self.rate / 10:g}")
             )
 
 

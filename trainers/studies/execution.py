@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import pathlib
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from trainers.config import resolved
-from trainers.runs import files
+from trainers.runs import files, finished
 from trainers.studies import plan
 
 _LAST_LINES = 15  # lines of a failed run's log in the error message
@@ -36,7 +35,7 @@ def run(study: plan.Study, log: Callable[[str], None] = print):
                 log(f"{title}: running, log in {folder / 'log.txt'}")
                 _share_first_stages(study, arm, seed, lock)
                 _execute(study, study.experiment(arm, seed), study.stages(), folder, lock)
-            log(f"{title}: mIoU {100 * json.loads(result.read_text())['miou']:.2f}")
+            log(f"{title}: mIoU {100 * finished.read(folder).results['miou']:.2f}")
 
 
 @contextlib.contextmanager

@@ -208,18 +208,19 @@ class Loop:
 
     def _check_finite(self, step):
         num_bad = int(self.model.non_finite.result())
+        rate = f"{self._section}.learning_rate={self.settings.learning_rate / 10:g}"
         if num_bad:
             raise TrainingError(
                 f"Stage {self.stage}: {num_bad} step(s) up to step {step} had a loss or gradient "
                 f"that is not finite. The last good state is step {int(self.step.numpy())} in "
                 f"{self.folder / 'checkpoints'}. Run the stage again with a lower learning rate, "
-                f"for example {self._section}.learning_rate={self.settings.learning_rate / 10:g}."
+                f"for example: {self.runtime.command(f'--stage={self.stage}', f'--set={rate}')}"
             )
         if self._scale() < 1:
             raise TrainingError(
                 f"Stage {self.stage}: gradients overflow at step {step} with a loss scale below 1. "
-                "Either training diverged, or float16 cannot hold these gradients. Set "
-                "precision=mixed_bfloat16, which has the range of float32."
+                "Either training diverged, or float16 cannot hold these gradients. bfloat16 has "
+                f"the range of float32: {self.runtime.command('--precision=mixed_bfloat16')}"
             )
 
     @property

@@ -30,6 +30,7 @@ def sampling(settings: config.Tune, background_label: int | None) -> batches.Pat
         background_label=background_label,
         background_share=settings.background_share,
         class_balanced=settings.class_balanced,
+        min_share=settings.min_share,
     )
 
 

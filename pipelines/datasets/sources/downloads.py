@@ -1,14 +1,20 @@
 """Download archives of data sets from their official addresses, check and unpack them."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
 import shutil
+import socket
 import tarfile
 import tempfile
+from collections.abc import Iterator
 
 from pipelines.datasets.spec import DatasetError
+
+TIMEOUT = 60.0
+"""Seconds without a byte after which a download fails."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +88,25 @@ def _fetch(archive: Archive, archives: tuple[Archive, ...], folder: pathlib.Path
     import keras  # late, because the import takes seconds
 
     try:
-        keras.utils.get_file(archive.filename, archive.url, cache_dir=folder, cache_subdir="")
+        with _timeout():
+            keras.utils.get_file(archive.filename, archive.url, cache_dir=folder, cache_subdir="")
     except Exception as error:  # get_file raises Exception itself
         wanted = "; ".join(f"{a.url} (md5 {a.md5})" for a in archives)
         raise DatasetError(
             f"{archive.url} could not be downloaded: {error}. Without a network, put these files "
             f"into {folder} and run again: {wanted}. Or pass data_dir if you have the data already."
         ) from error
+
+
+@contextlib.contextmanager
+def _timeout() -> Iterator[None]:
+    """Let connections fail that stall: Keras sets no timeout."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _check_sum(archive: Archive, file: pathlib.Path) -> None:

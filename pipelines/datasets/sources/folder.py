@@ -63,12 +63,13 @@ class _Files:
 
 @dataclasses.dataclass(frozen=True)
 class _Choice:
-    """Pairs of the two splits by name, and messages about the choice."""
+    """Pairs of the splits by name, messages about the choice, and the splits that were divided."""
 
     splits: dict[str, tuple[image_mask_pairs.Pair, ...]]
     train: str
     eval: str
     messages: tuple[str, ...] = ()
+    divided: tuple[str, str] | None = None
 
 
 def plan(request: Request) -> records.Plan:
@@ -243,9 +244,10 @@ def plan_layout(
     choice = _choose(layout, wanted, found)
     _report_nested(layout, choice, found)
     messages = (*messages, *choice.messages, *dict.fromkeys(layout.messages))
-    return image_mask_pairs.plan(
+    result = image_mask_pairs.plan(
         spec, builder, rule, choice.splits, choice.train, choice.eval, found, messages
     )
+    return dataclasses.replace(result, divided=choice.divided)
 
 
 def _report_nested(layout: _Files, choice: _Choice, found: faults.Faults) -> None:
@@ -330,8 +332,8 @@ def _choose_beside_test(
     if wanted[1] != image_mask_pairs.UNLABELLED_SPLIT:
         known = (image_mask_pairs.UNLABELLED_SPLIT, "train", "val")
         raise records.unknown_split(wanted[1], known, f"in {layout.root}")
-    splits = {"train": choice.splits["train"], wanted[1]: _pairs(layout, wanted[1], found)}
-    return _Choice(splits, *wanted, choice.messages)
+    splits = {**choice.splits, wanted[1]: _pairs(layout, wanted[1], found)}
+    return _Choice(splits, *wanted, choice.messages, choice.divided)
 
 
 def _is_unlabelled_test(layout: _Files, split: str) -> bool:
@@ -501,4 +503,4 @@ def _divide(wanted, known, pairs) -> _Choice:
         f"The folder has {given}: its {len(pairs)} images were divided by a hash of their names "
         f"into {len(train)} for training and {len(evaluation)} for evaluation."
     )
-    return _Choice({wanted[0]: train, wanted[1]: evaluation}, *wanted, (message,))
+    return _Choice({wanted[0]: train, wanted[1]: evaluation}, *wanted, (message,), wanted)

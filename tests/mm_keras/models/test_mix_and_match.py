@@ -69,6 +69,16 @@ def test_fit_takes_dicts_and_pairs():
     assert {"loss", "positive_distance", "effective_rank", "non_finite"} <= set(by_dict)
 
 
+def test_the_label_shares_of_the_patches_are_averaged_over_steps():
+    patches, labels = _batch()
+    batch = {"patches": patches, "labels": labels}
+    model = _model()
+    for share in (0.25, 0.75):
+        batch["label_share"] = np.full(24, share, "float32")
+        metrics = model.train_step(batch)
+    np.testing.assert_allclose(metrics["label_share"], 0.5)
+
+
 def test_evaluate_reports_the_loss_without_training():
     patches, labels = _batch()
     model = _model()

@@ -180,6 +180,7 @@ def test_element_shapes_are_static(split):
     spec = patches(split, **PATCHES).element_spec
     assert spec["patches"] == tf.TensorSpec([12, 16, 16, 3], tf.uint8)
     assert spec["labels"] == tf.TensorSpec([12], tf.int32)
+    assert spec["label_share"] == tf.TensorSpec([12], tf.float32)
     spec = crops(split, **CROPS).element_spec
     assert spec["image"] == tf.TensorSpec([3, 20, 20, 3], tf.uint8)
     assert spec["label"] == tf.TensorSpec([3, 20, 20], tf.uint8)

@@ -53,29 +53,38 @@ def random_label(rng, height, width, classes=(0, 1, 2, VOID)):
 # Rule "release"
 
 
-def release_survivors(boxes, height, width, reference_area):
+def release_survivors(boxes, is_allowed, height, width, reference_area):
     """create_patch.py's rule on a coverage map of pixels."""
     covered, survived = np.zeros((height, width), bool), []
-    for y0, x0, y1, x1 in boxes:
+    for (y0, x0, y1, x1), allowed in zip(boxes, is_allowed, strict=True):
         inside = covered[max(0, y0) : min(y1, height), max(0, x0) : min(x1, width)]
-        survived.append(inside.sum() / reference_area <= 0.6)
+        survived.append(allowed and inside.sum() / reference_area <= 0.6)
         if survived[-1]:
             inside[:] = True
-    return np.array(survived)
+    return survived
 
 
-def refill(survived, num):
-    order = [i for i, kept in enumerate(survived) if kept]
-    return (order + [i for i, kept in enumerate(survived) if not kept])[:num]
+def refill(survived, is_allowed, shares, num):
+    """Kept candidates, then allowed ones in drawing order, then the others by falling share."""
+    kept, others = [], []
+    for i, is_kept in enumerate(survived):
+        (kept if is_kept else others).append(i)
+    others.sort(key=lambda i: -2 if is_allowed[i] else -shares[i])
+    order = (kept + others)[:num]
+    return order, [i not in kept for i in order]
 
 
-def choose_release(boxes, labels, quotas, size, background_label):
+def choose_release(candidates, quotas, size, background_label):
+    boxes, labels, shares, is_allowed = (values.numpy() for values in candidates)
     split = 5 * quotas[0]
     area = int(boxes[0, 2] - boxes[0, 0]) ** 2
-    chosen = refill(release_survivors(boxes[:split], *size, area), quotas[0])
-    background = np.arange(split, split + quotas[1])
-    labels = np.concatenate([labels[chosen], np.full(quotas[1], background_label)])
-    return np.concatenate([boxes[chosen], boxes[background]]), labels
+    survived = release_survivors(boxes[:split], is_allowed[:split], *size, area)
+    chosen, refilled = refill(survived, is_allowed, shares, quotas[0])
+    apart = (is_allowed[split:], is_allowed[split:], shares[split:])
+    background, background_refilled = refill(*apart, quotas[1])
+    chosen += [split + i for i in background]
+    labels = [*labels[chosen[: quotas[0]]], *[background_label] * quotas[1]]
+    return boxes[chosen], labels, shares[chosen], refilled + background_refilled
 
 
 @pytest.mark.parametrize("case", GOLDEN["dedup"], ids=lambda case: case["name"])
@@ -83,48 +92,52 @@ def test_release_survivors_equal_the_golden_survivors(case):
     boxes, order = boxes_of(case["candidates_row_col_size"]), np.array(case["order"])
     # The reference area is always the area of candidate 0, in any order.
     area = case["candidates_row_col_size"][0][2] ** 2
+    is_allowed = tf.fill([len(order)], True)
     survived = mix._survivors_release(
-        boxes[order], area, [0, 0, case["h"], case["w"]], limit=len(order)
+        boxes[order], is_allowed, area, [0, 0, case["h"], case["w"]], limit=len(order)
     )
     assert sorted(order[survived.numpy()]) == case["kept"]
 
 
+@pytest.mark.parametrize("min_share", [0.0, 0.5])
 @pytest.mark.parametrize("background_label", [None, 0])
-def test_rule_release_equals_plain_python(background_label):
+def test_rule_release_equals_plain_python(background_label, min_share):
     rng = np.random.default_rng(0)
     quotas = (8, 2) if background_label == 0 else (10, 0)
-    settings = sampling(10, 4, 24, background_label=background_label)
+    options = {"background_label": background_label, "background_share": 0.2}
+    settings = sampling(10, 4, 24, "release", min_share=min_share, **options)
 
     @tf.function(reduce_retracing=True)
     def both(label, seed):
-        boxes, labels = mix._candidates(label, quotas, settings, seed)
+        candidates = mix._candidates(label, settings, seed)
         bounds = tf.concat([[0, 0], tf.shape(label)], axis=0)
-        chosen = mix._choose_release(boxes, labels, quotas, bounds, background_label)
-        return boxes, labels, chosen
+        return candidates, mix._choose_release(candidates, quotas, bounds)
 
+    num_refilled = 0
     for seed in range(150):
         label = random_label(rng, *rng.integers(1, 60, 2))
-        boxes, labels, chosen = both(tf.constant(label), tf.constant([seed, 0]))
-        expected = choose_release(
-            boxes.numpy(), labels.numpy(), quotas, label.shape, background_label
-        )
-        np.testing.assert_array_equal(chosen.boxes, expected[0])
-        np.testing.assert_array_equal(chosen.labels, expected[1])
+        candidates, chosen = both(tf.constant(label), tf.constant([seed, 0]))
+        expected = choose_release(candidates, quotas, label.shape, background_label)
+        for got, wanted in zip(chosen, expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        num_refilled += chosen.refilled.numpy().sum()
+    assert 0 < num_refilled < 1500  # both ways were taken
 
 
 def release_statistics(label, run, num_images):
     """One row per image of each quantity of a golden run."""
     quotas = (run["fg_count"], run["bg_count"])
-    settings = sampling(sum(quotas), *run["size_range"], background_label=0)
+    settings = sampling(sum(quotas), *run["size_range"], "release", background_label=0)
+    assert settings.quotas == quotas
     label = tf.constant(label)
 
     def sample(seed):
-        boxes, labels = mix._candidates(label, quotas, settings, seed)
+        candidates = mix._candidates(label, settings, seed)
         bounds = (0, 0, *label.shape)
-        chosen = mix._choose_release(boxes, labels, quotas, bounds, 0)
-        foreground = boxes[: 5 * quotas[0]]
-        area = (boxes[0, 2] - boxes[0, 0]) ** 2
-        survived = mix._survivors_release(foreground, area, bounds, 5 * quotas[0])
+        chosen = mix._choose_release(candidates, quotas, bounds)
+        foreground = candidates.part(0, 5 * quotas[0])
+        area = (foreground.boxes[0, 2] - foreground.boxes[0, 0]) ** 2
+        survived = mix._survivors_release(*foreground[::3], area, bounds, 5 * quotas[0])
         return chosen.boxes, chosen.labels, survived
 
     seeds = tf.random.split([3, 1], num_images)
@@ -170,49 +183,55 @@ def overlap(box, other):
     return fractions.Fraction(shared, areas - shared)
 
 
-def choose_paper(boxes, labels, quotas):
+def choose_paper(candidates, quotas):
+    boxes, labels, shares, is_allowed = (values.numpy() for values in candidates)
     chosen, accepted, refilled = [], [], []
     pools = np.split(np.arange(len(boxes)), [5 * quotas[0]])
     for pool, quota in zip(pools, quotas, strict=True):
         kept = []
         for i in pool:
             limit = fractions.Fraction(3, 7)
-            if all(overlap(boxes[i], boxes[j]) <= limit for j in accepted + kept):
+            judges = accepted + kept
+            if is_allowed[i] and all(overlap(boxes[i], boxes[j]) <= limit for j in judges):
                 kept.append(i)
-        order = kept + [i for i in pool if i not in kept]
-        refilled += [i not in kept for i in order[:quota]]
-        chosen += order[:quota]
+        survived = [i in kept for i in pool]
+        order, is_refilled = refill(survived, is_allowed[pool], shares[pool], quota)
+        refilled += is_refilled
+        chosen += [pool[i] for i in order]
         accepted += kept[:quota]  # added back ones reject no others
         # Kept ones beyond the quota came last, so judging by them changed nothing within it.
-    return boxes[chosen], labels[chosen], refilled
+    return boxes[chosen], labels[chosen], shares[chosen], refilled
 
 
+@pytest.mark.parametrize("min_share", [0.0, 0.5])
 @pytest.mark.parametrize("background_label", [None, 0])
-def test_rule_paper_equals_plain_python(background_label):
+def test_rule_paper_equals_plain_python(background_label, min_share):
     rng = np.random.default_rng(1)
     quotas = (6, 2) if background_label == 0 else (8, 0)
-    settings = sampling(8, 4, 24, background_label=background_label)
+    options = {"background_label": background_label, "background_share": 0.25}
+    settings = sampling(8, 4, 24, min_share=min_share, **options)
+    assert settings.quotas == quotas
 
     @tf.function(reduce_retracing=True)
     def both(label, seed):
-        boxes, labels = mix._candidates(label, quotas, settings, seed)
-        return boxes, labels, mix._choose_paper(boxes, labels, quotas)
+        candidates = mix._candidates(label, settings, seed)
+        return candidates, mix._choose_paper(candidates, quotas)
 
     num_refilled = 0
     for seed in range(100):
         label = random_label(rng, *rng.integers(1, 40, 2))
-        boxes, labels, chosen = both(tf.constant(label), tf.constant([seed, 0]))
-        expected = choose_paper(boxes.numpy(), labels.numpy(), quotas)
+        candidates, chosen = both(tf.constant(label), tf.constant([seed, 0]))
+        expected = choose_paper(candidates, quotas)
         for got, wanted in zip(chosen, expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
-        num_refilled += sum(expected[2])
+        num_refilled += sum(expected[3])
     assert 0 < num_refilled < 800  # both ways were taken
 
 
 def test_rule_paper_keeps_an_overlap_of_exactly_three_sevenths():
     # Sides of 10: a shift by 4 shares 60 of 140 pixels of the union, a shift by 3 shares 70 of 130.
     boxes = np.array([[0, 0, 10, 10], [0, 4, 10, 14], [3, 0, 13, 10], [20, 0, 30, 10]], np.int32)
-    assert mix._kept_paper(boxes, limit=4).numpy().tolist() == [0, 1, 3]
+    assert mix._kept_paper(boxes, [True] * 4, limit=4).numpy().tolist() == [0, 1, 3]
 
 
 def test_rule_paper_rejects_background_that_overlaps_foreground():
@@ -220,7 +239,8 @@ def test_rule_paper_rejects_background_that_overlaps_foreground():
     boxes = np.tile(np.array([[0, 0, 10, 10]], np.int32), [10, 1])
     boxes[9] += 20
     labels = np.array([1] * 5 + [0] * 5, np.int32)
-    chosen = mix._choose_paper(boxes, labels, (1, 1))
+    candidates = mix._Candidates(boxes, labels, tf.ones([10]), tf.fill([10], True))
+    chosen = mix._choose_paper(candidates, (1, 1))
     np.testing.assert_array_equal(chosen.boxes, boxes[[0, 9]])
     assert not chosen.refilled.numpy().any()
 
@@ -249,9 +269,10 @@ def sample_many(rule, class_balanced, num_masks=2500):
 
     def sample(seed):
         label = random_mask(seed)
-        chosen = mix._sample(label, settings, seed)
+        chosen = mix.sample_boxes(label, settings, seed)
         size = tf.shape(label)
-        return tf.pad(label, [[0, 20 - size[0]], [0, 20 - size[1]]]), size, *chosen
+        columns = (chosen.boxes, chosen.labels, chosen.refilled)
+        return tf.pad(label, [[0, 20 - size[0]], [0, 20 - size[1]]]), size, *columns
 
     seeds = tf.random.split([11, len(rule) + class_balanced], num_masks)
     samples = tf.data.Dataset.from_tensor_slices(seeds).map(sample, num_parallel_calls=2)
@@ -340,7 +361,7 @@ def assert_uniform(pixels, pool):
 def test_a_class_of_a_single_pixel_is_found():
     label = np.zeros((300, 200), np.uint8)
     label[123, 45] = 7
-    boxes, labels = mix.sample_boxes(label, sampling(4, 2, 4, background_label=0))
+    boxes, labels, *_ = mix.sample_boxes(label, sampling(4, 2, 4, background_label=0))
     assert labels.numpy().tolist() == [7, 7, 7, 0]
     assert (centers_of(boxes.numpy())[:3] == [123, 45]).all()
 
@@ -349,12 +370,12 @@ def test_a_class_of_a_single_pixel_is_found():
 def test_mirrored_boxes_fit_the_mirror_image(rule):
     label = random_label(np.random.default_rng(4), 40, 31)
     settings = sampling(6, 4, 12, rule)
-    boxes, labels = mix.sample_boxes(label, settings, seed=3, mirror=True)
+    boxes, labels, *_ = mix.sample_boxes(label, settings, seed=3, mirror=True)
     rows, columns = centers_of(boxes.numpy()).T
     np.testing.assert_array_equal(label[:, ::-1][rows, columns], labels)
     if rule == "paper":  # which does not know left from right
-        straight, _ = mix.sample_boxes(label, settings, seed=3, mirror=tf.constant(False))
-        np.testing.assert_array_equal(centers_of(straight.numpy()).T, [rows, 30 - columns])
+        straight = mix.sample_boxes(label, settings, seed=3, mirror=tf.constant(False))
+        np.testing.assert_array_equal(centers_of(straight.boxes.numpy()).T, [rows, 30 - columns])
 
 
 def test_rule_release_clips_boxes_to_the_bounds():
@@ -363,7 +384,7 @@ def test_rule_release_clips_boxes_to_the_bounds():
 
     def num_refilled(bounds):
         settings = sampling(4, 8, 8, "release", background_share=0.0)
-        chosen = mix._sample(label, settings, 0, bounds=tf.constant(bounds))
+        chosen = mix.sample_boxes(label, settings, 0, bounds=tf.constant(bounds))
         return chosen.refilled.numpy().sum()
 
     assert num_refilled([0, 0, 1, 1]) == 0
@@ -385,7 +406,7 @@ def test_class_balanced_sampling_draws_classes_first_then_pixels():
 @pytest.mark.parametrize("min_size, max_size", [(64, 256), (128, 128)])
 def test_sizes_have_the_released_distribution(min_size, max_size):
     label = tf.zeros([4, 4], tf.uint8)
-    boxes, _ = mix._candidates(label, (4000, 0), sampling(4000, min_size, max_size), [1, 2])
+    boxes = mix._candidates(label, sampling(4000, min_size, max_size), [1, 2]).boxes
     sides = (boxes[:, 2] - boxes[:, 0]).numpy()
     counts = np.bincount(sides, minlength=max_size + 2)
     # floor(U / 2) * 2: two values of U for each even side, one for the largest.
@@ -394,6 +415,77 @@ def test_sizes_have_the_released_distribution(min_size, max_size):
     expected = 20000 * weights
     assert (counts[weights == 0] == 0).all()
     assert (abs(counts - expected) <= 5 * np.sqrt(expected)).all()
+
+
+# Label shares
+
+
+def slow_share(label, box, own, mirror):
+    """The share of a label at 8 x 8 points of a box; 1 without a labelled point."""
+    (y0, x0, y1, _), (height, width) = box, label.shape
+    counts = {}
+    for i in range(8):
+        for j in range(8):
+            y, x = (start + int((k + 0.5) / 8 * (y1 - y0)) for start, k in ((y0, i), (x0, j)))
+            if 0 <= y < height and 0 <= x < width:
+                value = label[y, width - 1 - x if mirror else x]
+                counts[value] = counts.get(value, 0) + 1
+    num_labelled = sum(count for value, count in counts.items() if value != VOID)
+    return counts.get(own, 0) / num_labelled if num_labelled else 1.0
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_label_shares_equal_plain_python(mirror):
+    rng = np.random.default_rng(6)
+    settings = sampling(6, 2, 40, background_label=0)
+    for seed in range(20):
+        label = random_label(rng, *rng.integers(1, 40, 2))
+        boxes, labels, shares, _ = mix.sample_boxes(label, settings, seed, mirror)
+        boxes, labels = boxes.numpy(), labels.numpy()
+        expected = [slow_share(label, *pair, mirror) for pair in zip(boxes, labels, strict=True)]
+        np.testing.assert_allclose(shares, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", mix.RULES)
+def test_patches_reach_the_minimum_share_where_the_map_allows_it(rule):
+    label = np.ones((60, 80), np.uint8)
+    label[:30, :40] = 0  # patches around the corner and the edges of 0 hold less of it
+    means = []
+    for min_share in (0.0, 0.7):
+        settings = sampling(8, 16, 24, rule, class_balanced=True, min_share=min_share)
+        sample = tf.function(lambda seed, s=settings: mix.sample_boxes(label, s, seed).shares)
+        shares = np.concatenate([sample(tf.constant([seed, 0])) for seed in range(20)])
+        means.append(shares.mean())
+        assert ((shares < 0.7).any()) == (min_share == 0)
+    assert means[1] > means[0]
+
+
+@pytest.mark.parametrize("rule", mix.RULES)
+def test_where_no_candidate_reaches_the_minimum_the_largest_shares_are_chosen(rule):
+    label = np.arange(64, dtype=np.uint8).reshape(8, 8)  # each pixel has a class of its own
+    settings = sampling(3, 4, 16, rule, min_share=0.9)
+    candidates = mix._candidates(tf.constant(label), settings, [5, 5])
+    chosen = mix.sample_boxes(label, settings, tf.constant([5, 5]))
+    assert chosen.refilled.numpy().all()
+    np.testing.assert_array_equal(chosen.shares, np.sort(candidates.shares)[::-1][:3])
+
+
+@pytest.mark.parametrize("rule", mix.RULES)
+def test_a_minimum_of_one_accepts_a_map_of_one_class_and_void(rule):
+    label = np.full((9, 9), VOID, np.uint8)
+    label[4, 4] = 3
+    chosen = mix.sample_boxes(label, sampling(2, 2, 200, rule, min_share=1.0))
+    assert chosen.labels.numpy().tolist() == [3, 3]
+    assert chosen.shares.numpy().tolist() == [1, 1]
+
+
+def test_rule_release_measures_the_share_of_the_background_label():
+    label = np.full((20, 20), 5, np.uint8)  # without background
+    settings = sampling(4, 4, 8, "release", background_label=0, min_share=0.5)
+    _, labels, shares, refilled = mix.sample_boxes(label, settings)
+    assert labels.numpy().tolist() == [5, 5, 5, 0]
+    assert shares.numpy().tolist() == [1, 1, 1, 0]
+    assert refilled.numpy()[3]
 
 
 # Quotas and degenerate maps
@@ -428,7 +520,7 @@ def test_a_map_of_one_pixel_gives_boxes_around_it(
 ):
     options = {"background_label": background_label, "class_balanced": class_balanced}
     settings = sampling(num_patches, 300, 300, rule, **options)
-    boxes, labels = mix.sample_boxes(np.array([[3]], np.uint8), settings)
+    boxes, labels, *_ = mix.sample_boxes(np.array([[3]], np.uint8), settings)
     np.testing.assert_array_equal(boxes, [[-150, -150, 150, 150]] * num_patches)
     # Rule "release" labels the background patch so even where there is no background.
     quirk = rule == "release" and background_label == 0 and num_patches == 3
@@ -439,7 +531,7 @@ def test_a_map_of_one_pixel_gives_boxes_around_it(
 def test_background_replaces_missing_foreground(rule):
     label = np.full((30, 20), VOID, np.int32)
     label[29, 0] = 0
-    boxes, labels = mix.sample_boxes(label, sampling(4, 2, 8, rule, background_label=0))
+    boxes, labels, *_ = mix.sample_boxes(label, sampling(4, 2, 8, rule, background_label=0))
     assert (centers_of(boxes.numpy()) == [29, 0]).all()
     assert (labels.numpy() == 0).all()
 
@@ -455,7 +547,7 @@ def test_without_a_share_background_is_an_ordinary_class():
     label = np.zeros((20, 20), np.uint8)
     label[7, 8] = 5
     settings = sampling(8, 4, 8, background_label=0, background_share=0)
-    _, labels = mix.sample_boxes(label, settings)
+    labels = mix.sample_boxes(label, settings).labels
     assert (labels.numpy() == 0).sum() >= 6
 
 
@@ -501,6 +593,8 @@ def test_the_result_depends_only_on_the_seed():
         ({"min_size": 130}, "130 > 128"),
         ({"background_share": 1.5}, "background_share .* 1.5"),
         ({"background_share": -0.1}, "background_share"),
+        ({"min_share": 1.1}, "min_share .* 1.1"),
+        ({"min_share": -0.1}, "min_share"),
         ({"background_label": 255}, "background_label"),
         ({"background_label": -1}, "background_label .* got -1"),
     ],
@@ -520,6 +614,8 @@ def test_wrong_settings_raise_an_error_with_their_name(change, message):
         {"min_size": 128},
         {"background_share": 0},
         {"background_share": 1},
+        {"min_share": 0},
+        {"min_share": 1},
         {"background_label": 0},
         {"background_label": 254},
     ],

@@ -425,7 +425,8 @@ def test_a_test_split_without_masks_has_no_findings(root):
     shutil.rmtree(root / "masks" / "val")
     result = examine(root, eval_split="test")
     assert result.findings == ()
-    assert not result.splits[1].has_masks and result.splits[1].num_sound == 2
+    test = result.splits[-1]
+    assert test.name == "test" and not test.has_masks and test.num_sound == 2
 
 
 def test_texture_scenes_have_no_errors():

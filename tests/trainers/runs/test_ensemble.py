@@ -152,8 +152,21 @@ def test_folders_that_are_no_runs_are_named(copies, tmp_path):
 
 def test_a_member_without_weights_names_the_stage_to_run(copies, make_runtime, tmp_path):
     experiment = ensemble.of_workdirs(list(map(str, copies.values())))
-    with pytest.raises(runtime.WorkdirError, match="segmenter.weights.h5 is missing: run --stage"):
+    with pytest.raises(runtime.WorkdirError, match="is missing: finish this run first: python -m"):
         networks.predictor(experiment, make_runtime(tmp_path / "own"))
+
+
+def test_a_member_whose_weights_changed_is_refused(members, tmp_path):
+    folders = [tmp_path / name / "naive" for name in members]
+    for folder, member in zip(folders, members.values(), strict=True):
+        shutil.copytree(member / "segment", folder / "segment")
+    experiment = ensemble.of_workdirs(list(map(str, folders)))
+    assert len(ensemble.weights(experiment)) == 2
+    file = folders[1] / "segment" / ensemble.WEIGHTS
+    file.write_bytes(file.read_bytes()[:-1])
+    command = f"--workdir={folders[1].parent} --overwrite --stage=segment --compare"
+    with pytest.raises(runtime.WorkdirError, match=command):
+        ensemble.weights(experiment)
 
 
 @pytest.mark.parametrize("workdirs", [["a"], ["a", "b", "a"], ["a", "a/"]])

@@ -58,6 +58,31 @@ def test_curves(make_preset_run, tmp_path):
     assert finished.curve(run, "mm") == [{"step": 1, "loss": 2.0}, {"step": 2}]
 
 
+@pytest.mark.parametrize("name", ["results.json", "config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_damaged_files_are_named(make_preset_run, tmp_path, name, content):
+    file = make_preset_run("a", "quick", 0.2) / "evaluate" / name
+    file.write_bytes(content)
+    with pytest.raises(config.UserError, match=f"evaluate/{name} cannot be read"):
+        finished.find([tmp_path])
+
+
+def test_a_damaged_line_of_metrics_is_named(make_preset_run, tmp_path):
+    folder = make_preset_run("a", "quick", 0.2)
+    (run,) = finished.find([folder])
+    (folder / "mm" / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    with pytest.raises(config.UserError, match="metrics.jsonl cannot be read"):
+        finished.curve(run, "mm")
+
+
+def test_the_data_check_of_a_folder_has_no_cost(make_preset_run, tmp_path):
+    folder = make_preset_run("a", "quick", 0.2)
+    (folder / "doctor").mkdir()
+    (folder / "doctor" / "results.json").write_text('{"splits": {}, "findings": []}')
+    (run,) = finished.find([tmp_path])
+    assert set(run.costs) == {"mm", "segment", "evaluate"}
+
+
 def sides(comparisons):
     return {c.name: ([r.seed for r in c.naive], [r.seed for r in c.tuned]) for c in comparisons}
 

@@ -92,6 +92,20 @@ def test_a_missing_file_names_the_stage_that_writes_it(run):
         run.needed("segment", "segmenter.weights.h5")
 
 
+def test_weights_that_changed_after_their_stage_are_refused(run):
+    def write(experiment, runtime):
+        (runtime.folder("mm") / "backbone.weights.h5").write_bytes(b"weights")
+        return {}
+
+    stage_scope.run_stage(dataclasses.replace(find("mm"), run=write), config.Experiment(), run)
+    path = run.needed("mm", "backbone.weights.h5")
+    path.write_bytes(b"weighty")
+    with pytest.raises(runtime.WorkdirError, match="mm wrote it.* --overwrite --stage=mm$"):
+        run.needed("mm", "backbone.weights.h5")
+    (run.folder("mm") / "results.json").write_text("{}")  # as earlier versions wrote it
+    assert run.needed("mm", "backbone.weights.h5") == path
+
+
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_other_contents_of_an_input_file_are_refused(run, tmp_path, is_folder):
     experiment = config.replace(config.Experiment(), "network.init", "colorization")

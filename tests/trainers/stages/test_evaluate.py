@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from pipelines import datasets
+from pipelines.datasets import audit
 from pipelines.datasets.sources import voc_sbd
 from trainers import config
 from trainers.runs import stage_scope
@@ -45,6 +46,16 @@ def test_results_and_logs_have_all_scores(all_ground, make_runtime, tiny_dataset
     pictures = {"evaluate/confusion", "evaluate/predictions"}
     scores = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_iou")
     assert set(tags) == pictures | {f"evaluate/{name}" for name in scores}
+
+
+@pytest.mark.parametrize(("predicted", "iou", "mean"), [(1, None, 1), (2, 0, (1 + 0.5 + 0) / 3)])
+def test_a_class_without_pixels_counts_in_the_mean_if_it_is_predicted(predicted, iou, mean):
+    """The data check states this rule in its finding."""
+    truth, prediction = np.array([[0, 0, 1, 1]]), np.array([[0, 0, 1, predicted]])
+    results = evaluate.figures([(truth, prediction)], ("ground", "wall", "sky"), boundary=False)
+    assert results["per_class_iou"]["sky"] == iou
+    np.testing.assert_allclose(results["miou"], mean)
+    assert "its IoU is 0 and counts" in audit.ABSENT_IN_EVALUATION.fix
 
 
 def test_boundary_scores_can_be_disabled(all_ground, make_runtime, tmp_path):

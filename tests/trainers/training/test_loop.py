@@ -105,7 +105,7 @@ def test_gradients_that_are_not_finite_stop_the_run_at_the_last_good_checkpoint(
         if step == 4:
             model.backbone.get_layer("conv1_1").bias.assign(np.full(4, np.nan))
 
-    with pytest.raises(loop.TrainingError, match=r"state is step 3 .*mm.learning_rate=0.001\."):
+    with pytest.raises(loop.TrainingError, match=r"state is step 3 .*mm.learning_rate=0.001$"):
         _loop(_runtime(tmp_path), model, on_log=poison).run()
     assert (tmp_path / "mm" / "checkpoints" / "ckpt-3.index").exists()
     assert np.isfinite(_run(tmp_path).backbone.get_layer("conv1_1").kernel.numpy()).all()
@@ -172,6 +172,13 @@ def test_data_may_be_any_iterable(tmp_path):
     model = _run(tmp_path / "a", data=lambda start_step, share: list(_data(start_step)))
     for ours, theirs in zip(model.variables, _run(tmp_path / "b").variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_progress_is_printed_where_no_bar_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_REPORT_EVERY", 0.0)
+    run = _runtime(tmp_path)
+    _loop(run, _model()).run()
+    assert "mm: step 4 of 7, loss" in run.console.file.getvalue()
 
 
 def test_errors_name_the_section_of_the_settings(tmp_path):

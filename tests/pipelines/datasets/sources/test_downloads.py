@@ -2,12 +2,16 @@
 
 import hashlib
 import io
+import socket
 import tarfile
 
+import keras
 import pytest
 
 from pipelines import datasets
 from pipelines.datasets.sources import downloads
+
+GET_FILE = keras.utils.get_file
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +76,16 @@ def test_without_a_network_the_error_lists_files_and_their_folder(tmp_path):
         downloads.provide(archives, tmp_path / "in")
     for part in ("here.org/x.tar (md5 123); http://there.org/y.tar (md5 456)", tmp_path / "in"):
         assert str(part) in str(caught.value)
+
+
+def test_a_download_that_stalls_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr("keras.utils.get_file", GET_FILE)
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts and never answers
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x.tar"
+        with pytest.raises(datasets.DatasetError, match="could not be downloaded: .*timed out"):
+            downloads.provide((downloads.Archive(address, "0", (), 0),), tmp_path)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_damaged_archive_and_a_full_disk_raise_an_error(tmp_path):

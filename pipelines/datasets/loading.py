@@ -17,6 +17,7 @@ from pipelines.datasets.spec import (
     Dataset,
     DatasetError,
     DatasetSpec,
+    Reading,
     Request,
     Split,
     printable,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 VALIDATION_SHARE = 0.1
 """Share of the training images that `hold_out_validation` takes."""
+_USUAL = Reading()
 
 
 def names() -> tuple[str, ...]:
@@ -49,6 +51,7 @@ def load(
     eval_split: str | None = None,
     max_unreadable: int = 0,
     void_value: int = VOID,
+    reading: Reading = _USUAL,
 ) -> Dataset:
     """Find a data set, check each of its files, and write its records if they do not exist yet.
 
@@ -66,6 +69,7 @@ def load(
         void_value: int in 0..255, the value in the masks of pixels without a class; for "folder"
             only. The classes have the other values in order, so with 0 they start at 1. 255 always
             means void, too.
+        reading: further choices for annotation exports and image files, for "folder" only.
 
     Returns:
         The data set with both splits.
@@ -79,7 +83,7 @@ def load(
         >>> data.spec.num_classes, data.train.num_images  # doctest: +SKIP
         (9, 300)
     """
-    found = plan(name, data_dir, train_split, eval_split, void_value)
+    found = plan(name, data_dir, train_split, eval_split, void_value, reading)
     from pipelines.datasets import records
 
     folder, index = records.prepare(found, max_unreadable)
@@ -113,6 +117,7 @@ def plan(
     train_split: str | None = None,
     eval_split: str | None = None,
     void_value: int = VOID,
+    reading: Reading = _USUAL,
 ) -> "records.Plan":
     """Find a data set's files and pair them, without reading them.
 
@@ -122,6 +127,7 @@ def plan(
         train_split: see `load`.
         eval_split: see `load`.
         void_value: see `load`.
+        reading: see `load`.
 
     Raises:
         DatasetError: for an unknown name or split, or if there is nothing to read. Faults of single
@@ -136,7 +142,7 @@ def plan(
             f"There is no data set {name!r}; there are {', '.join(names())}."
             f"{suggest(name, names())} For your own images use 'folder'."
         )
-    return sources.find(name, Request(data_dir, train_split, eval_split, void_value))
+    return sources.find(name, Request(data_dir, train_split, eval_split, void_value, reading))
 
 
 def examples(split: Split) -> "tf.data.Dataset":

@@ -11,6 +11,23 @@ VOID = 255
 
 
 @dataclasses.dataclass(frozen=True)
+class Reading:
+    """Choices on reading a user's own files, for data set "folder".
+
+    Attributes:
+        unlabelled: meaning of pixels without a label, "background" or "void"; None for the usual
+            meaning of the export's format.
+        unannotated: "skip" leaves out pictures without any annotation; "background" uses them as
+            pictures without an object.
+        images: path of another folder with the pictures of an export, or None.
+    """
+
+    unlabelled: str | None = None
+    unannotated: str = "skip"
+    images: str | os.PathLike | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """The arguments of `datasets.load` that a source gets to find its files.
 
@@ -19,6 +36,7 @@ class Request:
         train_split: name of the split to train on, or None for the usual one.
         eval_split: name of the split to measure on, or None for the usual one.
         void_value: int in 0..255, the value in the masks of pixels without a class.
+        reading: further choices for annotation exports and image files.
 
     Example:
         >>> Request(eval_split="test").splits("train", "val")
@@ -29,6 +47,7 @@ class Request:
     train_split: str | None = None
     eval_split: str | None = None
     void_value: int = VOID
+    reading: Reading = Reading()
 
     def splits(self, train: str, eval_: str) -> tuple[str, str]:
         """Return the names of both splits; `train` and `eval_` are the source's usual splits."""

@@ -11,7 +11,7 @@ import os
 import statistics
 from typing import TYPE_CHECKING
 
-from pipelines.datasets import sources
+from pipelines.datasets import division, sources
 from pipelines.datasets.spec import (
     VOID,
     Dataset,
@@ -226,7 +226,7 @@ def select(dataset: Dataset, num_train_images: int | None = None, holdout: int =
             f"{dataset.spec.name}: split '{pool.name}' has {pool.num_images} images with labels, "
             f"too few for {num_chosen} to train on and {holdout} to hold out."
         )
-    chosen, held_out = _parts(pool.num_images, num_train_images, holdout)
+    chosen, held_out = _parts(pool.ids, num_train_images, holdout)
     message = f"Training on {num_chosen} of the {pool.num_images} labelled images of '{pool.name}'."
     if holdout:
         message += (
@@ -258,7 +258,7 @@ def hold_out_validation(dataset: Dataset, max_images: int) -> Dataset:
             "too few to hold one out for validation. Label more images, or name another split."
         )
     number = min(max_images, max(1, round(VALIDATION_SHARE * pool.num_images)))
-    chosen, held_out = _parts(pool.num_images, None, number)
+    chosen, held_out = _parts(pool.ids, None, number)
     message = f"Validation on {number} of the {pool.num_images} labelled images of '{pool.name}'."
     return dataclasses.replace(
         dataset,
@@ -285,14 +285,26 @@ def evenly(split: Split, max_images: int) -> Split:
     return pool.take(spread(max_images, pool.num_images), f"{max_images} chosen evenly")
 
 
-def _parts(num_all, num_train_images, holdout):
-    """Return the indices to train on and to hold out, of a pool of `num_all` images."""
+def _parts(ids, num_train_images, holdout):
+    """Return the indices to train on and to hold out, of a pool of images with these names.
+
+    An augmented copy of a held-out picture is not trained on.
+    """
     if num_train_images is None:
-        held_out = spread(holdout, num_all)
-        return sorted(set(range(num_all)) - set(held_out)), held_out
-    chosen = spread(num_train_images, num_all)
-    left = sorted(set(range(num_all)) - set(chosen))
-    return chosen, [left[k] for k in spread(holdout, len(left))]
+        held_out = spread(holdout, len(ids))
+        chosen = sorted(set(range(len(ids))) - set(held_out))
+    else:
+        chosen = spread(num_train_images, len(ids))
+        left = sorted(set(range(len(ids))) - set(chosen))
+        held_out = [left[k] for k in spread(holdout, len(left))]
+    pictures = {division.source_picture(ids[k]) for k in held_out}
+    chosen = [k for k in chosen if division.source_picture(ids[k]) not in pictures]
+    if not chosen:
+        raise DatasetError(
+            f"All images are augmented copies of the {len(pictures)} held-out pictures, so none is "
+            "left to train on. Hold out fewer images."
+        )
+    return chosen, held_out
 
 
 def _split(folder: str, index: "records.Index", name: str) -> Split:

@@ -90,7 +90,16 @@ class Data:
     dataset: str = "texture_scenes"
     """Name of the data set. Source: ours."""
     data_dir: str | None = None
-    """Folder of the data set, or its parent; none: the data set is generated or downloaded.
+    """Folder of the data set or its parent, or an annotation file or ZIP for data set folder; none:
+    the data set is generated or downloaded. Source: ours."""
+    images: str | None = None
+    """Folder with the pictures of an annotation export that has none, for data set folder.
+    Source: ours."""
+    unlabelled: Literal["background", "void"] | None = None
+    """Meaning of pixels without a label in an annotation export; none: the meaning of its format.
+    Source: ours."""
+    unannotated: Literal["skip", "background"] = "skip"
+    """Use of pictures without any annotation in an export: left out, or without an object.
     Source: ours."""
     train_split: str | None = None
     """Split to train on; none: the usual split of the data set. Source: ours."""

@@ -84,9 +84,13 @@ def _is_own_layout(tree: exports.Tree) -> bool:
     """Return whether the folder has classes.txt, and its images and masks have equal names.
 
     A list of image and mask paths counts as well. Other exports may also have a file classes.txt.
+    Several inner folders with classes.txt are several data sets, of which the user must name one.
     """
-    if tree.only is not None or not (tree.root / "classes.txt").exists():
+    if tree.only is not None:
         return False
+    if not (tree.root / "classes.txt").exists():
+        inner = [folder for folder in files.folders(tree.root) if (folder / "classes.txt").exists()]
+        return len(inner) > 1
     images, mask_folder = (_first_folder(tree.root, n) for n in (_IMAGE_FOLDERS, _MASK_FOLDERS))
     if images is None or mask_folder is None:
         return not exports.recognized(tree) and not _hint_at_splits(tree.root)

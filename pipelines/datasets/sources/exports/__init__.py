@@ -96,7 +96,7 @@ def open_tree(data_dir: str | os.PathLike) -> Tree:
     if path.is_dir():
         return Tree(path)
     if not path.exists():
-        raise DatasetError(f"data_dir={str(data_dir)!r} does not exist.")
+        raise DatasetError(f"data_dir={str(data_dir)!r} is not a folder, and not a file.")
     if path.suffix.lower() == ".zip":
         return Tree(archive.unpacked(path))
     if path.suffix.lower() in _ENDINGS:

@@ -11,8 +11,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.datasets import faults, files, headers, inspection, masks, records
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable
+from pipelines.datasets import (
+    faults,
+    files,
+    headers,
+    inspection,
+    masks,
+    raw_images,
+    records,
+)
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, PixelWindow, printable
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 UNLABELLED_SPLIT = "test"
@@ -93,12 +101,14 @@ class DecodedImage:
         pixels: uint8 [height, width, 3], RGB, as stored in the file.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         has_alpha: whether an alpha band is not opaque everywhere.
+        is_nodata: bool [height, width], pixels without data in all bands, which are void; or None.
     """
 
     kept: pathlib.Path | bytes
     pixels: np.ndarray
     orientation: int = 1
     has_alpha: bool = False
+    is_nodata: np.ndarray | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -114,13 +124,21 @@ class DecodedImage:
         )
 
 
-def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
-    """Read and check an image and its mask; the result lists the faults."""
+def read(
+    pair: Pair, rule: masks.MaskRule, window: PixelWindow | None = None
+) -> inspection.CheckedImage:
+    """Read and check an image and its mask; the result lists the faults.
+
+    Args:
+        pair: the files.
+        rule: the meaning of the values of the mask.
+        window: the mapping of stored values to 8 bits, or None for images of 8 bits.
+    """
     mask = pair.mask
     return assemble(
         pair.id,
         (pair.image, "" if mask is None else mask),
-        lambda: read_image(pair.image),
+        lambda: read_image(pair.image, window=window),
         None if mask is None else lambda _: masks.read(mask, rule),
     )
 
@@ -155,7 +173,7 @@ def assemble(
         if mask.ids.shape != image.pixels.shape[:2]:
             found.append(_size_fault(source, image, mask))
         elif not mask.wrong and not mask.unknown:
-            sample = inspection.Sample(name, image.kept, mask.ids)
+            sample = inspection.Sample(name, image.kept, _without_nodata(mask.ids, image))
     return inspection.CheckedImage(
         id=name,
         sample=sample,
@@ -168,6 +186,13 @@ def assemble(
         is_turned=is_turned,
         warnings=warnings,
     )
+
+
+def _without_nodata(ids: np.ndarray, image: DecodedImage) -> np.ndarray:
+    """Return the class ids, void where the image holds no data."""
+    if image.is_nodata is None or not image.is_nodata.any():
+        return ids
+    return np.where(image.is_nodata, VOID, ids).astype(np.uint8)
 
 
 def _fitted(image: DecodedImage, mask: masks.Mask | None) -> tuple:
@@ -211,18 +236,24 @@ def _size_fault(source, image: DecodedImage, mask: masks.Mask) -> tuple[faults.K
     return SIZES, f"{source[0]} and {source[1]} ({text})"
 
 
-def read_image(file: pathlib.Path, page: int | None = None) -> DecodedImage:
+def read_image(
+    file: pathlib.Path, page: int | None = None, window: PixelWindow | None = None
+) -> DecodedImage:
     """Decode an image completely with Pillow and with TensorFlow, which is stricter.
 
     Args:
         file: path of the image.
         page: page of a file of several pages, from 0; None for a file of one page.
+        window: the mapping of stored values to 8 bits, or None for images of 8 bits.
 
     Raises:
         WrongKindError: if the image has more than 8 bits per value, unknown bands, several pages
             or too many pixels.
         OSError: or another error of _DAMAGED, if it is damaged.
     """
+    if window is not None:
+        pixels, is_nodata = raw_images.windowed(file, page, window)
+        return DecodedImage(records.encode_png(pixels), pixels, is_nodata=is_nodata)
     header = headers.check_image(file, page)
     with headers.open_image(file, page) as image:
         is_kept = image.format in _KEPT_FORMATS

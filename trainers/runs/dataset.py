@@ -55,7 +55,14 @@ def _with_validation(dataset, data):
 
 def reading(data: config.Data) -> datasets.Reading:
     """Return the choices on reading a user's own files."""
-    return datasets.Reading(data.unlabelled, data.unannotated, data.images)
+    return datasets.Reading(
+        unlabelled=data.unlabelled,
+        unannotated=data.unannotated,
+        images=data.images,
+        window=data.window,
+        percentiles=data.percentiles,
+        bands=data.bands,
+    )
 
 
 def check_folder(data: config.Data) -> None:

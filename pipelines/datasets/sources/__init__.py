@@ -64,8 +64,8 @@ def find(name: str, request: Request) -> "records.Plan":
     """
     if request.reading != Reading() and name != _OWN_FILES:
         raise DatasetError(
-            f"unlabelled, unannotated and images are for data set 'folder'; {name} has a format of "
-            "its own. Remove these arguments."
+            f"The choices {request.reading} are for data set 'folder'; {name} has a format of its "
+            "own. Remove them."
         )
     if request.void_value != VOID and name != _OWN_FILES:
         raise DatasetError(

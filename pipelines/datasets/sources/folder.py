@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from pipelines.datasets import division, faults, files, image_mask_pairs, masks, records
+from pipelines.datasets import division, faults, files, image_mask_pairs, masks, records, windows
 from pipelines.datasets.sources import exports
 from pipelines.datasets.spec import (
     VOID,
@@ -76,8 +76,10 @@ def plan(request: Request) -> records.Plan:
     tree = exports.open_tree(request.data_dir)
     export = None if _is_own_layout(tree) else exports.read(tree, request)
     if export is None:
-        return _plan_of_layout(request, tree.root)
-    return exports.plan(export, request, Folder)
+        found = _plan_of_layout(request, tree.given)
+    else:
+        found = exports.plan(export, request, Folder)
+    return windows.with_window(found, request.reading)
 
 
 def _is_own_layout(tree: exports.Tree) -> bool:

@@ -182,7 +182,7 @@ def first_image(folder):
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_by_their_exif_data_where_the_upright_image_fits(folder, orientation, ending):
+def test_images_are_turned_by_exif_data_where_the_upright_image_fits(folder, orientation, ending):
     stored, upright = turned(folder, orientation, ending=ending)
     write_mask(folder, upright.shape[:2])
     pixels, messages = first_image(folder)

@@ -151,8 +151,8 @@ _PALETTES = (
     "and not the colors."
 )
 _COLORS = (
-    "The masks hold colors, and no color table is here: each color is a class, named after its red, "
-    "green and blue. To name them, write {where}/classes.txt with one name a line and "
+    "The masks hold colors, and no color table is here: each color is a class, named after its "
+    "red, green and blue. To name them, write {where}/classes.txt with one name a line and "
     "{where}/colors.txt with lines 'name red green blue'."
 )
 

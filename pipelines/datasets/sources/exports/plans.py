@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.datasets import division, faults, image_mask_pairs, inspection, masks, records
 from pipelines.datasets.sources.exports import export as forms
 from pipelines.datasets.sources.exports import shapes
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, Request
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, PixelWindow, Request
 
 
 def plan(
@@ -155,23 +155,33 @@ def _fingerprint(export: forms.Export, splits, request: Request) -> str:
 
 
 def read(
-    picture: forms.Picture, rule: masks.MaskRule, small_on_top: bool = False
+    picture: forms.Picture,
+    rule: masks.MaskRule,
+    small_on_top: bool = False,
+    window: PixelWindow | None = None,
 ) -> inspection.CheckedImage:
-    """Read a picture and its labels; the result lists the faults."""
+    """Read a picture and its labels; the result lists the faults.
+
+    Args:
+        picture: the picture.
+        rule: the meaning of the values of mask files.
+        small_on_top: whether smaller shapes are painted over larger ones.
+        window: the mapping of stored values to 8 bits, or None for images of 8 bits.
+    """
     is_embedded = isinstance(picture.image, bytes)
     labels = picture.annotation or "; ".join(map(str, picture.masks))
     return image_mask_pairs.assemble(
         picture.id,
         (f"image inside {labels}" if is_embedded else picture.image, labels),
-        lambda: _image(picture),
+        lambda: _image(picture, window),
         lambda size: _labels(picture, rule, size, small_on_top),
     )
 
 
-def _image(picture: forms.Picture) -> image_mask_pairs.DecodedImage:
+def _image(picture: forms.Picture, window: PixelWindow | None) -> image_mask_pairs.DecodedImage:
     if isinstance(picture.image, bytes):
         return image_mask_pairs.read_embedded(picture.image)
-    return image_mask_pairs.read_image(picture.image, picture.page)
+    return image_mask_pairs.read_image(picture.image, picture.page, window)
 
 
 def _labels(picture, rule, size, small_on_top) -> masks.Mask:

@@ -33,6 +33,7 @@ class Tree:
         only: path of the one annotation file to read, or None for all.
 
     Attributes:
+        given: the folder itself.
         root: the folder; a single folder inside a folder is entered.
         only: see Args.
         files: all files, sorted by path, without system files.
@@ -42,6 +43,7 @@ class Tree:
     """
 
     def __init__(self, root: pathlib.Path, only: pathlib.Path | None = None):
+        self.given = root
         self.root = root if only else _descended(root)
         self.only = only
         self.files = _listed(self.root)

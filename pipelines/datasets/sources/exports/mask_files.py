@@ -11,6 +11,7 @@ from pipelines.datasets.spec import VOID, DatasetError, Request
 
 NAME = "image and mask files"
 _TOO_FEW = 0.5
+_RENAME = "Add the images, or rename them: a.jpg and a.png, or a.jpg and a_mask.png."
 
 
 def find(tree: Tree) -> list[pathlib.Path]:
@@ -29,13 +30,15 @@ def read(tree: Tree, request: Request) -> forms.Export | None:
     """
     skipped = forms.Skipped()
     paired = pairing.pair(tree, skipped)
+    if paired.problem:
+        raise DatasetError(f"{tree.root}: {paired.problem}. {_RENAME}")
     if not paired.pairs:
         return None
     unpaired = [name for names in skipped.counts().values() for name in names]
     if len(unpaired) > _TOO_FEW * (len(unpaired) + len(paired.masks)):
         raise DatasetError(
             f"{tree.root}: {len(unpaired)} masks have no image of their name, for example "
-            f"{unpaired[0]}. Add the images, or rename them: a.jpg and a.png, or a_mask.png."
+            f"{unpaired[0]}. {_RENAME}"
         )
     name, source, described = _classes(tree, paired.masks, request)
     classes, rule, unlabelled, messages = described

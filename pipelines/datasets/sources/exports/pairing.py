@@ -64,10 +64,17 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """Pairs of a tree, and a sentence on the naming rule that made them, or ""."""
+    """Pairs of a tree.
+
+    Attributes:
+        pairs: the pairs, images without a mask included.
+        message: a sentence on the naming rule that made the pairs, or "".
+        problem: a sentence if there are images and masks of which no names agree, or "".
+    """
 
     pairs: tuple[Pair, ...]
-    message: str
+    message: str = ""
+    problem: str = ""
 
     @property
     def masks(self) -> tuple[pathlib.Path, ...]:
@@ -99,7 +106,7 @@ def pair(tree: Tree, skipped: forms.Skipped, only: Iterable[pathlib.Path] | None
         mask_files = [mask for mask in mask_files if mask.path in wanted]
     rule, matched = _best_rule(images, mask_files)
     if not matched:
-        return Pairing((), "")
+        return Pairing((), problem=_problem(tree, images, mask_files))
     used = {mask.path for mask in matched.values()}
     for mask in mask_files:
         if mask.path not in used:
@@ -112,6 +119,16 @@ def pair(tree: Tree, skipped: forms.Skipped, only: Iterable[pathlib.Path] | None
         pairs.append(Pair(image.path, mask.path if mask else None, split))
     pairs.sort(key=lambda found: tree.relative(found.image))
     return Pairing(tuple(pairs), rule)
+
+
+def _problem(tree: Tree, images: list[_File], mask_files: list[_File]) -> str:
+    if not images or not mask_files:
+        return ""
+    first, other = (tree.relative(listed[0].path) for listed in (mask_files, images))
+    return (
+        f"{len(mask_files)} masks have no image of their name, for example {first}, and "
+        f"{len(images)} images have no mask, for example {other}"
+    )
 
 
 def _sorted_out(tree: Tree) -> tuple[list[_File], list[_File]]:

@@ -1,6 +1,7 @@
 """Export of a `Predictor` as a SavedModel that runs with TensorFlow alone. Needs TensorFlow."""
 
 import os
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -9,27 +10,59 @@ ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
 IMAGES_OF_ONE_SIZE = tf.TensorSpec([None, None, 3], tf.uint8)
 
 
-def save(predictor, path: str | os.PathLike):
+class PixelWindow(NamedTuple):
+    """The mapping of stored values of images to 8 bits that the training data had.
+
+    Attributes:
+        num_bands: the number of bands of the stored images.
+        bands: indices of the bands that become red, green and blue.
+        low: the value of each of these bands that becomes 0.
+        high: the value of each of these bands that becomes 255.
+    """
+
+    num_bands: int
+    bands: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def apply(self, values):
+        """Map stored values, float32 [B, H, W, num_bands], to uint8 [B, H, W, 3].
+
+        Example:
+            >>> window = PixelWindow(1, (0, 0, 0), (0.0,) * 3, (1000.0,) * 3)
+            >>> window.apply(tf.fill([1, 1, 1, 1], 500.0))[0, 0, 0].numpy().tolist()
+            [128, 128, 128]
+        """
+        low, high = tf.constant(self.low), tf.constant(self.high)
+        chosen = tf.gather(values, self.bands, axis=-1)
+        chosen = tf.where(tf.math.is_nan(chosen), 0.0, chosen)
+        scaled = (chosen - low) * (255 / (high - low))
+        return tf.cast(tf.floor(tf.clip_by_value(scaled, 0.0, 255.0) + 0.5), tf.uint8)
+
+
+def save(predictor, path: str | os.PathLike, window: PixelWindow | None = None):
     """Write a SavedModel with the signatures of `signatures`.
 
     Args:
         predictor: `mm_keras.Predictor`.
         path: the folder of the SavedModel.
+        window: the mapping of stored values of images to 8 bits, or None for images of 8 bits.
     """
     module = tf.Module()
     module.network_variables = [
         variable.value for model in predictor.models for variable in model.variables
     ]
-    tf.saved_model.save(module, os.fspath(path), signatures=signatures(predictor))
+    tf.saved_model.save(module, os.fspath(path), signatures=signatures(predictor, window))
 
 
-def signatures(predictor) -> dict:
+def signatures(predictor, window: PixelWindow | None = None) -> dict:
     """Return the signatures of the SavedModel, {name: `tf.function`}.
 
     `serving_default` takes images, uint8 [B, H, W, 3]. `serve_encoded` takes encoded, string [B],
     the JPEG or PNG bytes of images of one size. Both return class_ids, int32 [B, H, W], and
     probability, float32 [B, H, W]. `serve_probabilities` takes images and returns probabilities,
-    float32 [B, H, W, num_classes].
+    float32 [B, H, W, num_classes]. With a window, `serve_raw` takes values, float32
+    [B, H, W, num_bands], the stored values of images, and returns the same as `serving_default`.
     """
 
     def serve(images):
@@ -41,11 +74,18 @@ def signatures(predictor) -> dict:
     def serve_probabilities(images):
         return {"probabilities": predictor.probabilities(images)}
 
-    return {
+    def serve_raw(values):
+        return serve(window.apply(values))
+
+    found = {
         "serving_default": tf.function(serve, input_signature=[IMAGES]),
         "serve_encoded": tf.function(serve_encoded, input_signature=[ENCODED]),
         "serve_probabilities": tf.function(serve_probabilities, input_signature=[IMAGES]),
     }
+    if window is not None:
+        values = tf.TensorSpec([None, None, None, window.num_bands], tf.float32, name="values")
+        found["serve_raw"] = tf.function(serve_raw, input_signature=[values])
+    return found
 
 
 def _decode(encoded):

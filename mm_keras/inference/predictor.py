@@ -85,15 +85,16 @@ class Predictor:
         """Return the most probable class of each pixel of uint8 [B, H, W, 3] images."""
         return _most_probable(self.probabilities(images))
 
-    def export(self, path: str | os.PathLike):
+    def export(self, path: str | os.PathLike, window: export.PixelWindow | None = None):
         """Write a SavedModel that runs with TensorFlow alone.
 
         See `mm_keras.inference.export.signatures` for its signatures.
 
         Args:
             path: the folder of the SavedModel.
+            window: the mapping of stored values of images to 8 bits, or None for images of 8 bits.
         """
-        export.save(self, path)
+        export.save(self, path, window)
 
     def _average(self, images):
         views = list(itertools.product(self._networks, self._scales, self._mirrorings))

@@ -5,8 +5,10 @@ therefore use the file's own header, whatever its container.
 """
 
 import dataclasses
+import io
 import pathlib
 import struct
+import zlib
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -32,6 +34,9 @@ _COLOR_BANDS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric -> bands of RGB, CMYK, YC
 _NUMBERS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _PREVIEW = 1 | 4  # bits of _SUBFILE: a smaller copy of the page, a transparency mask
 _MAX_PAGES = 1000
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+"""Errors of Pillow on damaged files, without WrongKindError."""
+
 _DEEP_MODES = {"I": ("int", 32), "F": ("float", 32)}  # Pillow's; I;16 and its variants are below
 
 TOO_LARGE = faults.Kind(
@@ -73,6 +78,8 @@ class Header:
         is_lossy: whether the compression changes pixels.
         num_pages: the number of pages without previews.
         nodata: the value without data of a GeoTIFF, or None.
+        is_min_white: whether the smallest value is shown white (a TIFF of 8 bits or fewer), so that
+            Pillow inverts the values.
     """
 
     format: str
@@ -83,6 +90,7 @@ class Header:
     is_lossy: bool = False
     num_pages: int = 1
     nodata: int | None = None
+    is_min_white: bool = False
 
     @property
     def is_8_bit(self) -> bool:
@@ -123,11 +131,24 @@ def read(file: pathlib.Path) -> Header:
         return Header(image.format, bands, bits, number, is_lossy=is_lossy, num_pages=num_pages)
 
 
-def check_image(file: pathlib.Path) -> Header:
+def num_tiff_pages(file: pathlib.Path) -> int:
+    """Return the number of pages of a TIFF without previews; 0 if it is no sound TIFF.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    files.check_regular(file)
+    with file.open("rb") as stream:
+        pages = _tiff_pages(stream) if stream.read(4) in _TIFF else []
+    return sum(not (page[_SUBFILE] or 0) & _PREVIEW for page in pages)
+
+
+def check_image(file: pathlib.Path, page: int | None = None) -> Header:
     """Return the header of an image whose values and bands the networks can use.
 
     Args:
         file: path of the image.
+        page: page of a file of several pages, from 0; None for a file of one page.
 
     Raises:
         WrongKindError: if the image has more than 8 bits per value, unknown bands, several pages
@@ -139,28 +160,25 @@ def check_image(file: pathlib.Path) -> Header:
         raise faults.WrongKindError(DEEP, header)
     if header.num_unknown:
         raise faults.WrongKindError(BANDS, header)
-    if header.num_pages > 1:
+    if header.num_pages > 1 and page is None:
         raise faults.WrongKindError(PAGES, f"{header.num_pages} pages of {header}")
     return header
 
 
-def open_image(file: pathlib.Path) -> Image.Image:
+def open_image(file: pathlib.Path, page: int | None = None) -> Image.Image:
     """Open a picture with Pillow; only regular files, known formats and up to MAX_PIXELS.
 
     Args:
         file: path of the file.
+        page: page to show, from 0; None for the first.
 
     Raises:
         WrongKindError: if the picture has too many pixels.
         OSError: or another error of Pillow, if the file is no picture or not a regular file.
     """
     files.check_regular(file)
-    Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
-        image = Image.open(file, formats=formats)
-    except Image.DecompressionBombError as error:
-        raise faults.WrongKindError(TOO_LARGE) from error
+        image = _opened(file)
     except UnidentifiedImageError as error:
         with file.open("rb") as stream:
             pages = _tiff_pages(stream) if stream.read(4) in _TIFF else []
@@ -172,10 +190,29 @@ def open_image(file: pathlib.Path) -> Image.Image:
         raise
     try:
         _check_size(*image.size)
-    except faults.WrongKindError:
+        if page:
+            image.seek(page)
+            _check_size(*image.size)
+    except (faults.WrongKindError, EOFError):
         image.close()
         raise
     return image
+
+
+def open_content(content: bytes) -> Image.Image:
+    """Open a picture from the bytes of its file; see `open_image`."""
+    image = _opened(io.BytesIO(content))
+    _check_size(*image.size)
+    return image
+
+
+def _opened(source) -> Image.Image:
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    try:
+        return Image.open(source, formats=formats)
+    except Image.DecompressionBombError as error:
+        raise faults.WrongKindError(TOO_LARGE) from error
 
 
 def _check_size(width: int, height: int) -> None:
@@ -236,6 +273,7 @@ def _tiff_header(pages: list[dict]) -> Header:
         is_lossy=first[_COMPRESSION] in _LOSSY_COMPRESSIONS,
         num_pages=1 + sum(not (page[_SUBFILE] or 0) & _PREVIEW for page in pages[1:]),
         nodata=_whole(first[_NODATA]),
+        is_min_white=first[_PHOTOMETRIC] == 0 and max(_tuple(first[_BITS] or 1)) <= 8,
     )
 
 

@@ -5,16 +5,22 @@ import functools
 import os
 import pathlib
 import re
-import struct
-import zlib
 from collections.abc import Callable, Container, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.datasets import faults, files, headers, inspection, masks, records
-from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable
+from pipelines.datasets import (
+    faults,
+    files,
+    headers,
+    inspection,
+    masks,
+    raw_images,
+    records,
+)
+from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, PixelWindow, printable
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 UNLABELLED_SPLIT = "test"
@@ -33,16 +39,7 @@ _TURNS = {
     7: (Image.Transpose.TRANSVERSE, Image.Transpose.TRANSVERSE),
     8: (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
 }
-# Errors of Pillow on damaged files, and of TensorFlow.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    tf.errors.InvalidArgumentError,
-)
+_DAMAGED = (*headers.DAMAGED, tf.errors.InvalidArgumentError)
 
 ENDING = faults.Kind(
     "file of an unknown kind",
@@ -104,43 +101,86 @@ class DecodedImage:
         pixels: uint8 [height, width, 3], RGB, as stored in the file.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         has_alpha: whether an alpha band is not opaque everywhere.
+        is_nodata: bool [height, width], pixels without data in all bands, which are void; or None.
     """
 
     kept: pathlib.Path | bytes
     pixels: np.ndarray
     orientation: int = 1
     has_alpha: bool = False
+    is_nodata: np.ndarray | None = None
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) after the image was turned by its EXIF orientation."""
+        size = self.pixels.shape[:2]
+        return size[::-1] if self.orientation >= 5 else size
 
     def turned(self) -> "DecodedImage":
         """Return the image upright, as PNG bytes."""
         pixels = _transposed(self.pixels, _TURNS[self.orientation][0])
-        return dataclasses.replace(self, kept=records.encode_png(pixels), pixels=pixels)
+        return dataclasses.replace(
+            self, kept=records.encode_png(pixels), pixels=pixels, orientation=1
+        )
 
 
-def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
-    """Read and check an image and its mask; the result lists the faults."""
-    image, image_problem = _attempt(read_image, pair.image)
-    if pair.mask is None:
+def read(
+    pair: Pair, rule: masks.MaskRule, window: PixelWindow | None = None
+) -> inspection.CheckedImage:
+    """Read and check an image and its mask; the result lists the faults.
+
+    Args:
+        pair: the files.
+        rule: the meaning of the values of the mask.
+        window: the mapping of stored values to 8 bits, or None for images of 8 bits.
+    """
+    mask = pair.mask
+    return assemble(
+        pair.id,
+        (pair.image, "" if mask is None else mask),
+        lambda: read_image(pair.image, window=window),
+        None if mask is None else lambda _: masks.read(mask, rule),
+    )
+
+
+def assemble(
+    name: str,
+    source: tuple[object, object],
+    image_reader: Callable[[], DecodedImage],
+    label_reader: Callable[[tuple[int, int] | None], masks.Mask] | None,
+) -> inspection.CheckedImage:
+    """Read and check an image and its labels with given functions.
+
+    Args:
+        name: the image's name.
+        source: files of the image and of its labels, for messages.
+        image_reader: function () -> the image.
+        label_reader: function ((height, width) of the upright image, or None) -> the labels. None
+            where the split has no labels.
+    """
+    image, image_problem = _attempt(image_reader, source[0])
+    if label_reader is None:
         mask, mask_problem = _all_void(image), None
     else:
-        mask, mask_problem = _attempt(lambda file: masks.read(file, rule), pair.mask)
+        size = None if image is None else image.upright_size
+        mask, mask_problem = _attempt(lambda: label_reader(size), source[1])
     problems = [problem for problem in (image_problem, mask_problem) if problem is not None]
     found = [problem for problem in problems if isinstance(problem, tuple)]
     sample, is_turned, warnings = None, False, ()
     if image is not None:
-        image, is_turned, warnings = _fitted(image, mask if pair.mask else None)
+        image, is_turned, warnings = _fitted(image, mask if label_reader else None)
     if image is not None and mask is not None:
         if mask.ids.shape != image.pixels.shape[:2]:
-            found.append(_size_fault(pair, image, mask))
+            found.append(_size_fault(source, image, mask))
         elif not mask.wrong and not mask.unknown:
-            sample = inspection.Sample(pair.id, image.kept, mask.ids)
+            sample = inspection.Sample(name, image.kept, _without_nodata(mask.ids, image))
     return inspection.CheckedImage(
-        id=pair.id,
+        id=name,
         sample=sample,
         pixels=None if image is None else image.pixels,
-        mask=None if pair.mask is None else mask,
-        image_file=str(pair.image),
-        mask_file="" if pair.mask is None else str(pair.mask),
+        mask=None if label_reader is None else mask,
+        image_file=str(source[0]),
+        mask_file=str(source[1]),
         found=tuple(found),
         unreadable=tuple(problem for problem in problems if isinstance(problem, str)),
         is_turned=is_turned,
@@ -148,8 +188,17 @@ def read(pair: Pair, rule: masks.MaskRule) -> inspection.CheckedImage:
     )
 
 
+def _without_nodata(ids: np.ndarray, image: DecodedImage) -> np.ndarray:
+    """Return the class ids, void where the image holds no data."""
+    if image.is_nodata is None or not image.is_nodata.any():
+        return ids
+    return np.where(image.is_nodata, VOID, ids).astype(np.uint8)
+
+
 def _fitted(image: DecodedImage, mask: masks.Mask | None) -> tuple:
-    """Return the image, turned by its EXIF data if only then the mask fits; and the warnings.
+    """Return the image, upright unless its mask fits only the stored pixels; and the warnings.
+
+    Annotation tools and viewers turn images by their EXIF orientation before anything is drawn.
 
     Returns:
         (image, whether it was turned, kinds of warning).
@@ -158,18 +207,17 @@ def _fitted(image: DecodedImage, mask: masks.Mask | None) -> tuple:
     if image.orientation == 1:
         return image, False, warnings
     stored = image.pixels.shape[:2]
-    upright = stored[::-1] if image.orientation >= 5 else stored
-    if mask is not None and stored != upright:
-        if mask.ids.shape == upright:
-            return image.turned(), True, warnings
-        return image, False, warnings  # the mask has the stored size, or no size that fits
-    return image, False, (*warnings, inspection.UNDECIDED)
+    if mask is not None and mask.ids.shape == stored != image.upright_size:
+        return image, False, (*warnings, inspection.NOT_TURNED)
+    if mask is not None and stored == image.upright_size:
+        warnings = (*warnings, inspection.UNDECIDED)
+    return image.turned(), True, warnings
 
 
-def _attempt(function: Callable, file: pathlib.Path):
-    """Return (function(file), None), or None with (kind, file) or the reason for damage."""
+def _attempt(function: Callable, file: object):
+    """Return (function(), None), or None with (kind, file) or the reason for damage."""
     try:
-        return function(file), None
+        return function(), None
     except faults.WrongKindError as wrong:
         return None, (wrong.kind, wrong.described(file))
     except _DAMAGED as error:
@@ -179,45 +227,69 @@ def _attempt(function: Callable, file: pathlib.Path):
 def _all_void(image: DecodedImage | None) -> masks.Mask | None:
     if image is None:
         return None
-    return masks.Mask(np.full(image.pixels.shape[:2], VOID, np.uint8))
+    return masks.Mask(np.full(image.upright_size, VOID, np.uint8))
 
 
-def _size_fault(pair: Pair, image: DecodedImage, mask: masks.Mask) -> tuple[faults.Kind, str]:
+def _size_fault(source, image: DecodedImage, mask: masks.Mask) -> tuple[faults.Kind, str]:
     sizes = (image.pixels.shape[:2], mask.ids.shape)
     text = " and ".join(f"{height}x{width}" for height, width in sizes)
-    return SIZES, f"{pair.image} and {pair.mask} ({text})"
+    return SIZES, f"{source[0]} and {source[1]} ({text})"
 
 
-def read_image(file: pathlib.Path) -> DecodedImage:
+def read_image(
+    file: pathlib.Path, page: int | None = None, window: PixelWindow | None = None
+) -> DecodedImage:
     """Decode an image completely with Pillow and with TensorFlow, which is stricter.
 
     Args:
         file: path of the image.
+        page: page of a file of several pages, from 0; None for a file of one page.
+        window: the mapping of stored values to 8 bits, or None for images of 8 bits.
 
     Raises:
         WrongKindError: if the image has more than 8 bits per value, unknown bands, several pages
             or too many pixels.
         OSError: or another error of _DAMAGED, if it is damaged.
     """
-    header = headers.check_image(file)
-    content = file.read_bytes()
-    kept: pathlib.Path | bytes = file
-    with headers.open_image(file) as image:
-        # Pillow turns TIFF images itself when it loads them, and then forgets the orientation.
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        image.load()
-        orientation = orientation if orientation in _TURNS else 1
-        size, has_alpha = (image.height, image.width), _has_alpha(image)
-        if image.format not in _KEPT_FORMATS:
-            pixels = np.asarray(image.convert("RGB"))
-            if header.format == "TIFF" and orientation > 1:
-                pixels = _transposed(pixels, _TURNS[orientation][1])
-                size = pixels.shape[:2]
-            kept = content = records.encode_png(pixels)
+    if window is not None:
+        pixels, is_nodata = raw_images.windowed(file, page, window)
+        return DecodedImage(records.encode_png(pixels), pixels, is_nodata=is_nodata)
+    header = headers.check_image(file, page)
+    with headers.open_image(file, page) as image:
+        is_kept = image.format in _KEPT_FORMATS
+        return _decoded(image, file if is_kept else None, header.format)
+
+
+def read_embedded(content: bytes) -> DecodedImage:
+    """Decode an image from the bytes of a file that lies inside of an annotation.
+
+    Raises:
+        WrongKindError: if it has too many pixels.
+        OSError: or another error of _DAMAGED, if it is damaged.
+    """
+    with headers.open_content(content) as image:
+        return _decoded(image, None, image.format)
+
+
+def _decoded(image: Image.Image, kept: pathlib.Path | None, format_: str) -> DecodedImage:
+    """Decode an open image; `kept` is its file if TensorFlow can decode it, otherwise None."""
+    # Pillow turns TIFF images itself when it loads them, and then forgets the orientation.
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    image.load()
+    orientation = orientation if orientation in _TURNS else 1
+    size, has_alpha = (image.height, image.width), _has_alpha(image)
+    if kept is None:
+        pixels = np.asarray(image.convert("RGB"))
+        if format_ == "TIFF" and orientation > 1:
+            pixels = _transposed(pixels, _TURNS[orientation][1])
+            size = pixels.shape[:2]
+        content = records.encode_png(pixels)
+    else:
+        content = kept.read_bytes()
     decoded = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
     if decoded.shape[:2] != size:
         raise ValueError(f"decoders disagree on its size: {size} and {decoded.shape[:2]}")
-    return DecodedImage(kept, decoded, orientation, has_alpha)
+    return DecodedImage(kept or content, decoded, orientation, has_alpha)
 
 
 def _has_alpha(image: Image.Image) -> bool:
@@ -229,6 +301,11 @@ def _has_alpha(image: Image.Image) -> bool:
 
 def _transposed(pixels: np.ndarray, step: Image.Transpose) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).transpose(step))
+
+
+def no_data_dir(name: str, advice: str) -> DatasetError:
+    """Return the error for a data set without data_dir; `advice` is on the expected layout."""
+    return DatasetError(f"Data set '{name}' needs data_dir, its own folder or its parent. {advice}")
 
 
 def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> pathlib.Path:
@@ -243,9 +320,7 @@ def data_folder(data_dir: str | os.PathLike | None, name: str, advice: str) -> p
         DatasetError: if data_dir is None or not a folder.
     """
     if data_dir is None:
-        raise DatasetError(
-            f"Data set '{name}' needs data_dir, its own folder or its parent. {advice}"
-        )
+        raise no_data_dir(name, advice)
     folder = pathlib.Path(data_dir).expanduser().resolve()
     if not folder.is_dir():
         raise DatasetError(f"data_dir={str(data_dir)!r} is not a folder. {advice}")
@@ -419,18 +494,18 @@ def fingerprint(splits: Mapping[str, Iterable[Pair]]) -> str:
     lines = []
     for split, pairs in splits.items():
         for pair in pairs:
-            stats = [_state(file) for file in (pair.image, pair.mask) if file is not None]
+            stats = [state(file) for file in (pair.image, pair.mask) if file is not None]
             lines.append(repr((split, pair, stats)))
     return "\n".join(lines)
 
 
-def _state(file: pathlib.Path) -> tuple[int, int] | None:
+def state(file: pathlib.Path) -> tuple[int, int] | None:
     """Return (size, time) of a file; None for a broken link, which `read` reports."""
     try:
-        state = file.stat()
+        found = file.stat()
     except OSError:
         return None
-    return state.st_size, state.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 def _reason(error: Exception) -> str:

@@ -8,9 +8,13 @@ import numpy as np
 from pipelines.datasets import faults, masks
 
 UNDECIDED = faults.Kind(
-    "image that its EXIF data turn or mirror, and no mask fits in one way only",
-    "The image is used as it is stored. If its mask was made for the turned image, save the image "
-    "upright (Pillow: ImageOps.exif_transpose).",
+    "image that its EXIF data turn or mirror, and whose mask fits the stored pixels as well",
+    "The image is turned, as annotation tools turn it. If its mask was made for the stored pixels, "
+    "remove the EXIF orientation (exiftool -Orientation= FILE).",
+)
+NOT_TURNED = faults.Kind(
+    "image that its EXIF data turn, but whose mask fits only the stored pixels",
+    "The image is used as it is stored. If this is wrong, make the mask for the turned image.",
 )
 ALPHA = faults.Kind(
     "image with an alpha band that is not opaque everywhere",
@@ -20,6 +24,7 @@ ALPHA = faults.Kind(
 
 # A photograph used as a mask has more colors than a message can list.
 _MAX_COLORS = 10_000
+_MOSTLY_UNLABELLED = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Inspection:
         self._warnings = faults.Faults()
         self._turned: list[str] = []
         self._nodata: set[int] = set()
+        self._coverage = masks.Coverage(0, 0, 0)
         self._values: set[int] = set()  # over all masks
         self._colors: dict[masks.RGB, int] = {}  # colors that are not in the table
         self._mask_files: list[str] = []
@@ -100,6 +106,9 @@ class Inspection:
         self._mask_files.append(checked.mask_file)
         self._values |= checked.mask.values
         self._palettes.add(checked.mask_file, checked.mask.palette)
+        if checked.mask.coverage is not None:
+            sums = zip(self._coverage, checked.mask.coverage, strict=True)
+            self._coverage = masks.Coverage(*map(sum, sums))
         if checked.mask.nodata is not None:
             self._nodata.add(checked.mask.nodata)
         for color, count in checked.mask.unknown.items():
@@ -128,7 +137,8 @@ class Inspection:
         """Return all faults so far, including faults that only all masks together show."""
         result = faults.Faults()
         result.update(self._faults)
-        if self._palettes.differ and not self._rule.palettes_by_color:
+        is_read = self._rule.palettes_by_color or self._rule.ignores_palettes
+        if self._palettes.differ and not is_read:
             result.update([(masks.PALETTES, self._palettes.differ)])
         elif self._wrong_values:
             kind = self._rule.value_fault(self._values)
@@ -156,7 +166,7 @@ class Inspection:
     def messages(self) -> tuple[str, ...]:
         """Return sentences on the choices that the loader made for the user."""
         lines = []
-        if self._rule.table[masks.VOID] == 1:
+        if self._rule.takes_void_value and self._rule.table[masks.VOID] == 1:
             first, second = self._rule.class_names
             lines.append(
                 f"All masks hold 0 and 255 only. With two classes this is read as 0 = '{first}' and"
@@ -172,10 +182,29 @@ class Inspection:
             lines.append(f"The value without data of the GeoTIFF masks ({numbers}) is void.")
         if self._turned:
             lines.append(
-                f"{len(self._turned)} images were turned by their EXIF data, because only then do "
-                f"they have the size of their masks: {faults.named(self._turned)}."
+                f"{len(self._turned)} images were turned by their EXIF data, as annotation tools "
+                f"turn them: {faults.named(self._turned)}."
             )
-        return tuple(lines)
+        return (*lines, *self._coverage_lines())
+
+    def _coverage_lines(self) -> list[str]:
+        """Return sentences on the pixels without a label, and on pixels in several shapes."""
+        num_pixels, num_unlabelled, num_contested = self._coverage
+        if not num_pixels:
+            return []
+        share, meaning = num_unlabelled / num_pixels, self._rule.unlabelled
+        other = "void" if meaning == "background" else "background"
+        warning = "Warning: " if share > _MOSTLY_UNLABELLED else ""
+        lines = [
+            f"{warning}{share:.1%} of the pixels have no label. They are {meaning}; with "
+            f"unlabelled='{other}' they are {other}."
+        ]
+        if num_contested:
+            lines.append(
+                f"{num_contested:,} pixels are covered by shapes of several classes "
+                f"({num_contested / num_pixels:.1%})."
+            )
+        return lines
 
 
 class _Palettes:

@@ -11,12 +11,13 @@ import os
 import statistics
 from typing import TYPE_CHECKING
 
-from pipelines.datasets import sources
+from pipelines.datasets import division, sources
 from pipelines.datasets.spec import (
     VOID,
     Dataset,
     DatasetError,
     DatasetSpec,
+    Reading,
     Request,
     Split,
     printable,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 VALIDATION_SHARE = 0.1
 """Share of the training images that `hold_out_validation` takes."""
+_USUAL = Reading()
 
 
 def names() -> tuple[str, ...]:
@@ -49,6 +51,7 @@ def load(
     eval_split: str | None = None,
     max_unreadable: int = 0,
     void_value: int = VOID,
+    reading: Reading = _USUAL,
 ) -> Dataset:
     """Find a data set, check each of its files, and write its records if they do not exist yet.
 
@@ -66,6 +69,7 @@ def load(
         void_value: int in 0..255, the value in the masks of pixels without a class; for "folder"
             only. The classes have the other values in order, so with 0 they start at 1. 255 always
             means void, too.
+        reading: further choices for annotation exports and image files, for "folder" only.
 
     Returns:
         The data set with both splits.
@@ -79,7 +83,7 @@ def load(
         >>> data.spec.num_classes, data.train.num_images  # doctest: +SKIP
         (9, 300)
     """
-    found = plan(name, data_dir, train_split, eval_split, void_value)
+    found = plan(name, data_dir, train_split, eval_split, void_value, reading)
     from pipelines.datasets import records
 
     folder, index = records.prepare(found, max_unreadable)
@@ -113,6 +117,7 @@ def plan(
     train_split: str | None = None,
     eval_split: str | None = None,
     void_value: int = VOID,
+    reading: Reading = _USUAL,
 ) -> "records.Plan":
     """Find a data set's files and pair them, without reading them.
 
@@ -122,6 +127,7 @@ def plan(
         train_split: see `load`.
         eval_split: see `load`.
         void_value: see `load`.
+        reading: see `load`.
 
     Raises:
         DatasetError: for an unknown name or split, or if there is nothing to read. Faults of single
@@ -136,7 +142,7 @@ def plan(
             f"There is no data set {name!r}; there are {', '.join(names())}."
             f"{suggest(name, names())} For your own images use 'folder'."
         )
-    return sources.find(name, Request(data_dir, train_split, eval_split, void_value))
+    return sources.find(name, Request(data_dir, train_split, eval_split, void_value, reading))
 
 
 def examples(split: Split) -> "tf.data.Dataset":
@@ -220,7 +226,7 @@ def select(dataset: Dataset, num_train_images: int | None = None, holdout: int =
             f"{dataset.spec.name}: split '{pool.name}' has {pool.num_images} images with labels, "
             f"too few for {num_chosen} to train on and {holdout} to hold out."
         )
-    chosen, held_out = _parts(pool.num_images, num_train_images, holdout)
+    chosen, held_out = _parts(pool.ids, num_train_images, holdout)
     message = f"Training on {num_chosen} of the {pool.num_images} labelled images of '{pool.name}'."
     if holdout:
         message += (
@@ -252,7 +258,7 @@ def hold_out_validation(dataset: Dataset, max_images: int) -> Dataset:
             "too few to hold one out for validation. Label more images, or name another split."
         )
     number = min(max_images, max(1, round(VALIDATION_SHARE * pool.num_images)))
-    chosen, held_out = _parts(pool.num_images, None, number)
+    chosen, held_out = _parts(pool.ids, None, number)
     message = f"Validation on {number} of the {pool.num_images} labelled images of '{pool.name}'."
     return dataclasses.replace(
         dataset,
@@ -279,14 +285,26 @@ def evenly(split: Split, max_images: int) -> Split:
     return pool.take(spread(max_images, pool.num_images), f"{max_images} chosen evenly")
 
 
-def _parts(num_all, num_train_images, holdout):
-    """Return the indices to train on and to hold out, of a pool of `num_all` images."""
+def _parts(ids, num_train_images, holdout):
+    """Return the indices to train on and to hold out, of a pool of images with these names.
+
+    An augmented copy of a held-out picture is not trained on.
+    """
     if num_train_images is None:
-        held_out = spread(holdout, num_all)
-        return sorted(set(range(num_all)) - set(held_out)), held_out
-    chosen = spread(num_train_images, num_all)
-    left = sorted(set(range(num_all)) - set(chosen))
-    return chosen, [left[k] for k in spread(holdout, len(left))]
+        held_out = spread(holdout, len(ids))
+        chosen = sorted(set(range(len(ids))) - set(held_out))
+    else:
+        chosen = spread(num_train_images, len(ids))
+        left = sorted(set(range(len(ids))) - set(chosen))
+        held_out = [left[k] for k in spread(holdout, len(left))]
+    pictures = {division.source_picture(ids[k]) for k in held_out}
+    chosen = [k for k in chosen if division.source_picture(ids[k]) not in pictures]
+    if not chosen:
+        raise DatasetError(
+            f"All images are augmented copies of the {len(pictures)} held-out pictures, so none is "
+            "left to train on. Hold out fewer images."
+        )
+    return chosen, held_out
 
 
 def _split(folder: str, index: "records.Index", name: str) -> Split:

@@ -10,6 +10,7 @@ import functools
 import itertools
 import pathlib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -73,6 +74,11 @@ class MaskRule:
             are refused.
         takes_void_value: whether the argument void_value can change the table, for advice.
         palettes_by_color: whether `colors` decodes palette masks, instead of their indices.
+        ignores_palettes: whether the palettes may differ, because the indices are the values.
+        unlabelled: meaning of pixels without a label in an export, "background" or "void"; empty
+            if the share of such pixels is not reported.
+        background: class id of the background of an export, or None.
+        above: class id of all values above 255, or None if there may be none.
     """
 
     class_names: tuple[str, ...]
@@ -80,6 +86,10 @@ class MaskRule:
     colors: tuple[tuple[RGB, int], ...] = ()
     takes_void_value: bool = False
     palettes_by_color: bool = False
+    ignores_palettes: bool = False
+    unlabelled: str = ""
+    background: int | None = None
+    above: int | None = None
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -103,7 +113,9 @@ class MaskRule:
 
     def allows(self, value: int) -> bool:
         """Return whether masks may hold `value`."""
-        return 0 <= value <= 255 and self.table[value] != NOT_ALLOWED
+        if value > VOID:
+            return self.above is not None
+        return value >= 0 and self.table[value] != NOT_ALLOWED
 
     def value_fault(self, values: Iterable[int]) -> faults.Kind:
         """Return the kind of fault of masks with `values`, some of which are not allowed."""
@@ -195,6 +207,14 @@ class MaskRule:
         return table
 
 
+class Coverage(NamedTuple):
+    """Numbers of pixels: all, without a label, and claimed by shapes of several classes."""
+
+    num_pixels: int
+    num_unlabelled: int
+    num_contested: int = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Mask:
     """A mask after reading.
@@ -206,6 +226,7 @@ class Mask:
         unknown: color that is not in the color table -> number of its pixels.
         palette: value -> color, if the file has a palette.
         nodata: the GeoTIFF's value without data that became void, or None.
+        coverage: numbers of labelled pixels of an export, or None.
     """
 
     ids: np.ndarray
@@ -214,6 +235,7 @@ class Mask:
     unknown: dict[RGB, int] = dataclasses.field(default_factory=dict)
     palette: dict[int, RGB] = dataclasses.field(default_factory=dict)
     nodata: int | None = None
+    coverage: Coverage | None = None
 
 
 def consecutive(
@@ -255,12 +277,13 @@ def consecutive(
     return MaskRule(class_names, tuple(table), colors, takes_void_value)
 
 
-def read(file: pathlib.Path, rule: MaskRule) -> Mask:
+def read(file: pathlib.Path, rule: MaskRule, page: int | None = None) -> Mask:
     """Read a mask.
 
     Args:
         file: path of a .mat file or of a picture that Pillow can read.
         rule: the meaning of its values.
+        page: page of a file of several pages, from 0; None for a file of one page.
 
     Raises:
         WrongKindError: if the file does not hold class ids.
@@ -269,31 +292,77 @@ def read(file: pathlib.Path, rule: MaskRule) -> Mask:
     files.check_regular(file)
     if file.suffix == ".mat":
         return _of_values(sbd_mat.read_segmentation(file), rule)
-    header = headers.read(file)
-    _check_header(header)
-    with headers.open_image(file) as image:
-        if image.mode in _COLOR_MODES:
-            return _of_colors(np.asarray(image), rule)
-        if image.mode not in _VALUE_MODES:
-            raise faults.WrongKindError(NO_VALUES, header)
-        values = np.asarray(image)
-        if image.mode == "L" and header.bits in (2, 4):
-            values = values // (255 // (2**header.bits - 1))  # Pillow scales them to 0..255
-        palette = _palette(image) if image.mode == "P" else ()
-    if palette and rule.palettes_by_color:
-        table = np.zeros((256, 3), np.uint8)
-        table[: len(palette)] = palette
-        return _decode(table[values], rule)
-    mask = _of_values(values, rule, header.nodata)
+    stored = read_stored(file, page)
+    if stored.is_color:
+        return _of_colors(stored.pixels, rule)
+    if stored.palette and rule.palettes_by_color:
+        return _decode(stored.colored(), rule)
+    mask = _of_values(stored.pixels, rule, stored.nodata)
+    palette = stored.palette
     shown = {v: palette[v] for v in sorted(mask.values) if 0 <= v < len(palette)}
     return dataclasses.replace(mask, palette=shown)
 
 
-def _check_header(header: headers.Header) -> None:
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """The content of a mask file before its values or colors are looked up.
+
+    Attributes:
+        pixels: [height, width] of values, or uint8 [height, width, 2 to 4] of colors.
+        palette: the colors of a palette; empty without one, or if it is gray.
+        nodata: the value without data of a GeoTIFF, or None.
+    """
+
+    pixels: np.ndarray
+    palette: tuple[RGB, ...] = ()
+    nodata: int | None = None
+
+    @property
+    def is_color(self) -> bool:
+        """Whether the pixels are colors, gray with alpha included."""
+        return self.pixels.ndim == 3
+
+    def colored(self) -> np.ndarray:
+        """Return the palette's color of each pixel, uint8 [height, width, 3]."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.palette)] = self.palette
+        return table[self.pixels]
+
+
+def read_stored(file: pathlib.Path, page: int | None = None) -> Stored:
+    """Read the stored values of a mask file.
+
+    Grays of few bits are not scaled, and "min is white" does not invert them.
+
+    Args:
+        file: path of a picture.
+        page: page of a file of several pages, from 0; None for a file of one page.
+
+    Raises:
+        WrongKindError: if the file does not hold class ids.
+        OSError: or ValueError and others, if it is damaged (see `image_mask_pairs`).
+    """
+    header = headers.read(file)
+    _check_header(header, page)
+    with headers.open_image(file, page) as image:
+        if image.mode in _COLOR_MODES:
+            return Stored(np.asarray(image))
+        if image.mode not in _VALUE_MODES:
+            raise faults.WrongKindError(NO_VALUES, header)
+        values = np.asarray(image)
+        if header.is_min_white:
+            values = ~values  # Pillow inverts them
+        if image.mode == "L" and header.bits in (2, 4):
+            values = values // (255 // (2**header.bits - 1))  # Pillow scales them to 0..255
+        palette = _palette(image) if image.mode == "P" else ()
+    return Stored(values, palette, header.nodata)
+
+
+def _check_header(header: headers.Header, page: int | None) -> None:
     """Raise WrongKindError for masks that Pillow would convert without a word."""
     if header.is_lossy:
         raise faults.WrongKindError(LOSSY)
-    if header.num_pages > 1:
+    if header.num_pages > 1 and page is None:
         raise faults.WrongKindError(headers.PAGES, f"{header.num_pages} pages")
     is_deep_color = header.bands > 1 and not header.is_8_bit
     if header.number not in ("uint", "int") or header.num_unknown or is_deep_color:
@@ -324,9 +393,10 @@ def _of_values(pixels: np.ndarray, rule: MaskRule, nodata: int | None = None) ->
     # Only 0..255 can be allowed; other values must not wrap around into this range.
     outside = None if pixels.dtype == np.uint8 else (pixels < 0) | (pixels > 255)
     ids = _lookup(rule)[pixels if outside is None else np.where(outside, 0, pixels)]
-    for hidden in (outside, is_void):
-        if hidden is not None:
-            ids[hidden] = VOID
+    if outside is not None:
+        ids[outside] = VOID if rule.above is None else rule.above
+    if is_void is not None:
+        ids[is_void] = VOID
     return Mask(ids, frozenset(values), wrong, nodata=nodata if is_void is not None else None)
 
 

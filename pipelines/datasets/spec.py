@@ -11,6 +11,30 @@ VOID = 255
 
 
 @dataclasses.dataclass(frozen=True)
+class Reading:
+    """Choices on reading a user's own files, for data set "folder".
+
+    Attributes:
+        unlabelled: meaning of pixels without a label, "background" or "void"; None for the usual
+            meaning of the export's format.
+        unannotated: "skip" leaves out pictures without any annotation; "background" uses them as
+            pictures without an object.
+        images: path of another folder with the pictures of an export, or None.
+        window: (low, high), the values that become 0 and 255. None means `percentiles`, for images
+            of more than 8 bits or of other bands than gray and color.
+        percentiles: percentiles of each band, over a sample of images, that become 0 and 255.
+        bands: numbers from 1 of the one or three bands to use, or None for the first ones.
+    """
+
+    unlabelled: str | None = None
+    unannotated: str = "skip"
+    images: str | os.PathLike | None = None
+    window: tuple[float, float] | None = None
+    percentiles: tuple[float, float] = (1.0, 99.0)
+    bands: tuple[int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """The arguments of `datasets.load` that a source gets to find its files.
 
@@ -19,6 +43,7 @@ class Request:
         train_split: name of the split to train on, or None for the usual one.
         eval_split: name of the split to measure on, or None for the usual one.
         void_value: int in 0..255, the value in the masks of pixels without a class.
+        reading: further choices for annotation exports and image files.
 
     Example:
         >>> Request(eval_split="test").splits("train", "val")
@@ -29,6 +54,7 @@ class Request:
     train_split: str | None = None
     eval_split: str | None = None
     void_value: int = VOID
+    reading: Reading = Reading()
 
     def splits(self, train: str, eval_: str) -> tuple[str, str]:
         """Return the names of both splits; `train` and `eval_` are the source's usual splits."""
@@ -64,6 +90,23 @@ class DatasetError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class PixelWindow:
+    """The mapping of stored values of images to 8 bits.
+
+    Attributes:
+        num_bands: the number of bands of the stored images.
+        bands: indices of the bands that become red, green and blue.
+        low: the value of each of these bands that becomes 0.
+        high: the value of each of these bands that becomes 255.
+    """
+
+    num_bands: int
+    bands: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetSpec:
     """Facts of a data set that do not depend on its files.
 
@@ -75,6 +118,7 @@ class DatasetSpec:
         source: origin and terms of use.
         label_ids: ids in 0..255 of the classes in the files that a benchmark's server accepts. None
             if class k has the id k there.
+        window: the mapping of the stored images to 8 bits, or None for images of 8 bits.
     """
 
     name: str
@@ -83,6 +127,7 @@ class DatasetSpec:
     background_label: int | None
     source: str
     label_ids: tuple[int, ...] | None = None
+    window: PixelWindow | None = None
 
     @property
     def mask_values(self) -> tuple[int, ...]:

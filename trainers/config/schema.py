@@ -53,6 +53,18 @@ def _ascending(drops: tuple[int, ...]) -> tuple[int, ...]:
     return drops
 
 
+def _range(ends: tuple[float, ...]) -> tuple[float, ...]:
+    if len(ends) != 2 or not ends[0] < ends[1]:
+        raise ValueError(f"must be two numbers, the smaller first. Received {list(ends)}")
+    return ends
+
+
+def _bands(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if len(numbers) not in (1, 3) or min(numbers) < 1:
+        raise ValueError(f"must be one or three numbers of bands, from 1. Received {list(numbers)}")
+    return numbers
+
+
 def _sizes(units: tuple[int, ...]) -> tuple[int, ...]:
     if any(not 1 <= size <= 16384 for size in units):
         raise ValueError(f"must be sizes in 1..16384. Received {list(units)}")
@@ -72,6 +84,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Side = Annotated[int, Field(ge=1, le=16384)]  # of a square; larger ones fit no memory
 Pixels = Side | Annotated[float, Field(gt=0, le=4)]
+Range = Annotated[tuple[float, ...], AfterValidator(_range)]
 Drops = Annotated[tuple[int, ...], AfterValidator(_ascending)]
 
 record = pydantic.dataclasses.dataclass(
@@ -90,7 +103,24 @@ class Data:
     dataset: str = "texture_scenes"
     """Name of the data set. Source: ours."""
     data_dir: str | None = None
-    """Folder of the data set, or its parent; none: the data set is generated or downloaded.
+    """Folder of the data set or its parent, or an annotation file or ZIP for data set folder; none:
+    the data set is generated or downloaded. Source: ours."""
+    images: str | None = None
+    """Folder with the pictures of an annotation export that has none, for data set folder.
+    Source: ours."""
+    unlabelled: Literal["background", "void"] | None = None
+    """Meaning of pixels without a label in an annotation export; none: the meaning of its format.
+    Source: ours."""
+    unannotated: Literal["skip", "background"] = "skip"
+    """Use of pictures without any annotation in an export: left out, or without an object.
+    Source: ours."""
+    window: Range | None = None
+    """Values of the images that become 0 and 255; none: percentiles, for images of more than 8 bits
+    or of other bands. Source: ours."""
+    percentiles: Range = (1.0, 99.0)
+    """Percentiles of each band, over a sample of images, that become 0 and 255. Source: ours."""
+    bands: Annotated[tuple[int, ...], AfterValidator(_bands)] | None = None
+    """Numbers of the one or three bands of the images to use, from 1; none: the first ones.
     Source: ours."""
     train_split: str | None = None
     """Split to train on; none: the usual split of the data set. Source: ours."""

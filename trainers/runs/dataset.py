@@ -24,6 +24,7 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
             eval_split=data.eval_split,
             max_unreadable=data.max_unreadable,
             void_value=data.void_value,
+            reading=reading(data),
         )
         dataset = datasets.select(dataset, data.num_train_images, data.holdout)
         return _with_validation(dataset, data)
@@ -47,8 +48,21 @@ def _with_validation(dataset, data):
             eval_split=data.validation,
             max_unreadable=data.max_unreadable,
             void_value=data.void_value,
+            reading=reading(data),
         ).eval
     return dataclasses.replace(dataset, validation=datasets.evenly(split, data.validation_images))
+
+
+def reading(data: config.Data) -> datasets.Reading:
+    """Return the choices on reading a user's own files."""
+    return datasets.Reading(
+        unlabelled=data.unlabelled,
+        unannotated=data.unannotated,
+        images=data.images,
+        window=data.window,
+        percentiles=data.percentiles,
+        bands=data.bands,
+    )
 
 
 def check_folder(data: config.Data) -> None:

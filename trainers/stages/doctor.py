@@ -10,6 +10,7 @@ import rich.text
 from pipelines import datasets
 from pipelines.datasets import audit
 from trainers import config
+from trainers.runs.dataset import reading
 from trainers.runs.files import write_json
 from trainers.stages import doctor_page
 
@@ -36,6 +37,7 @@ def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.cons
             train_split=data.train_split,
             eval_split=data.eval_split,
             void_value=data.void_value,
+            reading=reading(data),
         )
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error

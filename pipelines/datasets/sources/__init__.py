@@ -8,7 +8,7 @@ modules late: a source loads TFDS, which takes seconds, and the names are needed
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipelines.datasets.spec import VOID, DatasetError, Request
+from pipelines.datasets.spec import VOID, DatasetError, Reading, Request
 
 if TYPE_CHECKING:
     from pipelines.datasets import records
@@ -53,7 +53,7 @@ SOURCES: dict[str, Callable[[Request], "records.Plan"]] = {
 }
 """Name -> function that finds the data set's files."""
 
-_TAKE_VOID_VALUE = ("folder",)
+_OWN_FILES = "folder"
 
 
 def find(name: str, request: Request) -> "records.Plan":
@@ -62,7 +62,12 @@ def find(name: str, request: Request) -> "records.Plan":
     Raises:
         DatasetError: if there are no such files, or if the data set takes no void_value.
     """
-    if request.void_value != VOID and name not in _TAKE_VOID_VALUE:
+    if request.reading != Reading() and name != _OWN_FILES:
+        raise DatasetError(
+            f"The choices {request.reading} are for data set 'folder'; {name} has a format of its "
+            "own. Remove them."
+        )
+    if request.void_value != VOID and name != _OWN_FILES:
         raise DatasetError(
             f"void_value={request.void_value} is for data set 'folder'; {name} has a void value of "
             "its own. Remove void_value."

@@ -5,14 +5,14 @@ is a name, or the paths of an image and its mask.
 """
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from pipelines.datasets import faults, files, image_mask_pairs, masks, records
+from pipelines.datasets import division, faults, files, image_mask_pairs, masks, records, windows
+from pipelines.datasets.sources import exports
 from pipelines.datasets.spec import (
     VOID,
     DatasetError,
@@ -22,8 +22,6 @@ from pipelines.datasets.spec import (
     voc_colors,
 )
 
-# The share of images for evaluation if the folder has no splits.
-_EVAL_SHARE = 0.2
 # Names of the folders: our names and the names in VOC's development kit.
 _IMAGE_FOLDERS = ("images", "JPEGImages")
 _MASK_FOLDERS = ("masks", "SegmentationClass")
@@ -73,8 +71,43 @@ class _Choice:
 
 
 def plan(request: Request) -> records.Plan:
-    """Find the images and masks of a user's folder; see `datasets.load`."""
-    root, void_value = _find_folder(request), request.void_value
+    """Find the images and labels of a user's folder, file or ZIP; see `datasets.load`."""
+    if request.data_dir is None:
+        raise image_mask_pairs.no_data_dir("folder", LAYOUT)
+    tree = exports.open_tree(request.data_dir)
+    export = None if _is_own_layout(tree) else exports.read(tree, request)
+    if export is None:
+        found = _plan_of_layout(request, tree.given)
+    else:
+        found = exports.plan(export, request, Folder)
+    return windows.with_window(found, request.reading)
+
+
+def _is_own_layout(tree: exports.Tree) -> bool:
+    """Return whether the folder has classes.txt, and its images and masks have equal names.
+
+    A list of image and mask paths counts as well. Other exports may also have a file classes.txt.
+    Several inner folders with classes.txt are several data sets, of which the user must name one.
+    """
+    if tree.only is not None:
+        return False
+    if not (tree.root / "classes.txt").exists():
+        inner = [folder for folder in files.folders(tree.root) if (folder / "classes.txt").exists()]
+        return len(inner) > 1
+    images, mask_folder = (_first_folder(tree.root, n) for n in (_IMAGE_FOLDERS, _MASK_FOLDERS))
+    if images is None or mask_folder is None:
+        return not exports.recognized(tree) and not _hint_at_splits(tree.root)
+    stems = [
+        {files.normal(path.stem) for path in folder.glob("**/*") if path.is_file()}
+        for folder in (images, mask_folder)
+    ]
+    return bool(stems[0] & stems[1]) or not (stems[0] and stems[1])
+
+
+def _plan_of_layout(request: Request, root: pathlib.Path) -> records.Plan:
+    """Find the images and masks of a folder in our own layout, whose rules are strict."""
+    root = _find_folder(dataclasses.replace(request, data_dir=root))
+    void_value = request.void_value
     messages: list[str] = []
     class_names = _read_class_names(root / "classes.txt", messages)
     _check_void_name(root / "classes.txt", class_names, void_value)
@@ -484,20 +517,13 @@ def _ids(images: list[str]) -> list[str]:
 
 
 def _divide(wanted, known, pairs) -> _Choice:
-    """Use a fifth of the images for evaluation, chosen by a hash of their names.
-
-    The hash is SHA-256, so the same names are always divided in the same way.
-    """
+    """Use a fifth of the images for evaluation, chosen by a hash of their names."""
     if len(pairs) == 1:
         raise DatasetError(
             f"There is one image only ({pairs[0].image}): add at least one, because training and "
             "evaluation need one image each."
         )
-    num_eval = max(1, round(_EVAL_SHARE * len(pairs)))
-    by_hash = sorted(pairs, key=lambda pair: hashlib.sha256(pair.id.encode()).digest())
-    chosen = {pair.id for pair in by_hash[:num_eval]}
-    train = tuple(pair for pair in pairs if pair.id not in chosen)
-    evaluation = tuple(pair for pair in pairs if pair.id in chosen)
+    train, evaluation = division.divided(pairs, [pair.id for pair in pairs])
     given = f"only one split, '{known[0]}'" if known else "no splits"
     message = (
         f"The folder has {given}: its {len(pairs)} images were divided by a hash of their names "

@@ -282,7 +282,7 @@ PLANTED = {
     unknown_ending: (True, "unknown kind", "notes.md", "move them"),
     two_files_of_one_name: (True, "two files of one name", "a.png", "rename"),
     different_sizes: (True, "different size", "(40x48 and 39x48)", "nearest neighbor"),
-    mirrored_by_exif: (False, "EXIF data turn or mirror", "a.png", "exif_transpose"),
+    mirrored_by_exif: (False, "EXIF data turn or mirror", "a.png", "remove the EXIF"),
     sixteen_bit_image: (True, "more than 8 bits per value", "a.png", "save it as 8 bits"),
     truncated_image: (True, "damaged", "images/train/a.png", "max_unreadable=1"),
     truncated_mask: (True, "damaged", "masks/train/a.png", "max_unreadable=1"),

@@ -217,7 +217,15 @@ def test_missing_folders_and_classes_raise_an_error(folder, tmp_path):
     (folder / "classes.txt").write_text("one\none\n")
     fails(folder, "none twice")
     (folder / "classes.txt").unlink()
+    shutil.rmtree(folder / "masks")
     fails(folder, "classes.txt is missing", "one class name per line")
+
+
+def test_without_classes_the_values_of_the_masks_name_the_classes(folder):
+    (folder / "classes.txt").unlink()
+    data = load(folder)
+    assert data.spec.class_names == ("class_0", "class_1")
+    assert any("classes.txt with one name a line" in line for line in data.messages)
 
 
 def test_a_split_without_images_raises_an_error(folder):
@@ -657,21 +665,17 @@ def test_images_of_nested_folders_are_named_and_the_advice_works(folder):
 
 
 @pytest.mark.parametrize("has_classes", [False, True])
-def test_outer_split_folders_get_advice_that_works(folder, tmp_path, has_classes):
+def test_outer_split_folders_are_splits(folder, tmp_path, has_classes):
     root = tmp_path / "outer"
     for split in ("train", "val"):
         for kind in ("images", "masks"):
             shutil.copytree(folder / kind / split, root / split / kind)
     if has_classes:
         shutil.copy(folder / "classes.txt", root)
-    message = fails(root, "look like splits", "move train/images to images/train")
-    assert "name one of them" not in message
-    for split in ("train", "val"):
-        for kind in ("images", "masks"):
-            (root / kind).mkdir(exist_ok=True)
-            shutil.move(root / split / kind, root / kind / split)
-    shutil.copy(folder / "classes.txt", root)
-    assert load(root).train.ids == ("a", "b", "c")
+    data = load(root)
+    assert data.train.ids == ("a", "b", "c") and data.eval.ids == ("d", "e")
+    expected = ("ground", "thing") if has_classes else ("class_0", "class_1")
+    assert data.spec.class_names == expected
 
 
 # Text files
@@ -801,7 +805,7 @@ def test_an_unreadable_folder_gives_one_sentence(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
-    fails(folder, "images cannot be read: Permission denied")
+    fails(folder, "data cannot be read: Permission denied")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class DecodedImage:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(height, width) after the image was turned by its EXIF orientation."""
+        """Height and width after the image was turned by its EXIF orientation."""
         size = self.pixels.shape[:2]
         return size[::-1] if self.orientation >= 5 else size
 

@@ -140,8 +140,8 @@ class Data:
     """Number of training images to evaluate on instead, to choose settings.
     Source: ours."""
     validation: str | None = None
-    """Split to validate on while training; train: a held-out part of the training images; none: no
-    validation. Source: ours."""
+    """Images to validate on while training: train for a held-out part of the training images, eval
+    for the evaluation split, or the name of a split; none: no validation. Source: ours."""
     validation_images: AtLeastOne = 32
     """Largest number of validation images, chosen evenly; of train at most a tenth.
     Source: ours."""
@@ -479,8 +479,9 @@ class Segment(LabelledStage):
     input_scale: Positive = 1.0
     """Factor of the pixels in the hypercolumn. Source: release 1."""
     validate_every: Annotated[int, Field(ge=0)] = 0
-    """Steps between two validations on data.validation, whose best weights are kept; 0: none.
-    Source: ours."""
+    """Steps between two validations on data.validation; 0: none. Source: ours."""
+    keep: Literal["best", "last"] = "best"
+    """Weights that are passed on after a training with validation. Source: ours."""
     monitor: Literal["val_miou", "val_pixel_accuracy", "val_loss"] = "val_miou"
     """Score by which the best weights are chosen. Source: ours."""
     patience: Annotated[int, Field(ge=0)] = 0

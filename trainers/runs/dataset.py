@@ -38,7 +38,7 @@ def _with_validation(dataset, data):
         return dataset
     if data.validation == "train":
         return datasets.hold_out_validation(dataset, data.validation_images)
-    if data.validation == dataset.eval.name:
+    if data.validation in ("eval", dataset.eval.name):
         split = dataset.eval
     else:
         split = datasets.load(

@@ -84,15 +84,16 @@ def _report(validation, runtime, seconds) -> dict:
     if not validation.is_on:
         return {}
     summary = validation.summary()
-    chosen_on_eval = runtime.dataset.validation.name == runtime.dataset.eval.name
+    is_best = summary["kept"] == "best"
+    chosen_on_eval = is_best and runtime.dataset.validation.name == runtime.dataset.eval.name
     share = 100 * summary["seconds"] / max(seconds, 1e-9)
+    kept = "the weights of this step are kept" if is_best else "the last weights are kept"
     warning = " This split is also the one that is reported." if chosen_on_eval else ""
     runtime.log(
-        f"segment: weights of step {summary['best_step']}, the best {summary['monitor']} "
-        f"({summary['best']:.3f}) on {summary['split']}; validation took {share:.0f} % of the "
-        f"time.{warning}"
+        f"segment: best {summary['monitor']} {summary['best']:.3f} at step {summary['best_step']} "
+        f"on {summary['split']}; {kept}; validation took {share:.0f} % of the time.{warning}"
     )
-    return {"validation": summary | {"is_reported_split": chosen_on_eval}}
+    return {"validation": summary | {"is_chosen_on_reported_split": chosen_on_eval}}
 
 
 def _starting_point(experiment, runtime):

@@ -102,6 +102,11 @@ class Validation:
         patience = self._settings.patience
         return bool(patience) and int(self._num_stale) >= patience
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best weights are passed on, and not the last ones."""
+        return self._settings.keep == "best"
+
     def restore_best(self) -> None:
         """Set the model to its best weights."""
         if int(self._best_step):
@@ -114,6 +119,7 @@ class Validation:
         return {
             "split": self._split.title,
             "num_images": self._split.num_images,
+            "kept": self._settings.keep,
             "monitor": monitor,
             "best_step": int(self._best_step),
             "best": SIGNS[monitor] * float(self._best),

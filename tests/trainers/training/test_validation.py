@@ -172,3 +172,11 @@ def test_a_loss_is_better_where_it_is_smaller(tmp_path, examples):
     _, checks = _run(tmp_path, examples, monitor="val_loss")
     losses = [line["val_loss"] for line in _lines(tmp_path) if "val_loss" in line]
     assert checks.summary()["best"] == pytest.approx(min(losses))
+
+
+def test_the_last_weights_are_passed_on_where_the_settings_ask_for_them(tmp_path, examples):
+    data = _data(spoiled_from=4)
+    shown, _ = _run(tmp_path / "a", examples, data, keep="last")
+    best, _ = _run(tmp_path / "b", examples, data, keep="best")
+    assert any((a != b).any() for a, b in zip(_weights(shown), _weights(best), strict=True))
+    assert _lines(tmp_path / "a") == _lines(tmp_path / "b")

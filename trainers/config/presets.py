@@ -113,8 +113,22 @@ QUICK = {
     "jigsaw.statistics_steps": 40,
     "mm.statistics_steps": 40,
     "segment.statistics_steps": 40,
-    "segment.steps": 360,
-    "segment.drops": (320,),
+    "segment.head": "unet",
+    "segment.loss": "cross_entropy",
+    "segment.class_weights": "enet",
+    "segment.augmentation": "light",
+    "segment.optimizer": "adamw",
+    "segment.schedule": "cosine",
+    "segment.learning_rate": 3e-3,
+    "segment.warmup": 0.05,
+    "segment.decay": 1e-2,
+    "segment.dropout": 0.0,
+    "segment.steps": 400,
+    "segment.drops": (),
+    # Scores while training, of the images that are reported: the last weights are kept.
+    "data.validation": "eval",
+    "segment.validate_every": 100,
+    "segment.keep": "last",
     "segment.num_images": 8,
     "segment.crop": 1.0,
     # The crop lies inside the image, so its border holds pixels of the image and no padding.
@@ -141,6 +155,18 @@ _PROTOCOLS = {
         "mm.min_size": 128,
         "mm.max_size": 128,
     },
+}
+
+# Quick on larger images, with a wider network and more steps.
+STANDARD = QUICK | {
+    "network.width": 0.5,
+    "data.shorter_side": 360,
+    "data.validation_images": 64,
+    "mm.steps": 300,
+    "mm.drops": (225,),
+    "segment.crop": 256,
+    "segment.steps": 1500,
+    "segment.validate_every": 250,
 }
 
 RELEASE = {
@@ -179,6 +205,17 @@ _GENERAL = {
         of_network={
             ("vgg16", "random", pixels): _SMALL_PIXELS for pixels in (None, "bgr", "jigsaw")
         },
+    ),
+    "standard": Preset(
+        "as quick with larger images, a wider network and more steps: hours on a 2-core CPU, "
+        "minutes on a GPU",
+        STANDARD,
+        of_backbone={"alexnet": _ALEXNET},
+    ),
+    "naive": Preset(
+        "as quick without M&M: the first weights go to fine-tuning unchanged",
+        QUICK | WITHOUT_MM,
+        of_backbone={"alexnet": _ALEXNET},
     ),
     "paper": Preset(
         "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
@@ -232,7 +269,7 @@ def _command(name, recipe, has_both):
 
 
 PRESETS = _GENERAL | {name: _preset(name, recipe) for name, recipe in paper_cells.RECIPES.items()}
-"""All presets: "quick", "paper", "release", and one for each recipe of the paper.
+"""All presets: five general ones, and one for each recipe of the paper.
 
 A recipe has the settings of preset `paper`, with one exception, the graph of AlexNet. The text of
 the paper uses 16 x 10 patches for all networks. The released AlexNet files and the largest graph of

@@ -6,7 +6,7 @@ from mm_keras import layers, visualize
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import initial_weights, networks, patch_batches, probe
+from trainers.training import initial_weights, networks, optimization, patch_batches, probe
 from trainers.training.loop import Loop, Schedule
 
 # Below these values the embeddings of all patches are practically equal.
@@ -49,7 +49,7 @@ def _model(experiment, runtime):
     if settings.graph == "global" and settings.chunk is None:
         layers.synchronize(backbone, runtime.replicas.count)
     model = networks.tuned_model(experiment, runtime.dataset.spec.num_classes, backbone)
-    networks.compile_model(model, settings)
+    optimization.compile_model(model, settings)
     return model
 
 

@@ -10,7 +10,7 @@ from pipelines.batches import Order, unlabelled
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import networks, proxy_tasks, seeds
+from trainers.training import networks, optimization, proxy_tasks, seeds
 from trainers.training.loop import Loop, Schedule
 
 NUM_PICTURES = 6
@@ -56,7 +56,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
 
 def _task(task_class, experiment):
     task = task_class(experiment, networks.backbone(experiment))
-    networks.compile_model(task.model, getattr(experiment, task_class.section))
+    optimization.compile_model(task.model, getattr(experiment, task_class.section))
     return task
 
 

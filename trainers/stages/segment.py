@@ -9,7 +9,7 @@ from pipelines import batches
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import augmentation, initial_weights, networks, seeds
+from trainers.training import augmentation, initial_weights, networks, optimization, seeds
 from trainers.training.loop import Loop, Schedule
 from trainers.training.validation import NO_VALIDATION, Validation
 
@@ -28,7 +28,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         backbone = _starting_point(experiment, runtime)
         num_classes, loss = runtime.dataset.spec.num_classes, _loss(experiment, runtime)
         model = networks.segmenter(experiment, num_classes, backbone, loss)
-        networks.compile_model(model, settings)
+        optimization.compile_model(model, settings)
 
     view = batches.View(
         crop=settings.crop,

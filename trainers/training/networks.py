@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 import keras
 import numpy as np
 import rich.progress
-import tensorflow as tf
 
 import mm_keras
-from mm_keras import backbones, inference, matching, optimizers
+from mm_keras import backbones, inference, matching
 from mm_keras.backbones import libraries
 from mm_keras.inference import protocols
 from mm_keras.models import objective, trainable
@@ -298,50 +297,6 @@ def _precision(name):
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def compile_model(model: keras.Model, settings: config.Optimization):
-    """Compile a model with its optimizer; under mixed_float16 Keras adds loss scaling.
-
-    Args:
-        model: the model.
-        settings: settings of the stage.
-
-    Raises:
-        config.ConfigError: `jit_compile` with several replicas.
-    """
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if settings.jit_compile and num_replicas > 1:
-        raise config.ConfigError(
-            f"jit_compile=true needs a single replica. Received {num_replicas} replicas. XLA "
-            "cannot compile the communication between replicas. Set jit_compile=false."
-        )
-    model.compile(optimizer=_optimizer(model, settings), jit_compile=settings.jit_compile)
-
-
-def _optimizer(model, settings):
-    further = {"global_clipnorm": settings.clip} if settings.clip else {}
-    if ema := getattr(settings, "ema", 0):
-        further |= {"use_ema": True, "ema_momentum": ema}
-    if settings.optimizer == "sgd":
-        return optimizers.CoupledSGD(
-            _schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
-        )
-    rates = {v.path: settings.backbone_rate for v in model.backbone.trainable_variables}
-    return optimizers.LayerwiseAdamW(
-        _schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
-    )
-
-
-def _schedule(settings):
-    if settings.schedule == "drops":
-        return optimizers.step_schedule(settings.learning_rate, settings.drops)
-    return optimizers.SmoothDecay(
-        settings.learning_rate,
-        max(settings.steps, 1),
-        warmup=int(settings.warmup * settings.steps),
-        power={"cosine": None, "poly": 0.9}[settings.schedule],
-    )
 
 
 def background_label(experiment: config.Experiment, spec: datasets.DatasetSpec) -> int | None:

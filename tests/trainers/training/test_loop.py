@@ -119,7 +119,7 @@ def test_fit_gives_the_weights_of_the_loop(tmp_path):
 
 
 def _float16_model(scale):
-    """Return a model as `networks.compile_model` compiles it under mixed_float16."""
+    """Return a model as `optimization.compile_model` compiles it under mixed_float16."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = _model()

@@ -1,17 +1,14 @@
 """Networks from settings: refused settings, networks of one width, the choice of segmenter."""
 
 import io
-import types
 
 import pytest
 import rich.console
-import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
 from trainers import config
 from trainers.config import presets, resolved
-from trainers.runs import stage_scope
 from trainers.training import networks
 
 
@@ -143,22 +140,3 @@ def test_every_segmenter_of_a_backbone_can_be_built():
         for name in mm_keras.backbones.BACKBONES
     }
     assert kinds | {"unet"} == set(networks.SEGMENTERS)
-
-
-@pytest.mark.parametrize("is_asked", [False, True])
-def test_xla_compiles_the_step_only_where_jit_compile_is_set(is_asked):
-    experiment = config.replace(config.Experiment(), "segment.jit_compile", is_asked)
-    stage_scope.set_up(experiment)
-    model = mm_keras.MixAndMatch(backbones.build("testing"))
-    networks.compile_model(model, experiment.segment)
-    assert model.jit_compile is is_asked
-    networks.compile_model(model, experiment.mm)
-    assert not model.jit_compile
-
-
-def test_xla_is_refused_with_several_replicas(monkeypatch):
-    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
-    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
-    model = mm_keras.MixAndMatch(backbones.build("testing"))
-    with pytest.raises(config.ConfigError, match="single replica. Received 2 replicas"):
-        networks.compile_model(model, config.Tune(jit_compile=True))

@@ -1,0 +1,73 @@
+"""Optimizers of the stages: the chosen method and schedule, XLA, and the moving average."""
+
+import types
+
+import pytest
+import tensorflow as tf
+
+import mm_keras
+from mm_keras import backbones, optimizers
+from trainers import config
+from trainers.runs import stage_scope
+from trainers.training import optimization
+
+
+def _optimizer(**values):
+    settings = config.changed(
+        config.Experiment(), {f"segment.{key}": value for key, value in values.items()}
+    ).segment
+    model = mm_keras.UnetSegmenter(backbones.build("testing"), 3)
+    optimization.compile_model(model, settings)
+    return model.optimizer, model
+
+
+def test_the_default_is_the_papers_method():
+    optimizer, _ = _optimizer(steps=100, drops=(50,))
+    assert type(optimizer) is optimizers.CoupledSGD
+    assert not optimizer.use_ema and optimizer.global_clipnorm is None
+
+
+def test_adamw_follows_half_a_cosine_after_its_warmup():
+    optimizer, _ = _optimizer(
+        optimizer="adamw", schedule="cosine", steps=100, warmup=0.1, learning_rate=0.2, decay=0.3
+    )
+    assert type(optimizer) is optimizers.LayerwiseAdamW and optimizer.decay == 0.3
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 10, 55, 100)]
+    assert rates == pytest.approx([0.02, 0.2, 0.1, 0.0], abs=1e-6)
+
+
+def test_the_polynomial_has_the_power_of_deeplab():
+    optimizer, _ = _optimizer(schedule="poly", steps=100, learning_rate=1.0)
+    assert float(optimizer._learning_rate(50)) == pytest.approx(0.5**0.9)
+
+
+def test_the_backbone_has_its_own_rate():
+    optimizer, model = _optimizer(optimizer="adamw", backbone_rate=0.1)
+    rates = optimizer.rate_multipliers
+    assert set(rates) == {variable.path for variable in model.backbone.trainable_variables}
+    assert set(rates.values()) == {0.1}
+
+
+def test_gradients_are_clipped_and_weights_averaged_where_asked():
+    optimizer, _ = _optimizer(clip=2.0, ema=0.9)
+    assert optimizer.global_clipnorm == 2.0
+    assert optimizer.use_ema and optimizer.ema_momentum == 0.9
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_xla_compiles_the_step_only_where_jit_compile_is_set(is_asked):
+    experiment = config.replace(config.Experiment(), "segment.jit_compile", is_asked)
+    stage_scope.set_up(experiment)
+    model = mm_keras.MixAndMatch(backbones.build("testing"))
+    optimization.compile_model(model, experiment.segment)
+    assert model.jit_compile is is_asked
+    optimization.compile_model(model, experiment.mm)
+    assert not model.jit_compile
+
+
+def test_xla_is_refused_with_several_replicas(monkeypatch):
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
+    model = mm_keras.MixAndMatch(backbones.build("testing"))
+    with pytest.raises(config.ConfigError, match="single replica. Received 2 replicas"):
+        optimization.compile_model(model, config.Tune(jit_compile=True))

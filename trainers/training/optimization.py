@@ -1,0 +1,54 @@
+"""Optimizers and schedules of the stages that train, from their settings."""
+
+import keras
+import tensorflow as tf
+
+from mm_keras import optimizers
+from trainers import config
+
+POWER = 0.9
+"""Power of the polynomial schedule. Source: DeepLab (Chen et al. 2018)."""
+
+
+def compile_model(model: keras.Model, settings: config.Optimization):
+    """Compile a model with its optimizer; under mixed_float16 Keras adds loss scaling.
+
+    Args:
+        model: the model.
+        settings: settings of the stage.
+
+    Raises:
+        config.ConfigError: `jit_compile` with several replicas.
+    """
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if settings.jit_compile and num_replicas > 1:
+        raise config.ConfigError(
+            f"jit_compile=true needs a single replica. Received {num_replicas} replicas. XLA "
+            "cannot compile the communication between replicas. Set jit_compile=false."
+        )
+    model.compile(optimizer=_optimizer(model, settings), jit_compile=settings.jit_compile)
+
+
+def _optimizer(model, settings):
+    further = {"global_clipnorm": settings.clip} if settings.clip else {}
+    if ema := getattr(settings, "ema", 0):
+        further |= {"use_ema": True, "ema_momentum": ema}
+    if settings.optimizer == "sgd":
+        return optimizers.CoupledSGD(
+            _schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
+        )
+    rates = {v.path: settings.backbone_rate for v in model.backbone.trainable_variables}
+    return optimizers.LayerwiseAdamW(
+        _schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
+    )
+
+
+def _schedule(settings):
+    if settings.schedule == "drops":
+        return optimizers.step_schedule(settings.learning_rate, settings.drops)
+    return optimizers.SmoothDecay(
+        settings.learning_rate,
+        max(settings.steps, 1),
+        warmup=int(settings.warmup * settings.steps),
+        power=POWER if settings.schedule == "poly" else None,
+    )

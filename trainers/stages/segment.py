@@ -48,6 +48,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
             num_steps=settings.num_batches,
         )
 
+    @functools.cache  # the picture of the first crops and the loop share one graph
     def data(start_step, share):
         return batches.crops(split, view, order(start_step, share), changes)
 

@@ -131,12 +131,12 @@ def test_quarter_turns_are_multiples_of_90_degrees():
 
 def test_sparse_labels_fall_back_to_the_view_and_are_counted():
     maps = np.full((40, 64, 64), VOID, np.uint8)
-    maps[:, 5, 60] = 7
+    maps[:, 20:26, 30:36] = 7
     changes = Augmentation(scale=1.5, brightness=0.5)
     images, labels, is_augmented = scenes(maps, View(8), changes)
     assert ((labels == 7).sum((1, 2)) >= 1).all()
     assert 0 < (~is_augmented).sum() < 40
-    # Without augmentation, the single pixel keeps its color.
+    # Without augmentation, the labelled pixels keep their color.
     color = paint(np.array([7]))[0]
     hits = (labels == 7) & ~is_augmented[:, None, None]
     assert (images[hits] == color).all()

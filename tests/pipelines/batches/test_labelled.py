@@ -139,12 +139,12 @@ def test_mixing_an_odd_number_of_images_per_replica_raises_an_error(split):
 
 def test_images_that_cannot_be_augmented_are_counted(tmp_path):
     label = np.full((64, 64), VOID, np.uint8)
-    label[5, 60] = 3
+    label[20:26, 30:36] = 3
     split = write_split(tmp_path, [np.zeros((64, 64, 3), np.uint8)], [label])
     view, order = View(8), Order(num_images=5, num_steps=4)
     number = labelled.num_unaugmented(split, view, order, Augmentation(scale=1.5))
     assert 0 < number < 20
-    # With a crop as large as the image, its pixel is nearly always inside.
+    # A crop that holds the whole image shows all its labels.
     assert labelled.num_unaugmented(split, View(128), order, Augmentation(aspect=1.1)) == 0
     with pytest.raises(ValueError, match="set num_steps"):
         labelled.num_unaugmented(split, view, Order(num_images=5), Augmentation(scale=1.5))

@@ -66,7 +66,7 @@ def test_the_first_crops_are_written_to_tensorboard(tmp_path):
 
 def test_sparse_labels_are_reported(tmp_path):
     label = np.full((64, 64), datasets.VOID, np.uint8)
-    label[5, 60] = 3
+    label[20:23, 30:33] = 3
     Image.fromarray(label).save(tmp_path / "label.png")
     split = types.SimpleNamespace(
         ids=("a",), image_files=("",), label_files=(str(tmp_path / "label.png"),)

@@ -107,7 +107,7 @@ class Run:
         deadline = time.monotonic() + DEADLINE
         while not happens():
             assert time.monotonic() < deadline and (self.poll() is None or happens()), self.output
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def send(self, number):
         os.kill(self.pid, number)

@@ -25,7 +25,7 @@ class Draft:
         split: name of the split, or None.
         near: a folder that decides between pictures of equal names, such as a subset.
         size: (height, width) in the annotation, or None.
-        embedded: bytes of the picture inside the annotation, or None.
+        embedded: the picture inside the annotation, or None.
         masks: mask files in place of shapes.
     """
 
@@ -35,7 +35,7 @@ class Draft:
     split: str | None = None
     near: str = ""
     size: tuple[int, int] | None = None
-    embedded: bytes | None = None
+    embedded: forms.Embedded | None = None
     masks: tuple[pathlib.Path, ...] = ()
 
     @property

@@ -168,7 +168,7 @@ def read(
         small_on_top: whether smaller shapes are painted over larger ones.
         window: the mapping of stored values to 8 bits, or None for images of 8 bits.
     """
-    is_embedded = isinstance(picture.image, bytes)
+    is_embedded = isinstance(picture.image, forms.Embedded)
     labels = picture.annotation or "; ".join(map(str, picture.masks))
     return image_mask_pairs.assemble(
         picture.id,
@@ -179,8 +179,8 @@ def read(
 
 
 def _image(picture: forms.Picture, window: PixelWindow | None) -> image_mask_pairs.DecodedImage:
-    if isinstance(picture.image, bytes):
-        return image_mask_pairs.read_embedded(picture.image)
+    if isinstance(picture.image, forms.Embedded):
+        return image_mask_pairs.read_embedded(picture.image.read())
     return image_mask_pairs.read_image(picture.image, picture.page, window)
 
 

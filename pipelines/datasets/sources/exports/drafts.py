@@ -66,8 +66,9 @@ def found(
         file = finder.find(draft.name, draft.near)
         if file is None and draft.embedded is None:
             skipped.add(MISSING, draft.name)
-        elif file in files:
-            skipped.add("image that is annotated twice; the first annotation counts", draft.name)
+        elif file is not None and file in files and files[file].is_annotated:
+            if draft.is_annotated:
+                skipped.add("further annotation of an image; the first one counts", draft.name)
         else:
             files[number if file is None else file] = draft
     ids = pictures.unique_ids([_label(file, draft, tree) for file, draft in files.items()])

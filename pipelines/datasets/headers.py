@@ -14,8 +14,9 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from pipelines.datasets import faults, files
 
-MAX_PIXELS = 89_478_485
-"""The largest number of pixels of an image or mask, Pillow's MAX_IMAGE_PIXELS (256 MiB of RGB)."""
+MAX_PIXELS = 178_956_970
+"""The largest number of pixels of an image or mask: Pillow raises an error above it (512 MiB of
+RGB). Larger images than `tiles.LARGEST` are stored as tiles."""
 
 # Formats that Pillow may open. Others start programs (EPS starts Ghostscript) or are rarely used.
 # Files of a data set often have the ending of another format, so more formats than endings.

@@ -19,6 +19,7 @@ from pipelines.datasets import (
     masks,
     raw_images,
     records,
+    tiles,
 )
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, PixelWindow, printable
 
@@ -184,6 +185,7 @@ def assemble(
         found=tuple(found),
         unreadable=tuple(problem for problem in problems if isinstance(problem, str)),
         is_turned=is_turned,
+        is_large=sample is not None and tiles.is_large(image.pixels),
         warnings=warnings,
     )
 

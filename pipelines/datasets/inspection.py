@@ -57,6 +57,7 @@ class CheckedImage:
         found: kinds of fault, each with the file.
         unreadable: damaged files, each with the reason.
         is_turned: whether the image was turned by its EXIF data to fit its mask.
+        is_large: whether the image is stored as tiles.
         warnings: kinds of problem that do not exclude the image.
     """
 
@@ -69,6 +70,7 @@ class CheckedImage:
     found: tuple[tuple[faults.Kind, str], ...] = ()
     unreadable: tuple[str, ...] = ()
     is_turned: bool = False
+    is_large: bool = False
     warnings: tuple[faults.Kind, ...] = ()
 
 
@@ -85,6 +87,7 @@ class Inspection:
         self._faults = faults.Faults()
         self._warnings = faults.Faults()
         self._turned: list[str] = []
+        self._large: list[str] = []
         self._nodata: set[int] = set()
         self._coverage = masks.Coverage(0, 0, 0)
         self._values: set[int] = set()  # over all masks
@@ -99,6 +102,8 @@ class Inspection:
         self._faults.update((kind, (name,)) for kind, name in checked.found)
         self._warnings.update((kind, (checked.image_file,)) for kind in checked.warnings)
         self.unreadable += checked.unreadable
+        if checked.is_large:
+            self._large.append(checked.image_file)
         if checked.is_turned:
             self._turned.append(checked.image_file)
         if checked.mask is None:
@@ -184,6 +189,11 @@ class Inspection:
             lines.append(
                 f"{len(self._turned)} images were turned by their EXIF data, as annotation tools "
                 f"turn them: {faults.named(self._turned)}."
+            )
+        if self._large:
+            lines.append(
+                f"{len(self._large)} images are large and are used as tiles, in training and in "
+                f"evaluation: {faults.named(self._large)}."
             )
         return (*lines, *self._coverage_lines())
 

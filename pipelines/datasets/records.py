@@ -26,7 +26,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from pipelines.datasets import copies, exchange, faults, inspection, masks
+from pipelines.datasets import copies, division, exchange, faults, inspection, masks, tiles
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
@@ -155,8 +155,13 @@ class Plan:
         return self._redivided(classes) if self.divided else None
 
     def _redivided(self, classes) -> "Plan | None":
-        """Return the plan whose training images have all classes of its evaluation images."""
+        """Return the plan whose training images have all classes of its evaluation images.
+
+        Augmented copies of a picture stay together, so a division of copies is not changed.
+        """
         parts = [self.splits[name] for name in self.divided]
+        if any(division.source_picture(item.id) != item.id for part in parts for item in part):
+            return None
         names = [[item.id for item in part if item.id in classes] for part in parts]
         moves = exchange.moves(*names, classes)
         if not moves.to_train:
@@ -229,7 +234,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 num_yielded += 1
                 counts = np.bincount(checked.sample.label.ravel(), minlength=256)
                 self._classes[checked.id] = present(counts)
-                yield checked.sample
+                yield from tiles.cut(checked.sample, checked.pixels, encode_png)
         if not num_yielded:
             # TFDS cannot write an empty split, so fail here, and report the other faults too.
             splits = list(plan.splits)

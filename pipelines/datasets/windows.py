@@ -90,6 +90,7 @@ def _window(sampled: Sequence, reading: Reading) -> PixelWindow:
             f"{raw_images.NEEDS_TIFFFILE.fix}"
         )
     num_bands = images[0].pixels.shape[2]
+    images = [image for image in images if image.pixels.shape[2] == num_bands]
     bands = _bands(num_bands, reading.bands)
     if reading.window:
         low, high = ((float(end),) * len(bands) for end in reading.window)

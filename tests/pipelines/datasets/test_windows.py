@@ -14,15 +14,16 @@ tifffile = pytest.importorskip("tifffile")
 @pytest.fixture
 def write(tmp_path):
     """Function (name, pixels, extra tags) that writes an image and its mask of two classes."""
+    root = tmp_path / "data"
 
     def function(name, pixels, **options):
         for folder in ("images", "masks"):
-            (tmp_path / folder).mkdir(exist_ok=True)
-        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", pixels, **options)
+            (root / folder).mkdir(exist_ok=True, parents=True)
+        tifffile.imwrite(root / "images" / f"{name}.tif", pixels, **options)
         mask = np.zeros(pixels.shape[:2], np.uint8)
         mask[:, 1:] = 1
-        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
-        return tmp_path
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+        return root
 
     return function
 

@@ -25,7 +25,7 @@ class Draft:
         split: name of the split, or None.
         near: a folder that decides between pictures of equal names, such as a subset.
         size: (height, width) in the annotation, or None.
-        embedded: bytes of the picture inside the annotation, or None.
+        embedded: the picture inside the annotation, or None.
         masks: mask files in place of shapes.
     """
 
@@ -35,7 +35,7 @@ class Draft:
     split: str | None = None
     near: str = ""
     size: tuple[int, int] | None = None
-    embedded: bytes | None = None
+    embedded: forms.Embedded | None = None
     masks: tuple[pathlib.Path, ...] = ()
 
     @property
@@ -66,8 +66,9 @@ def found(
         file = finder.find(draft.name, draft.near)
         if file is None and draft.embedded is None:
             skipped.add(MISSING, draft.name)
-        elif file in files:
-            skipped.add("image that is annotated twice; the first annotation counts", draft.name)
+        elif file is not None and file in files and files[file].is_annotated:
+            if draft.is_annotated:
+                skipped.add("further annotation of an image; the first one counts", draft.name)
         else:
             files[number if file is None else file] = draft
     ids = pictures.unique_ids([_label(file, draft, tree) for file, draft in files.items()])

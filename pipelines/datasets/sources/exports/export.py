@@ -43,12 +43,25 @@ class Classes:
 
 
 @dataclasses.dataclass(frozen=True)
+class Embedded:
+    """A picture inside an annotation file.
+
+    Attributes:
+        file: the annotation.
+        read: function () -> the bytes of the picture.
+    """
+
+    file: pathlib.Path
+    read: Callable[[], bytes]
+
+
+@dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture of an export and its labels.
 
     Attributes:
         id: name, unique in the export.
-        image: path of the image, or the bytes of an image inside the annotation.
+        image: path of the image, or an image inside of the annotation.
         split: name of the split in the export, or None.
         shapes: (class id or 255, shape) in painting order; None if a mask holds the labels.
         masks: paths of mask files; several are united, 0 is the background of each.
@@ -58,7 +71,7 @@ class Picture:
     """
 
     id: str
-    image: pathlib.Path | bytes
+    image: pathlib.Path | Embedded
     split: str | None = None
     shapes: tuple[tuple[int, Shape], ...] | None = None
     masks: tuple[pathlib.Path, ...] = ()
@@ -246,6 +259,3 @@ def _tints(names: list[str], ids: Mapping[int, int], colors: Mapping) -> tuple[m
     by_label = {ids[value]: color for value, color in reversed(list(colors.items()))}
     listed = tuple(by_label.get(k, (0, 0, 0)) for k in range(len(names)))
     return listed if len(set(listed)) == len(listed) else ()
-
-
-Reader = Callable[..., Export]

@@ -20,6 +20,10 @@ def kinds(tree: Tree) -> dict[str, list[pathlib.Path]]:
         >>> kind({"shapes": [], "imagePath": "a.jpg"}, "a")
         'labelme'
     """
+    return tree.remembered("JSON kinds", lambda: _kinds(tree))
+
+
+def _kinds(tree: Tree) -> dict[str, list[pathlib.Path]]:
     found: dict[str, list[pathlib.Path]] = {}
     for file in _sample(tree):
         document = tree.try_json(file)

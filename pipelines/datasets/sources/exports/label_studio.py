@@ -96,7 +96,9 @@ def _draft(file, task, results, classes, skipped) -> drafts.Draft:
         if len(labels) > 1:
             skipped.add("further label of a region; its first label counts", where)
         size = drafts.size_of(result, "original_height", "original_width")
-        if any(key in result["value"] for key in _WITHOUT_AREA):
+        if result.get("image_rotation"):
+            skipped.add("region of a picture that was turned in Label Studio", where)
+        elif any(key in result["value"] for key in _WITHOUT_AREA):
             skipped.add("point or line, which has no area", where)
         elif size is None or (shape := _shape(result["value"], size)) is None:
             skipped.add("region that is damaged, or has too few points or no size", where)

@@ -14,6 +14,7 @@ from pipelines.datasets.spec import DatasetError, Request
 
 NAME = "labelme JSON"
 _WITHOUT_AREA = ("line", "linestrip", "point", "points")
+_HAS_PICTURE = "has imageData"  # in the documents that are kept
 _MAX_EMBEDDED = 256 * 2**20  # bytes of the base64 text of a picture
 
 
@@ -50,15 +51,17 @@ def read(files_: tree.Tree, request: Request) -> forms.Export:
 
 
 def _documents(files_: tree.Tree, skipped: forms.Skipped) -> dict[pathlib.Path, dict]:
+    """Return the documents without their pictures, which would fill the memory."""
     documents = {}
     for file in files_.ending(".json"):
         try:
-            document = files_.json(file)
+            document = tree.read_json(file)
         except DatasetError as error:
             skipped.add("JSON file that cannot be read", error)
             continue
         if json_kinds.kind(document, file.stem) == "labelme":
-            documents[file] = document
+            picture = document.pop("imageData", None)
+            documents[file] = document | {_HAS_PICTURE: isinstance(picture, str) and bool(picture)}
         else:
             skipped.add("JSON file of another kind", file.name)
     return documents
@@ -113,7 +116,7 @@ def _draft(file, document, classes, skipped) -> drafts.Draft:
         shapes=painted,
         near=file.parent.name,
         size=drafts.size_of(document, "imageHeight", "imageWidth"),
-        embedded=_embedded(document.get("imageData")),
+        embedded=_embedded(file) if document[_HAS_PICTURE] else None,
     )
 
 
@@ -121,8 +124,20 @@ def _path(name: str) -> pathlib.PurePath:
     return pathlib.PurePosixPath(name.replace("\\", "/"))
 
 
-def _embedded(text: object) -> bytes | None:
-    """Return the bytes of a picture in base64, or None."""
+def _embedded(file: pathlib.Path) -> forms.Embedded:
+    """Return the picture in a labelme file; it is read when it is needed."""
+
+    def read_() -> bytes:
+        content = _bytes(tree.read_json(file).get("imageData"))
+        if content is None:
+            raise ValueError("its imageData is no base64 text of a picture")
+        return content
+
+    return forms.Embedded(file, read_)
+
+
+def _bytes(text: object) -> bytes | None:
+    """Return the bytes of a base64 text, or None."""
     if not isinstance(text, str) or not text or len(text) > _MAX_EMBEDDED:
         return None
     try:
@@ -143,7 +158,7 @@ def _shape(kind: str, record: dict) -> shapes.Shape | None:
         corners = ((cx - radius, cy - radius), (cx + radius, cy + radius))
         return shapes.OutlinedBox(corners, is_ellipse=True)
     if kind == "mask" and len(points) == 2:
-        return _bitmap(points, _embedded(record.get("mask")))
+        return _bitmap(points, _bytes(record.get("mask")))
     return None
 
 

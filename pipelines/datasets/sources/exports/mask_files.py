@@ -84,7 +84,8 @@ def _classes(tree: Tree, mask_files, request: Request) -> tuple:
         (*table.void_values, *void),
         table.background,
     )
-    return form.name, source, (classes, _mapped(rule, table.mapping), unlabelled, ())
+    rule = dataclasses.replace(_mapped(rule, table.mapping), takes_void_value=not table.colors)
+    return form.name, source, (classes, rule, unlabelled, ())
 
 
 def _mapped(rule: masks.MaskRule, mapping) -> masks.MaskRule:

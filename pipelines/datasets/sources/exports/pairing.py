@@ -50,6 +50,7 @@ _MASK_SUFFIXES = (
 )
 _IMAGE_SUFFIXES = ("", "_img", "_image", "_sat", "_leftimg8bit", ".ome")
 _MASK_PREFIXES = ("mask_", "gt_", "label_", "mask-")
+_NEARLY_ALL = 0.9  # of the masks; a rule that pairs so many is the right one
 _LIST_FOLDERS = ("", "imagesets/segmentation", "imagesets", "splits", "lists")
 
 
@@ -168,7 +169,7 @@ def _without_image_folder(part: str) -> str:
 
 def _flat(found: list[_File]) -> tuple[list[_File], list[_File]]:
     """Divide pictures of mixed folders: by suffix, or a.jpg and a.png are image and mask."""
-    stems = {file.stem for file in found}
+    stems = {file.stem.removesuffix(end) for file in found for end in _IMAGE_SUFFIXES}
     rules = [rule for _, rule in _rules() if rule("a") is None]
     for rule in rules:
         mask_files = [f for f in found if rule(f.stem) is not None]
@@ -206,7 +207,7 @@ def _best_rule(images: list[_File], mask_files: list[_File]):
             described += [f"{end!r} of images"] if end else []
             text = f"Names were paired without {' and '.join(described)}." if described else ""
             best = (text, matched)
-        if len(best[1]) == len(mask_files):
+        if len(best[1]) >= _NEARLY_ALL * len(mask_files):
             break
     return best
 

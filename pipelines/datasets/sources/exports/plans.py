@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def plan(
         DatasetError: if the export has fewer than two classes, no picture, or no such split.
     """
     _check(export)
-    splits, train, eval_, messages = _splits(export, request)
+    choice = _splits(export, request)
     rule = export.rule or masks.consecutive(export.classes.names)
     rule = dataclasses.replace(
         rule, unlabelled=export.unlabelled, background=export.classes.background
@@ -35,14 +36,16 @@ def plan(
     return records.Plan(
         spec=_spec(export),
         builder=builder,
-        splits=splits,
+        splits=choice.splits,
         read=functools.partial(read_, rule=rule),
         reader=read_,
         rule=rule,
-        train_split=train,
-        eval_split=eval_,
-        fingerprint=_fingerprint(export, splits, request),
-        messages=(summary(export), *export.messages, *_skipped(export), *messages),
+        train_split=choice.train,
+        eval_split=choice.eval,
+        root=str(export.root),
+        divided=(choice.train, choice.eval) if choice.is_divided else None,
+        fingerprint=_fingerprint(export, choice.splits, request),
+        messages=(summary(export), *export.messages, *_skipped(export), *choice.messages),
     )
 
 
@@ -97,8 +100,17 @@ def _spec(export: forms.Export) -> DatasetSpec:
     )
 
 
-def _splits(export: forms.Export, request: Request) -> tuple:
-    """Return (split name -> pictures, train, eval, messages)."""
+class _Choice(NamedTuple):
+    """Pictures of the two splits by name, their names, and messages about the choice."""
+
+    splits: dict[str, tuple[forms.Picture, ...]]
+    train: str
+    eval: str
+    messages: tuple[str, ...] = ()
+    is_divided: bool = False
+
+
+def _splits(export: forms.Export, request: Request) -> _Choice:
     wanted = request.splits("train", "val")
     pools: dict[str, list] = {}
     for picture in export.pictures:
@@ -111,25 +123,28 @@ def _splits(export: forms.Export, request: Request) -> tuple:
         if unnamed:
             pools.setdefault("train", []).extend(unnamed)
     if all(name in pools for name in wanted):
-        return {name: tuple(pools[name]) for name in dict.fromkeys(wanted)}, *wanted, ()
+        return _Choice({name: tuple(pools[name]) for name in dict.fromkeys(wanted)}, *wanted)
     is_default = request.train_split in (None, "train") and request.eval_split in (None, "val")
     if is_default:
         return _divided(export, pools, are_usual)
     if request.eval_split in pools and request.train_split in (None, "train") and are_usual:
-        train, _, _, messages = _divided(export, pools, are_usual)
-        splits = {"train": train["train"], request.eval_split: tuple(pools[request.eval_split])}
-        return splits, "train", request.eval_split, messages
+        choice = _divided(export, pools, are_usual)
+        splits = {
+            "train": choice.splits["train"],
+            request.eval_split: tuple(pools[request.eval_split]),
+        }
+        return _Choice(splits, "train", request.eval_split, choice.messages)
     missing = next(name for name in wanted if name not in pools)
     raise records.unknown_split(missing, tuple(sorted(pools)), f"in {export.root}")
 
 
-def _divided(export: forms.Export, pools, are_usual) -> tuple:
+def _divided(export: forms.Export, pools, are_usual) -> _Choice:
     """Divide the pictures of split train or val, or all pictures if there are no usual splits."""
     source = next((name for name in ("train", "val", "test") if name in are_usual), None)
     pictures = tuple(pools[source]) if source else export.pictures
     if len(pictures) == 1:
         message = "Warning: there is one annotated image, for training and for evaluation."
-        return {"train": pictures}, "train", "train", (message,)
+        return _Choice({"train": pictures}, "train", "train", (message,))
     train, evaluation = division.divided(pictures, [picture.id for picture in pictures])
     given = f"no split besides '{source}'" if len(are_usual) == 1 else "no split 'val'"
     given = given if source else "no splits"
@@ -139,7 +154,7 @@ def _divided(export: forms.Export, pools, are_usual) -> tuple:
         f"The export has {given}: {len(pictures)} images were divided by a hash of their names "
         f"into {len(train)} for training and {len(evaluation)} for evaluation.{more}"
     )
-    return {"train": train, "val": evaluation}, "train", "val", (message,)
+    return _Choice({"train": train, "val": evaluation}, "train", "val", (message,), True)
 
 
 def _fingerprint(export: forms.Export, splits, request: Request) -> str:
@@ -168,7 +183,7 @@ def read(
         small_on_top: whether smaller shapes are painted over larger ones.
         window: the mapping of stored values to 8 bits, or None for images of 8 bits.
     """
-    is_embedded = isinstance(picture.image, bytes)
+    is_embedded = isinstance(picture.image, forms.Embedded)
     labels = picture.annotation or "; ".join(map(str, picture.masks))
     return image_mask_pairs.assemble(
         picture.id,
@@ -179,8 +194,8 @@ def read(
 
 
 def _image(picture: forms.Picture, window: PixelWindow | None) -> image_mask_pairs.DecodedImage:
-    if isinstance(picture.image, bytes):
-        return image_mask_pairs.read_embedded(picture.image)
+    if isinstance(picture.image, forms.Embedded):
+        return image_mask_pairs.read_embedded(picture.image.read())
     return image_mask_pairs.read_image(picture.image, picture.page, window)
 
 

@@ -9,13 +9,16 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 from xml.etree import ElementTree
 
 import yaml
 
 from pipelines.datasets import files
 from pipelines.datasets.spec import DatasetError
+
+Result = TypeVar("Result")
 
 MAX_FILES = 2_000_000
 """The largest number of files of an export."""
@@ -48,6 +51,7 @@ class Tree:
         self.only = only
         self.files = _listed(self.root)
         self._documents: dict[pathlib.Path, object] = {}
+        self._remembered: dict[str, object] = {}
 
     @functools.cached_property
     def folders(self) -> dict[str, list[pathlib.Path]]:
@@ -56,6 +60,12 @@ class Tree:
         for file in self.files:
             found.setdefault(self.relative(file.parent), []).append(file)
         return found
+
+    def remembered(self, name: str, function: Callable[[], Result]) -> Result:
+        """Return the result of a function of this tree, which is called once for each name."""
+        if name not in self._remembered:
+            self._remembered[name] = function()
+        return self._remembered[name]
 
     def relative(self, path: pathlib.Path) -> str:
         """Return a path relative to the root, with slashes."""

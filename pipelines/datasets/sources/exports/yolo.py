@@ -37,6 +37,10 @@ def kind_of_export(files_: tree.Tree) -> str:
 
     Turned boxes have 9 numbers in each line of each file (OBB).
     """
+    return files_.remembered("kind of YOLO", lambda: _kind(files_))
+
+
+def _kind(files_: tree.Tree) -> str:
     labels = label_files(files_)
     lengths = {len(r) for f in labels[:: max(1, len(labels) // _SAMPLE)] for r in _rows(f)}
     if not lengths:
@@ -106,8 +110,9 @@ def read(files_: tree.Tree, request: Request) -> forms.Export:
         used.add(key)
         painted = None if file is None else _painted(file, names, classes, skipped)
         found.append(drafts.Draft(files_.relative(image), file or source, painted))
-    for key in labels.keys() - used:
-        skipped.add(drafts.MISSING, labels[key].name)
+    for key in sorted(labels.keys() - used):  # pictures in another folder, or missing
+        painted = _painted(labels[key], names, classes, skipped)
+        found.append(drafts.Draft(f"{key}.jpg", labels[key], painted))
     annotated, bare = drafts.found(found, files_, request.reading, skipped)
     return forms.Export(
         NAME,

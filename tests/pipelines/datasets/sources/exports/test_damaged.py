@@ -154,7 +154,7 @@ def test_lines_of_yolo_that_are_no_outline_are_counted(sample, read):
     counts = read(root).counts
     assert len(counts["line of an unknown class"]) == 1
     assert len(counts["line without an outline of three points"]) == 1
-    assert counts["image that is not here"] == ("s1_field.txt",)
+    assert counts["image that is not here"] == ("valid/s1_field.jpg",)
 
 
 def test_damaged_objects_of_supervisely_are_counted(sample, read):

@@ -64,7 +64,7 @@ def test_palettes_that_number_one_color_differently_are_decoded_by_color(tmp_pat
         order = [red, green] if k % 2 else [green, red]
         mask = np.full((24, 32), k % 2)
         mask[0, 0] = 1 - k % 2
-        palette_mask(tmp_path / "masks" / f"{k}.png", mask, sum(order, [0, 0, 0][:0]))
+        palette_mask(tmp_path / "masks" / f"{k}.png", mask, sum(order, []))
     data = datasets.load("folder", tmp_path)
     assert data.spec.class_names == ("0_255_0", "255_0_0")
     for file in data.train.label_files:
@@ -107,7 +107,7 @@ def test_pieces_are_counted_with_eight_neighbors():
 @pytest.mark.parametrize(
     ("name", "usual", "names"),
     [
-        ("coco_datumaro", "background", ("leaf", "stem")),
+        ("labelstudio_brush_json", "background", ("leaf", "stem")),
         ("cvat_segmentation_mask", "background", ("leaf", "stem")),
         ("roboflow_masks", "background", None),
     ],

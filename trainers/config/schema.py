@@ -36,7 +36,16 @@ class OneOf:
 
 
 class SumOf(OneOf):
-    """A validator of one name, or of several different ones joined by "+"."""
+    """A validator of one name, or of several different ones joined by "+".
+
+    Args:
+        choices: function () -> the names.
+        alone: names that no sum may have.
+    """
+
+    def __init__(self, choices: Callable[[], tuple[str, ...]], alone: tuple[str, ...] = ()):
+        super().__init__(choices)
+        self.alone = alone
 
     def __call__(self, value: str) -> str:
         names = value.split("+")

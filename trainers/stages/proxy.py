@@ -92,9 +92,8 @@ def _show(loop, task, held_out, figures):
     loop.runtime.log(f"proxy: on held-out images, {text}")
     if problems := not_better(figures):
         loop.runtime.log(
-            f"proxy: warning: the task was not learned: {'; '.join(problems)}. Stage mm would start "
-            "from weights that need not be better than random ones. Train for more steps, or at "
-            "another learning rate."
+            f"proxy: warning: the task was not learned: {'; '.join(problems)}. These weights need "
+            "not be better than random ones. Train for more steps, or at another learning rate."
         )
     with loop.writer.as_default(step=loop.schedule.settings.steps):
         for name, value in figures.items():
@@ -110,11 +109,10 @@ def not_better(figures: dict[str, float]) -> list[str]:
         figures: scores of a pretext task.
 
     >>> not_better({"accuracy": 0.04, "chance": 0.04})
-    ['accuracy 0.040, and 0.040 without looking at the image']
+    ['accuracy 0.040, and 0.040 for a guess']
     """
     return [
-        f"{name.replace('_', ' ')} {figures[name]:.3f}, and {figures[guess]:.3f} without looking at "
-        "the image"
+        f"{name.replace('_', ' ')} {figures[name]:.3f}, and {figures[guess]:.3f} for a guess"
         for name, (guess, sign) in BASELINES.items()
         if name in figures and not sign * figures[name] > sign * figures[guess]
     ]

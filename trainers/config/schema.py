@@ -52,9 +52,11 @@ class SumOf(OneOf):
         for name in names:
             super().__call__(name)
         if len(set(names)) < len(names):
-            raise ValueError(f"must name each loss once. Received {value!r}")
+            raise ValueError(f"A sum has each part once. Received {value!r}.")
         if len(names) > 1 and set(names) & set(self.alone):
-            raise ValueError(f"has no sums with {', '.join(self.alone)}. Received {value!r}")
+            raise ValueError(
+                f"{' and '.join(self.alone)} cannot be part of a sum. Received {value!r}."
+            )
         return value
 
 

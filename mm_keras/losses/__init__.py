@@ -12,6 +12,7 @@ from mm_keras.losses.embedding import EMBEDDINGS, embed, unit
 from mm_keras.losses.fine_tuning import PIXEL_LOSSES
 from mm_keras.losses.hubs import normalized_softmax, proxy_anchor
 from mm_keras.losses.nodes import VOID
+from mm_keras.losses.pixel_contrast import pixel_contrast
 from mm_keras.losses.pixels import focal, pixel_cross_entropy
 from mm_keras.losses.regions import lovasz_softmax, soft_dice
 from mm_keras.losses.sorted_triplets import all_triplets_hinge, triplet_semihard
@@ -39,12 +40,13 @@ __all__ = [
     "expected_distances",
     "focal",
     "lovasz_softmax",
-    "perceptual_distance",
-    "pixel_cross_entropy",
-    "soft_dice",
     "multi_similarity",
     "normalized_softmax",
+    "perceptual_distance",
+    "pixel_contrast",
+    "pixel_cross_entropy",
     "proxy_anchor",
+    "soft_dice",
     "squared_distance",
     "supcon",
     "triplet_loss",

@@ -43,7 +43,7 @@ def normalized_softmax(
     cosines = _cosines(embeddings, hubs)
     if margin:
         cosines = cosines - margin * _one_hot(labels, hubs, void)
-    return pixel_cross_entropy(labels, cosines / temperature, void)
+    return pixel_cross_entropy(labels, cosines / temperature, void=void)
 
 
 def proxy_anchor(

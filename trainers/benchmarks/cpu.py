@@ -221,10 +221,10 @@ def _opencv_timer(files, patch_size):
 def step(scale: Scale) -> dict[str, Measurement]:
     """Time the training step of M&M, its backbone alone, the step with XLA, and PyTorch."""
     model, batch = tuning(scale.backbone, scale.patches, scale.patch_size)
-    mm = _function(lambda: model.train_step(batch))
-    alone = {"mm": mm, "bare": _function(_bare_step(model, batch["patches"]))}
+    mm = compiled(lambda: model.train_step(batch))
+    alone = {"mm": mm, "bare": compiled(_bare_step(model, batch["patches"]))}
     seconds = medians(interleaved(alone | {"match": _matching(400, calls=1)}, scale.rounds))
-    rivals = {"mm": mm, "xla": _function(lambda: model.train_step(batch), jit_compile=True)}
+    rivals = {"mm": mm, "xla": compiled(lambda: model.train_step(batch), jit_compile=True)}
     reason = ""
     try:
         rivals["torch"] = peers.torch_step(_blocks(model.backbone), scale.patches, scale.patch_size)
@@ -302,7 +302,7 @@ def _blocks(backbone):
     )
 
 
-def _function(body: Callable, jit_compile: bool = False) -> Callable:
+def compiled(body: Callable, jit_compile: bool = False) -> Callable:
     """Return `body` as a TensorFlow function."""
     import tensorflow as tf
 
@@ -317,10 +317,10 @@ def hypercolumn(scale: Scale) -> dict[str, Measurement]:
     model, batch = fine_tuning(scale.backbone, 1, scale.crop, scale.points)
     images = batch["image"]
     tasks = {
-        "dense": _function(lambda: model(images, training=False)),
-        "forward": _function(lambda: model.feature_maps(images, training=False)),
-        "points": _function(lambda: model.train_step(batch)),
-        "bare": _function(_bare_context_step(model, images)),
+        "dense": compiled(lambda: model(images, training=False)),
+        "forward": compiled(lambda: model.feature_maps(images, training=False)),
+        "points": compiled(lambda: model.train_step(batch)),
+        "bare": compiled(_bare_context_step(model, images)),
     }
     times = medians(interleaved(tasks, scale.rounds))
     peak_bytes = alone(dense_cost, scale.backbone, scale.crop).peak_bytes
@@ -420,7 +420,7 @@ def fine_tuning_cost(backbone: str, num_images: int, crop: int, width: float) ->
 def _cost(body):
     from trainers.runs import memory
 
-    function = _function(body)
+    function = compiled(body)
     memory.reset_peak()
     before = memory.peak_bytes()
     samples = interleaved({"call": function}, rounds=3)

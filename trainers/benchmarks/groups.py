@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import keras
 
-from trainers.benchmarks import cpu, gpu
+from trainers.benchmarks import cpu, gpu, patch_losses
 from trainers.benchmarks.targets import GROUPS, LINES
 from trainers.benchmarks.timing import Measurement, NotRun
 
@@ -51,5 +51,6 @@ def _measure_group(name, device):
         "mix": cpu.mix,
         "step": cpu.step,
         "hypercolumn": cpu.hypercolumn,
+        "losses": patch_losses.measure,
     }
     return functions[name](cpu.Scale())

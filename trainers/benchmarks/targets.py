@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trainers.benchmarks import patch_losses
 from trainers.benchmarks.timing import Measurement
 
 
@@ -56,6 +57,20 @@ def is_met(line: Line, measurement: Measurement) -> bool | None:
         return None
     return (line.most is None or value <= line.most) and (line.least is None or value >= line.least)
 
+
+_PATCH_LOSSES = tuple(
+    Line(
+        "losses",
+        patch_losses.key(name, nodes),
+        f"loss {name}, {nodes:,} nodes",
+        "CPU ms",
+        peer="M&M step, VGG-16, patches of 128" if nodes == patch_losses.NODES[0] else "",
+        most=0.01 if nodes == patch_losses.NODES[0] else None,
+        of_ratio=nodes == patch_losses.NODES[0],
+    )
+    for name in patch_losses.NAMES
+    for nodes in patch_losses.NODES
+)
 
 LINES = (
     Line("match", "match_400", "match, 400 nodes", "ms", "the graph in a Python loop", most=1.5),
@@ -121,6 +136,7 @@ LINES = (
         most=1.15,
         of_ratio=True,
     ),
+    *_PATCH_LOSSES,
     Line("gpu", "vgg_bf16", "M&M, VGG-16, 160 patches, bfloat16", "patches/s"),
     Line("gpu", "vgg_f32", "M&M, VGG-16, 160 patches, float32", "patches/s"),
     Line("gpu", "vgg_rate_bf16", "the same, bfloat16", "TFLOP/s", "a matrix product"),

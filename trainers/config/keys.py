@@ -260,11 +260,14 @@ def _refusal(setting, value, error):
     spelling = (setting.key, str(value))
     if spelling in RENAMED_VALUES:
         return f"{setting.key}: {value!r} is now {RENAMED_VALUES[spelling]!r}."
+    problems = error.errors() if error else ()
+    texts = [p["msg"].removeprefix("Value error, ") for p in problems if p["type"] == "value_error"]
+    if setting.choices and texts and "+" in str(value):  # a sum: the text names the wrong part
+        return f"{setting.key}: {texts[0]}"
     if setting.choices:
         return unknown(setting.key, value, setting.choices)
-    for problem in error.errors() if error else ():
-        if problem["type"] == "value_error":
-            return f"{setting.key} {problem['msg'].removeprefix('Value error, ')}."
+    for text in texts:
+        return f"{setting.key} {text}."
     return f"{setting.key} must be {setting.expected}. Received {value!r}."
 
 

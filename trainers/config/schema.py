@@ -36,14 +36,27 @@ class OneOf:
 
 
 class SumOf(OneOf):
-    """A validator of one name, or of several different ones joined by "+"."""
+    """A validator of one name, or of several different ones joined by "+".
+
+    Args:
+        choices: function () -> the names.
+        alone: names that no sum may have.
+    """
+
+    def __init__(self, choices: Callable[[], tuple[str, ...]], alone: tuple[str, ...] = ()):
+        super().__init__(choices)
+        self.alone = alone
 
     def __call__(self, value: str) -> str:
         names = value.split("+")
         for name in names:
             super().__call__(name)
         if len(set(names)) < len(names):
-            raise ValueError(f"must name each loss once. Received {value!r}")
+            raise ValueError(f"A sum has each part once. Received {value!r}.")
+        if len(names) > 1 and set(names) & set(self.alone):
+            raise ValueError(
+                f"{' and '.join(self.alone)} cannot be part of a sum. Received {value!r}."
+            )
         return value
 
 
@@ -418,20 +431,24 @@ class Tune(LabelledStage):
     """Draw the class of a patch first, uniformly. Source: ours."""
     min_share: Share = 0.0
     """Share of a patch's labelled pixels that must have its label; 0: no minimum. Source: ours."""
-    loss: Annotated[str, AfterValidator(SumOf(lambda: LOSSES))] = "triplet"
+    loss: Annotated[str, AfterValidator(SumOf(lambda: LOSSES, alone=("pixel_contrast",)))] = (
+        "triplet"
+    )
     """Loss on the patches (mm_keras.losses), or several joined by +. Source: M&M paper, triplet."""
     embedding: Literal["flatten", "pool", "grid"] | None = None
     """Form in which the loss takes a feature map; none: flatten for triplet losses, else pool.
     Source: M&M paper, flatten."""
     projection: Annotated[tuple[int, ...], AfterValidator(_sizes)] | None = None
-    """Sizes of the dense layers before the loss; none: 256,128 for supcon, no layer for the others.
-    Source: Khosla et al. 2020, smaller."""
+    """Sizes of the dense layers before the loss; none: 256,128 for supcon and pixel_contrast, else
+    no layer. Source: Khosla et al. 2020, smaller."""
     temperature: Annotated[float, Field(gt=0, le=10)] | None = None
     """Temperature of the similarities; none: 0.1 for supcon, 1/20 for normalized_softmax, 1/64 for
-    cosface, 1/32 for proxy_anchor. Source: their publications."""
+    cosface, 1/32 for proxy_anchor, 0.07 for pixel_contrast. Source: their publications."""
     loss_margin: Annotated[float, Field(gt=0, le=4)] | None = None
     """Margin of further losses; none: 0.2 for triplet_semihard, 0.35 for cosface, 0.1 for
     proxy_anchor. Source: their publications."""
+    num_points: AtLeastOne = 256
+    """Pixels of a crop and step for pixel_contrast, which takes whole crops. Source: ours."""
     matching: Literal["class_connected", "random_triplets"] = "class_connected"
     """Rule that turns labels into triplets (mm_keras.matching). Source: M&M paper, Table 1."""
     margin: Positive = 2.1
@@ -562,6 +579,7 @@ LOSSES = (
     "normalized_softmax",
     "cosface",
     "proxy_anchor",
+    "pixel_contrast",
 )
 """The names in `mm.loss`."""
 

@@ -6,7 +6,13 @@ from mm_keras import layers, visualize
 from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import initial_weights, networks, optimization, patch_batches, probe
+from trainers.training import (
+    initial_weights,
+    optimization,
+    patch_batches,
+    probe,
+    tuned_models,
+)
 from trainers.training.loop import Loop, Schedule
 
 # Below these values the embeddings of all patches are practically equal.
@@ -48,14 +54,15 @@ def _model(experiment, runtime):
     # With chunks, batch norm computes the statistics of each chunk, on any replica.
     if settings.graph == "global" and settings.chunk is None:
         layers.synchronize(backbone, runtime.replicas.count)
-    model = networks.tuned_model(experiment, runtime.dataset.spec.num_classes, backbone)
+    model = tuned_models.build(experiment, runtime.dataset.spec.num_classes, backbone)
     optimization.compile_model(model, settings)
     return model
 
 
 def _show_first_batch(loop, model, batches, spec):
     """Write the patches of the first step and some of their triplets to TensorBoard."""
-    if loop.schedule.settings.steps == 0:
+    settings = loop.schedule.settings
+    if settings.steps == 0 or tuned_models.takes_crops(settings):
         return
     batch = next(iter(batches.made_here(0, loop.replicas.shares[0])))
     patches, labels = batch["patches"].numpy(), batch["labels"].numpy()

@@ -16,6 +16,13 @@ from trainers.training.loop import Loop, Schedule
 NUM_PICTURES = 6
 """Held-out images in the picture of TensorBoard."""
 
+BASELINES = {
+    "hue_cross_entropy": ("hue_mean_cross_entropy", -1),
+    "chroma_cross_entropy": ("chroma_mean_cross_entropy", -1),
+    "accuracy": ("chance", 1),
+}
+"""{score: (score of a guess that ignores the image, 1 if larger values are better, else -1)}."""
+
 
 def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     """Train on the task of the init, or continue an interrupted run; then measure the result.
@@ -83,8 +90,29 @@ def _show(loop, task, held_out, figures):
     """Log the scores, and write them and a picture to TensorBoard."""
     text = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
     loop.runtime.log(f"proxy: on held-out images, {text}")
+    if problems := not_better(figures):
+        loop.runtime.log(
+            f"proxy: warning: the task was not learned: {'; '.join(problems)}. These weights need "
+            "not be better than random ones. Train for more steps, or at another learning rate."
+        )
     with loop.writer.as_default(step=loop.schedule.settings.steps):
         for name, value in figures.items():
             tf.summary.scalar(f"proxy/held_out/{name}", value)
         tf.summary.image("proxy/held_out", task.picture(held_out[:NUM_PICTURES])[None])
     loop.writer.flush()
+
+
+def not_better(figures: dict[str, float]) -> list[str]:
+    """Return a text for each score on held-out images that a guess reaches as well.
+
+    Args:
+        figures: scores of a pretext task.
+
+    >>> not_better({"accuracy": 0.04, "chance": 0.04})
+    ['accuracy 0.040, and 0.040 for a guess']
+    """
+    return [
+        f"{name.replace('_', ' ')} {figures[name]:.3f}, and {figures[guess]:.3f} for a guess"
+        for name, (guess, sign) in BASELINES.items()
+        if name in figures and not sign * figures[name] > sign * figures[guess]
+    ]

@@ -14,7 +14,7 @@ import tensorflow as tf
 import mm_keras
 from trainers import config
 from trainers.runs import stage_scope
-from trainers.training import networks
+from trainers.training import networks, tuned_models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,10 @@ def _count(experiment, num_classes):
     tuning, fine_tuning = experiment.mm, experiment.segment
     num_patches = tuning.num_images * tuning.patches_per_image
     model = mm_keras.MixAndMatch(networks.backbone(experiment))
-    mm = multiply_adds(model, (num_patches, tuning.patch_size, tuning.patch_size, 3))
+    shape = (num_patches, tuning.patch_size, tuning.patch_size, 3)
+    if tuned_models.takes_crops(tuning):
+        shape = (tuning.num_images, tuning.crop, tuning.crop, 3)
+    mm = multiply_adds(model, shape)
     model = networks.segmenter(experiment, num_classes)
     shape = (fine_tuning.num_images, fine_tuning.crop, fine_tuning.crop, 3)
     return StepCost(mm, multiply_adds(model, shape))

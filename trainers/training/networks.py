@@ -9,10 +9,9 @@ import numpy as np
 import rich.progress
 
 import mm_keras
-from mm_keras import backbones, inference, matching
+from mm_keras import backbones, inference
 from mm_keras.backbones import libraries
 from mm_keras.inference import protocols
-from mm_keras.models import objective, trainable
 from mm_keras.models.segmenter import Segmenter
 from mm_keras.weights import imagenet
 from pipelines import datasets
@@ -119,66 +118,6 @@ def _arguments(network, weights):
     if pixels is None and not libraries.is_wrapped(network.backbone):
         pixels = proxy_tasks.pixels(network.init)
     return {"pixels": pixels, "width": network.width, "weights": weights}
-
-
-def tuned_model(
-    experiment: config.Experiment, num_classes: int, body: backbones.Backbone
-) -> mm_keras.MixAndMatch:
-    """Return the model of stage mm around a backbone. It is built, and not compiled.
-
-    Args:
-        experiment: the settings.
-        num_classes: number of classes.
-        body: the backbone.
-    """
-    settings = experiment.mm
-    rule = getattr(matching, settings.matching)
-    embedding, projection = embedding_of(settings)
-    is_paper = (settings.loss, embedding, projection) == ("triplet", "flatten", ())
-    model = mm_keras.MixAndMatch(
-        body,
-        margin=settings.margin,
-        scale=settings.scale,
-        matching=rule,
-        seed=experiment.seed,
-        chunk=settings.chunk,
-        graph=settings.graph,
-        objective=None if is_paper else _objective(experiment, num_classes, projection, rule),
-        embedding=embedding,
-        num_classes=num_classes,
-    )
-    try:
-        model.build((None, settings.patch_size, settings.patch_size, 3))
-    except ValueError as error:
-        raise config.ConfigError(f"{error} (keys mm.patch_size, mm.embedding)") from error
-    return model
-
-
-def embedding_of(settings: config.Tune) -> tuple[str, tuple[int, ...]]:
-    """Return the embedding and the projection of stage mm, with the defaults of its loss."""
-    are_triplets = all(name.startswith("triplet") for name in settings.loss.split("+"))
-    embedding = settings.embedding or ("flatten" if are_triplets else "pool")
-    if settings.projection is not None:
-        return embedding, settings.projection
-    return embedding, (256, 128) if settings.loss == "supcon" else ()
-
-
-def _objective(experiment, num_classes, projection, rule):
-    settings = experiment.mm
-    return objective.build(
-        settings.loss,
-        num_classes,
-        projection=projection,
-        temperature=settings.temperature,
-        margin=settings.loss_margin,
-        triplets=objective.TripletSettings(
-            rule,
-            settings.margin,
-            settings.scale,
-            trainable.sum_over_replicas if settings.graph == "global" else None,
-        ),
-        seed=experiment.seed,
-    )
 
 
 def segmenter(

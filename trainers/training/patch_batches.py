@@ -8,7 +8,7 @@ from pipelines import batches
 from pipelines.batches import service
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import augmentation, networks, seeds
+from trainers.training import augmentation, networks, seeds, tuned_models
 
 
 class ServiceLost(config.UserError):
@@ -72,7 +72,7 @@ class Batches:
     def made_here(
         self, start_step: int | tf.Tensor, share: batches.Share, num_steps=None
     ) -> tf.data.Dataset:
-        """Return the batches that this process computes.
+        """Return the batches that this process computes: patches, or crops for pixel contrast.
 
         Args:
             start_step: the first step.
@@ -80,7 +80,6 @@ class Batches:
             num_steps: the step after the last one; None for all batches of the stage.
         """
         experiment, settings = self.experiment, self.experiment.mm
-        background_label = networks.background_label(experiment, self.runtime.dataset.spec)
         view = batches.View(
             crop=settings.crop,
             shorter_side=experiment.data.shorter_side,
@@ -96,8 +95,12 @@ class Batches:
             num_steps=settings.num_batches if num_steps is None else num_steps,
         )
         split = self.runtime.dataset.train.labelled()
+        changes = augmentation.of_stage(settings)
+        if tuned_models.takes_crops(settings):
+            return batches.crops(split, view, order, changes)
+        background_label = networks.background_label(experiment, self.runtime.dataset.spec)
         patches = sampling(settings, background_label)
-        return batches.patches(split, patches, view, order, augmentation.of_stage(settings))
+        return batches.patches(split, patches, view, order, changes)
 
     def _served(self, start_step, share) -> Iterator[dict]:
         """Yield the batches of the data service.

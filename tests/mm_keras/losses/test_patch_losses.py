@@ -15,6 +15,7 @@ import pytest
 from keras import ops
 
 from mm_keras import losses, matching
+from mm_keras.losses.pixel_contrast import contrast_of_images
 
 GOLDEN = json.loads(
     (pathlib.Path(__file__).parents[2] / "golden" / "patch_losses.json").read_text()
@@ -317,3 +318,56 @@ def test_pooling_takes_the_mean_over_cells_and_the_grid_over_its_parts():
     np.testing.assert_allclose(found, np.concatenate(parts, -1), rtol=1e-6)
     one_cell = losses.EMBEDDINGS["grid"](maps[:, :1, :1])
     np.testing.assert_allclose(one_cell, np.tile(maps[:, 0, 0], 4))
+
+
+# Pixels
+
+PIXELS = GOLDEN["pixel_contrast"]["small"]
+
+
+def pixel_images():
+    """The two golden images, both with six pixels: the second one is filled up with void."""
+    first, second = (np.array(PIXELS[name], "float32") for name in ("image1", "image2"))
+    second = np.concatenate([second, np.ones((2, 3), "float32")])
+    labels = np.array([PIXELS["labels1"], [*PIXELS["labels2"], 255, 255]], "int32")
+    return np.stack([np.asarray(losses.embed(image)) for image in (first, second)]), labels
+
+
+@pytest.mark.parametrize("rule", ["self_is_positive", "self_left_out"])
+def test_pixel_contrast_within_images_equals_the_golden_values(rule):
+    embeddings, labels = pixel_images()
+    for k, name in enumerate(("within_image1", "within_image2")):
+        found = losses.pixel_contrast(
+            embeddings[k : k + 1],
+            labels[k : k + 1],
+            across=False,
+            with_self=rule == "self_is_positive",
+        )
+        np.testing.assert_allclose(found, PIXELS[rule][name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["self_is_positive", "self_left_out"])
+@pytest.mark.parametrize(("temperature", "key"), [(0.07, "cross"), (0.1, "cross_t0.1")])
+def test_pixel_contrast_across_images_equals_the_golden_values(rule, temperature, key):
+    with_self = rule == "self_is_positive"
+    found = contrast_of_images(*pixel_images(), temperature, with_self=with_self)
+    # The golden value is the mean over all anchors of both images. Without itself, the only pixel
+    # of class 2 has no positive.
+    num_anchors = [5, 4] if with_self else [5, 3]
+    golden = PIXELS[rule][key]
+    np.testing.assert_allclose(np.average(found, weights=num_anchors), golden, rtol=1e-4)
+    mean = losses.pixel_contrast(*pixel_images(), temperature, with_self=with_self)
+    np.testing.assert_allclose(mean, np.mean(found), rtol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[255] * 4, [1] * 4, [0, 1, 2, 3], [0, 0, 1, 255]], ids=str)
+def test_pixel_contrast_of_degenerate_images_is_finite(labels):
+    raw, labels = nodes("five")[0][:4], np.array([labels], "int32")
+
+    def loss(embeddings):
+        return losses.pixel_contrast(embeddings[None], labels)
+
+    has_pairs = len(set(labels[0])) in (2, 3)  # of one class, and of different classes
+    assert (float(loss(losses.embed(raw))) > 0) is has_pairs
+    if keras.backend.backend() == "tensorflow":
+        assert np.all(np.isfinite(gradient(loss, raw)))

@@ -116,3 +116,17 @@ def test_each_held_out_image_is_measured_at_most_once(num_files, num_shown):
 
     files, order = proxy_tasks._once(Recorder(), ["a"] * num_files)
     assert order.num_images * order.num_steps == num_shown <= len(files)
+
+
+@pytest.mark.parametrize(
+    ("figures", "names"),
+    [
+        ({"accuracy": 0.3, "chance": 0.04}, []),
+        ({"accuracy": 0.03, "chance": 0.04}, ["accuracy"]),
+        ({"hue_cross_entropy": 2.0, "hue_mean_cross_entropy": 2.5}, []),
+        ({"hue_cross_entropy": 2.5, "hue_mean_cross_entropy": 2.5}, ["hue"]),
+        ({"chroma_cross_entropy": float("nan"), "chroma_mean_cross_entropy": 2.5}, ["chroma"]),
+    ],
+)
+def test_a_score_that_a_guess_reaches_is_reported(figures, names):
+    assert [text.split()[0] for text in proxy.not_better(figures)] == names

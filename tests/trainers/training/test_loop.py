@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones
+from mm_keras.models import objective
 from trainers import config
 from trainers.runs import runtime
 from trainers.training import loop
@@ -86,6 +87,25 @@ def test_a_run_cut_at_any_step_continues_bit_for_bit(tmp_path, crash):
     assert [line["step"] for line in _lines(tmp_path / "b")] == [2, 4, 6, 7]
     for ours, theirs in zip(unbroken.variables, continued.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+@pytest.mark.slow
+def test_the_heads_of_a_loss_continue_bit_for_bit(tmp_path):
+    def model():
+        keras.utils.set_random_seed(0)
+        heads = objective.build("softmax+supcon+triplet", 3, projection=(8, 4))
+        result = mm_keras.MixAndMatch(backbones.build("testing"), objective=heads, num_classes=3)
+        result.build((None, 16, 16, 3))
+        result.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
+        return result
+
+    unbroken = _run(tmp_path / "a", model())
+    with pytest.raises(StopIteration):
+        _run(tmp_path / "b", model(), _cut_at(5))
+    continued = _run(tmp_path / "b", model())
+    assert _lines(tmp_path / "a") == _lines(tmp_path / "b")
+    for ours, theirs in zip(unbroken.variables, continued.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 
 def test_a_half_written_line_of_the_metrics_is_removed(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import rich.console
 import tensorflow as tf
 
+from mm_keras import backbones
 from pipelines import datasets
 from trainers import config
 from trainers.runs import runtime, stage_scope
@@ -108,6 +109,17 @@ def test_a_probe_changes_no_weight_and_no_metric(probed, tune):
 def test_a_stage_without_a_gain_is_reported(tune):
     _, _, log = tune(learning_rate=0.0, steps=1, probe_every=1)
     assert "no better than the first ones (guessing gives 33.3 %)" in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["pixel_contrast", "supcon+proxy_anchor"])
+def test_heads_are_no_part_of_the_weights_that_are_passed_on(tune, loss):
+    folder, results, _ = tune(loss=loss, num_points=16)
+    assert "probe" in results and all(np.isfinite(e.get("loss", 0)) for e in entries(folder))
+    backbone = backbones.build("testing")
+    before = backbone.get_layer("conv1_1").kernel.numpy()
+    backbone.load_weights(folder / "backbone.weights.h5")
+    assert np.any(before != backbone.get_layer("conv1_1").kernel.numpy())
 
 
 @pytest.mark.slow

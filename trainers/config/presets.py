@@ -157,6 +157,15 @@ _PROTOCOLS = {
     },
 }
 
+# Crops and patches of the same size in pixels as in quick, for images of any size.
+DETAIL = QUICK | {
+    "data.shorter_side": None,
+    "mm.crop": 180,
+    "mm.min_size": 32,
+    "mm.max_size": 122,
+    "segment.crop": 180,
+}
+
 # Quick on larger images, with a wider network and more steps.
 STANDARD = QUICK | {
     "network.width": 0.5,
@@ -210,6 +219,12 @@ _GENERAL = {
         "as quick with larger images, a wider network and more steps: hours on a 2-core CPU, "
         "minutes on a GPU",
         STANDARD,
+        of_backbone={"alexnet": _ALEXNET},
+    ),
+    "detail": Preset(
+        "as quick, on crops of the full resolution: for thin structures and textures, such as "
+        "cells under a microscope",
+        DETAIL,
         of_backbone={"alexnet": _ALEXNET},
     ),
     "naive": Preset(
@@ -269,7 +284,7 @@ def _command(name, recipe, has_both):
 
 
 PRESETS = _GENERAL | {name: _preset(name, recipe) for name, recipe in paper_cells.RECIPES.items()}
-"""All presets: five general ones, and one for each recipe of the paper.
+"""All presets: six general ones, and one for each recipe of the paper.
 
 A recipe has the settings of preset `paper`, with one exception, the graph of AlexNet. The text of
 the paper uses 16 x 10 patches for all networks. The released AlexNet files and the largest graph of

@@ -33,8 +33,8 @@ def _define():
     flags.DEFINE_string(
         "preset",
         DEFAULT_PRESET,
-        "quick, standard, detail, naive, paper, release or a cell of the paper; python -m trainers.report "
-        "--presets lists them.",
+        "quick, standard, detail, naive, paper, release or a cell of the paper; "
+        "python -m trainers.report --presets lists them.",
     )
     flags.DEFINE_string("config", None, "Settings file, JSON or YAML, that changes the preset.")
     for name, key in KEYS.items():

@@ -36,8 +36,8 @@ def test_points_are_distinct_labelled_pixels_of_all_classes_alike():
     for k, chosen in enumerate(points):
         assert len({tuple(point) for point in chosen}) == 32
         counts = np.bincount(labels.numpy()[k][tuple(chosen.T)], minlength=256)
-        # A third each would be 11. The rare class has 8 pixels, of which about 6 are expected.
-        assert counts[255] == 0 and counts[2] >= 3 and counts[0] >= 6 and counts[1] >= 6
+        # The rare class has 8 pixels. Uniform draws would give 0 or 1 of them.
+        assert counts[255] == 0 and np.all(counts[:3] >= 3)
     assert np.any(points[0] != points[1])
 
 

@@ -18,7 +18,9 @@ _MAX_VALUES = 250_000  # values of a band that are used of each of these images
 
 
 def with_window(plan: records.Plan, reading: Reading) -> records.Plan:
-    """Return a plan whose images are mapped to 8 bits, if they need it or the user asks for it.
+    """Return a plan whose images are mapped to 8 bits, if all need it or the user asks for it.
+
+    A single image of more than 8 bits among others is a fault, which reading reports.
 
     Args:
         plan: the plan of a data set of image files.
@@ -31,7 +33,8 @@ def with_window(plan: records.Plan, reading: Reading) -> records.Plan:
     files = [(file, page) for file, page in files if isinstance(file, pathlib.Path)]
     sampled = files[:: max(1, len(files) // _NUM_SAMPLED)][:_NUM_SAMPLED]
     is_asked = reading.window is not None or reading.bands is not None
-    if not sampled or not (is_asked or any(_is_deep(file) for file, _ in sampled)):
+    kinds = [kind for file, _ in sampled if (kind := _is_deep(file)) is not None]
+    if not kinds or not (is_asked or all(kinds)):
         return plan
     window = _window(sampled, reading)
     return dataclasses.replace(
@@ -59,11 +62,12 @@ def _image_of(item) -> tuple[object, int | None]:
     return getattr(item, "image", None), getattr(item, "page", None)
 
 
-def _is_deep(file: pathlib.Path) -> bool:
+def _is_deep(file: pathlib.Path) -> bool | None:
+    """Return whether an image needs a window; None if its header cannot be read."""
     try:
         header = headers.read(file)
     except (faults.WrongKindError, *headers.DAMAGED):
-        return False  # reading reports it
+        return None
     return not header.is_8_bit or header.num_unknown > 0
 
 

@@ -116,8 +116,8 @@ class Data:
     dataset: str = "texture_scenes"
     """Name of the data set. Source: ours."""
     data_dir: str | None = None
-    """Folder of the data set or its parent, or an annotation file or ZIP for data set folder; none:
-    the data set is generated or downloaded. Source: ours."""
+    """Folder of the data set, its parent, or an annotation file or ZIP; none: generated or
+    downloaded images. Source: ours."""
     images: str | None = None
     """Folder with the pictures of an annotation export that has none, for data set folder.
     Source: ours."""

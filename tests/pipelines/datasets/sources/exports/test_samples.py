@@ -38,7 +38,7 @@ def checked_images(export):
         inspected = inspection.Inspection(plan.rule)
         for image in images:
             inspected.add(image)
-        if (revised := plan.revised(inspected)) is not None:
+        if (revised := plan.revised(inspected, {})) is not None:
             images = [revised.read(item) for items in plan.splits.values() for item in items]
         found |= {(image.image_file, image.id): image for image in images}
     return plans[0].spec.class_names, list(found.values())

@@ -121,7 +121,11 @@ def find(paths: Iterable[pathlib.Path]) -> list[Run]:
 
 
 def read(folder: pathlib.Path) -> Run:
-    """Return the run with its stages in `folder`."""
+    """Return the run with its stages in `folder`.
+
+    Raises:
+        config.UserError: a file of the run cannot be read.
+    """
     # The naive variant of a run has no stage mm of its own, and shares the folder above.
     is_naive = folder.name == "naive" and not (folder / "mm").exists()
     done = {path.parent.name: _json(path) for path in folder.glob("*/results.json")}
@@ -129,13 +133,22 @@ def read(folder: pathlib.Path) -> Run:
         workdir=folder.parent if is_naive else folder,
         variant="naive" if is_naive else "",
         recorded=_json(folder / "evaluate" / "config.json"),
-        results=done["evaluate"],
+        results=scores(folder),
         costs={
             stage: {key: result[key] for key in ("seconds", "peak_bytes") if key in result}
             for stage, result in done.items()
             if "seconds" in result  # the results of the data check have no cost
         },
     )
+
+
+def scores(folder: pathlib.Path) -> dict:
+    """Return the results of stage evaluate in the folder of a run.
+
+    Raises:
+        config.UserError: the file cannot be read.
+    """
+    return _json(folder / "evaluate" / "results.json")
 
 
 def curve(run: Run, stage: str) -> list[dict]:

@@ -35,7 +35,7 @@ def run(study: plan.Study, log: Callable[[str], None] = print):
                 log(f"{title}: running, log in {folder / 'log.txt'}")
                 _share_first_stages(study, arm, seed, lock)
                 _execute(study, study.experiment(arm, seed), study.stages(), folder, lock)
-            log(f"{title}: mIoU {100 * finished.read(folder).results['miou']:.2f}")
+            log(f"{title}: mIoU {100 * finished.scores(folder)['miou']:.2f}")
 
 
 @contextlib.contextmanager

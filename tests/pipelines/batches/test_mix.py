@@ -99,8 +99,7 @@ def test_release_survivors_equal_the_golden_survivors(case):
     assert sorted(order[survived.numpy()]) == case["kept"]
 
 
-@pytest.mark.parametrize("min_share", [0.0, 0.5])
-@pytest.mark.parametrize("background_label", [None, 0])
+@pytest.mark.parametrize(("background_label", "min_share"), [(None, 0.0), (0, 0.0), (0, 0.5)])
 def test_rule_release_equals_plain_python(background_label, min_share):
     rng = np.random.default_rng(0)
     quotas = (8, 2) if background_label == 0 else (10, 0)
@@ -203,8 +202,7 @@ def choose_paper(candidates, quotas):
     return boxes[chosen], labels[chosen], shares[chosen], refilled
 
 
-@pytest.mark.parametrize("min_share", [0.0, 0.5])
-@pytest.mark.parametrize("background_label", [None, 0])
+@pytest.mark.parametrize(("background_label", "min_share"), [(None, 0.0), (0, 0.0), (0, 0.5)])
 def test_rule_paper_equals_plain_python(background_label, min_share):
     rng = np.random.default_rng(1)
     quotas = (6, 2) if background_label == 0 else (8, 0)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mm_keras.inference import export, protocols
+from mm_keras.inference.class_table import ClassTable
 
 
 class Prediction(NamedTuple):
@@ -85,7 +86,12 @@ class Predictor:
         """Return the most probable class of each pixel of uint8 [B, H, W, 3] images."""
         return _most_probable(self.probabilities(images))
 
-    def export(self, path: str | os.PathLike, window: export.PixelWindow | None = None):
+    def export(
+        self,
+        path: str | os.PathLike,
+        window: export.PixelWindow | None = None,
+        classes: ClassTable | None = None,
+    ):
         """Write a SavedModel that runs with TensorFlow alone.
 
         See `mm_keras.inference.export.signatures` for its signatures.
@@ -93,8 +99,12 @@ class Predictor:
         Args:
             path: the folder of the SavedModel.
             window: the mapping of stored values of images to 8 bits, or None for images of 8 bits.
+            classes: the meaning of the class ids; `mm_keras.load_predictor` needs it.
+
+        Raises:
+            ValueError: if the numbers of classes differ.
         """
-        export.save(self, path, window)
+        export.save(self, path, window, classes)
 
     def _average(self, images):
         views = list(itertools.product(self._networks, self._scales, self._mirrorings))

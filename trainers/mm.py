@@ -80,7 +80,11 @@ def _run(console):
         compare=FLAGS.compare,
         overwrite=FLAGS.overwrite,
         console=console,
-        origin=Origin(settings.preset, ["python", "-m", "trainers.mm", *sys.argv[1:]]),
+        origin=Origin(
+            settings.preset,
+            ["python", "-m", "trainers.mm", *sys.argv[1:]],
+            settings.origins,
+        ),
     )
 
 

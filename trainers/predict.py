@@ -7,9 +7,9 @@ image files, folders and patterns ("photos/**/*.jpg"). DIR gets masks with the d
 values, overlays, and areas.csv. The same command again continues where it was stopped.
 """
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from trainers import command_line, config
+from trainers import command_line, config, startup
 from trainers.config import terminal
 
 FLAGS = flags.FLAGS
@@ -34,7 +34,7 @@ def _run(arguments, console):
             "Expected MODEL INPUT... --output=DIR, for example: python -m trainers.predict "
             "runs/mine photos --output=predictions."
         )
-    # TensorFlow is imported from here on.
+    startup.load_tensorflow()
     from trainers.predictions import files, folder
 
     model, *inputs = arguments
@@ -55,5 +55,10 @@ def _report(summary, console):
     console.print(terminal.printable(f"results: {summary.areas.parent}, areas: {summary.areas}"))
 
 
+def start():
+    """Run the command with the arguments of the process."""
+    command_line.start(main)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    start()

@@ -28,6 +28,8 @@ COMMANDS = (
     "trainers.quality",
     "trainers.flags",
     "trainers.command_line",
+    "trainers.startup",
+    "trainers.__main__",
 )
 LAYERS = (
     ("trainers.config",),

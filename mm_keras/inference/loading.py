@@ -91,7 +91,8 @@ class LoadedPredictor:
             result = self._signatures[signature](images=tf.constant(image[None]))
         except tf.errors.InvalidArgumentError as error:
             raise ImageError(_first_line(error)) from error
-        return {name: tensor[0].numpy() for name, tensor in result.items()}
+        # A view of the tensor: a copy of a large image's result needs a gigabyte.
+        return {name: np.asarray(memoryview(tensor))[0] for name, tensor in result.items()}
 
 
 def load_predictor(path: str | os.PathLike) -> LoadedPredictor:

@@ -21,6 +21,7 @@ FOLDERS = {
 """{kind of file, and the name of its folder: ending}."""
 
 _QUALITY = 90  # of overlays
+_ROWS = 512  # of a block; a multiple of the period of visualize's hatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,10 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_bytes(contents[kind]())
-    counts = np.bincount(result.class_ids.ravel(), minlength=classes.num_classes)
+    counts = sum(
+        np.bincount(result.class_ids[rows].ravel(), minlength=classes.num_classes)
+        for rows in _blocks(image.pixels.shape[0])
+    )
     return {
         "height": image.pixels.shape[0],
         "width": image.pixels.shape[1],
@@ -95,13 +99,25 @@ def _mask(class_ids, classes, geo_tags) -> bytes:
 
 
 def _overlay(pixels, class_ids, classes) -> bytes:
-    painted = visualize.overlay(pixels, class_ids, classes.colors, clear=classes.background)
+    painted = np.empty_like(pixels)
+    for rows in _blocks(len(pixels)):
+        painted[rows] = visualize.overlay(
+            pixels[rows], class_ids[rows], classes.colors, clear=classes.background
+        )
     return _encoded(Image.fromarray(painted), "JPEG", quality=_QUALITY)
 
 
 def _gray(probability, geo_tags) -> bytes:
-    picture = Image.fromarray(np.round(255 * probability).astype(np.uint8))
+    gray = np.empty(probability.shape, np.uint8)
+    for rows in _blocks(len(gray)):
+        gray[rows] = np.round(255 * probability[rows])
+    picture = Image.fromarray(gray)
     return _geo_tiff(picture, geo_tags) if geo_tags else _encoded(picture, "PNG")
+
+
+def _blocks(num_rows):
+    """Yield slices of rows: arrays in between are much larger than the image."""
+    return (slice(start, start + _ROWS) for start in range(0, num_rows, _ROWS))
 
 
 def _arrays(probabilities) -> bytes:

@@ -75,25 +75,22 @@ def most_probable(maps: list[CellMap], size, num_classes: int):
     row_bytes = 4.0 * num_classes * tf.cast(batch * size[1], tf.float32)
     num_rows = tf.maximum(1, tf.cast(BAND_BYTES / row_bytes, tf.int32))
     num_bands = -(-size[0] // num_rows)
-    # oneDNN has no uint8 on most processors, and logs it.
-    id_type = tf.uint16 if num_classes <= 65536 else tf.int32
 
     def band(k, ids, shares):
         rows = tf.range(k * num_rows, tf.minimum((k + 1) * num_rows, size[0]))
         total = sum(view.rows(rows, size) for view in maps) / len(maps)
-        found = tf.cast(tf.argmax(total, axis=-1, output_type=tf.int32), id_type)
+        found = tf.argmax(total, axis=-1, output_type=tf.int32)
         found, share = (tf.transpose(part, [1, 0, 2]) for part in (found, tf.reduce_max(total, -1)))
         return k + 1, ids.write(k, found), shares.write(k, share)
 
     arrays = [
         tf.TensorArray(kind, num_bands, infer_shape=False, element_shape=[None, None, None])
-        for kind in (id_type, tf.float32)
+        for kind in (tf.int32, tf.float32)
     ]
     *_, ids, shares = tf.while_loop(
         lambda k, *_: k < num_bands, band, (0, *arrays), parallel_iterations=1
     )
-    class_ids = tf.cast(_images_first(ids.concat()), tf.int32)
-    return class_ids, _images_first(shares.concat())
+    return _images_first(ids.concat()), _images_first(shares.concat())
 
 
 def _images_first(rows):

@@ -1,7 +1,7 @@
 """Mix-and-match tuning for semantic segmentation with few labels, in Keras 3.
 
 The library needs only Keras and numpy, on any backend. Modules that need TensorFlow (`Predictor`,
-`inference`), h5py (`weights`) or Pillow (`visualize`) are imported on first use.
+`load_predictor`, `inference`), h5py (`weights`) or Pillow (`visualize`) are imported on first use.
 """
 
 from mm_keras import backbones, layers, losses, matching, metrics, optimizers
@@ -21,6 +21,7 @@ __all__ = [
     "backbones",
     "inference",
     "layers",
+    "load_predictor",
     "losses",
     "matching",
     "metrics",
@@ -32,10 +33,10 @@ __all__ = [
 
 def __getattr__(name):
     # `from mm_keras import ...` would call this function again.
-    if name == "Predictor":
-        import mm_keras.inference.predictor
+    if name in ("Predictor", "load_predictor"):
+        import mm_keras.inference
 
-        return mm_keras.inference.predictor.Predictor
+        return getattr(mm_keras.inference, name)
     if name == "inference":
         import mm_keras.inference
 

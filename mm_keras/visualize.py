@@ -53,6 +53,43 @@ def color_map(labels, colors) -> np.ndarray:
     return np.where(has_color[..., None], painted, _hatch(*labels.shape))
 
 
+def overlay(image, labels, colors, opacity=0.5, clear: int | None = None) -> np.ndarray:
+    """Paint a label map over its image.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        labels: integer [H, W], class ids; ids without a color are hatched, see `color_map`.
+        colors: integer [K, 3], RGB 0..255.
+        opacity: weight of the colors, 0..1.
+        clear: class id whose pixels keep the image, for example the background.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ValueError: if the arguments do not fit each other.
+
+    Example:
+
+    >>> overlay(np.zeros((1, 2, 3), "uint8"), [[0, 1]], [[0, 0, 0], [200, 0, 0]]).tolist()
+    [[[0, 0, 0], [100, 0, 0]]]
+    """
+    image, labels = _checked_image(image), np.asarray(labels)
+    if labels.shape != image.shape[:2]:
+        raise ValueError(
+            f"An image and its labels must have one size. Received {image.shape[:2]} and "
+            f"{labels.shape}."
+        )
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be 0..1. Received {opacity}.")
+    weight = round(256 * opacity)
+    painted = color_map(labels, colors)
+    mixed = (image.astype(np.uint16) * (256 - weight) + painted.astype(np.uint16) * weight) >> 8
+    if clear is not None:
+        mixed = np.where((labels == clear)[..., None], image, mixed)
+    return mixed.astype(np.uint8)
+
+
 def patch_gallery(patches, labels, class_names, colors, columns=10) -> np.ndarray:
     """Draw patches row by row, framed in the color of their class with its name under them.
 

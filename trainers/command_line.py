@@ -1,17 +1,57 @@
-"""The end of a command: an error that a user can fix is one sentence, not a traceback."""
+"""The start and the end of a command: its help, and errors as sentences.
+
+An error that a user can fix is one sentence, not a traceback.
+"""
 
 import os
 import signal
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from absl import logging
+from absl import app, flags, logging
 
 from trainers import config
 from trainers.config import terminal
 
 _SIGTERM = 128 + signal.SIGTERM
+
+
+_WIDTH = 100  # columns of a help text
+
+
+def start(main: Callable[[list[str]], None], everyday: Sequence[str] = ()) -> None:
+    """Parse the flags and run a command; `--help` prints the help and exits.
+
+    Args:
+        main: gets the arguments that are no flags, as `absl.app.run` calls it.
+        everyday: names of the flags that the help lists first.
+    """
+    if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
+        print(help_text(main, everyday))
+        sys.exit(0)
+    app.run(main)
+
+
+def help_text(main: Callable[[list[str]], None], everyday: Sequence[str] = ()) -> str:
+    """Return the help of a command: its docstring, the everyday flags, and the others."""
+    module = sys.modules[main.__module__]
+    name = sys.argv[0] if main.__module__ == "__main__" else main.__module__
+    found = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(name)}
+    first = [found.pop(name) for name in everyday]
+    rest = [found[name] for name in sorted(found)]
+    parts = [module.__doc__.strip(), ""]
+    for title, group in (("Everyday flags:", first), ("Other flags:", rest)):
+        if group:
+            parts += [title, *(line for flag in group for line in _described(flag)), ""]
+    return "\n".join(parts).strip()
+
+
+def _described(flag) -> list[str]:
+    usage = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}="
+    text = f"  {usage:<20}{flag.help.partition(';    repeat this option')[0]}"
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=" " * 22)
 
 
 def call(function: Callable[[], None]) -> None:

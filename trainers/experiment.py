@@ -20,7 +20,7 @@ import rich.console
 
 from trainers import config, devices
 from trainers.config import resolved, terminal
-from trainers.reporting import run_table
+from trainers.reporting import page, run_table
 from trainers.runs import (
     ensemble,
     lock,
@@ -83,6 +83,8 @@ def run_experiment(
         found = {}
         if replicas.is_chief:
             found = results.gather(runtime, STAGES)
+            if "miou" in found:
+                page.write(runtime.workdir, runtime.dataset.spec, found)
             run_table.show(runtime, found, [stage.name for stage in chosen], experiment)
         replicas.barrier()  # the others would take a worker that left early for lost
     return found

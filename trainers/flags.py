@@ -39,7 +39,8 @@ def _define():
     flags.DEFINE_string("config", None, "Settings file, JSON or YAML, that changes the preset.")
     for name, key in KEYS.items():
         setting = settings()[key]
-        text = f"{setting.description} Default: {setting.default}."
+        default = "" if setting.default is None else f" Default: {setting.default}."
+        text = f"{setting.description}{default}"
         if setting.choices:
             text += f" One of {', '.join(map(str, setting.choices))}."
         flags.DEFINE_string(name, None, text, allow_override=True)

@@ -6,12 +6,26 @@ python -m trainers.mm --backbone=vgg16 --init=random --preset=quick --dataset=ca
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from trainers import command_line, config, stages
+from trainers import command_line, config, stages, startup
 from trainers import flags as run_flags
 from trainers.config import presets, terminal
 
+_EVERYDAY = (
+    "dataset",
+    "data_dir",
+    "workdir",
+    "stage",
+    "compare",
+    "overwrite",
+    "preset",
+    "backbone",
+    "init",
+    "set",
+    "config",
+    "print_config",
+)
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)  # --help shows them as well
 flags.DEFINE_string(
@@ -52,7 +66,7 @@ def _run(console):
         raise config.ConfigError(f"--stage={stages.DATA_CHECK} runs alone, before other stages.")
     if FLAGS.stage != [stages.DATA_CHECK]:
         stages.select(FLAGS.stage, settings.experiment)  # a wrong name is reported at once
-    # TensorFlow is imported from here on.
+    startup.load_tensorflow()
     from trainers import experiment as runs
     from trainers.runs.provenance import Origin
     from trainers.training import networks
@@ -80,7 +94,11 @@ def _run(console):
         compare=FLAGS.compare,
         overwrite=FLAGS.overwrite,
         console=console,
-        origin=Origin(settings.preset, ["python", "-m", "trainers.mm", *sys.argv[1:]]),
+        origin=Origin(
+            settings.preset,
+            ["python", "-m", "trainers.mm", *sys.argv[1:]],
+            settings.origins,
+        ),
     )
 
 
@@ -98,5 +116,10 @@ def _headline(settings):
     return f"preset {settings.preset}: {presets.PRESETS[settings.preset].summary}"
 
 
+def start():
+    """Run the command with the arguments of the process."""
+    command_line.start(main, _EVERYDAY)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    start()

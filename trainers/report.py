@@ -9,11 +9,9 @@ needs several sizes of the graph.
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from trainers import command_line, config
-from trainers.reporting import paper_tables, report_text
-from trainers.runs import finished
+from trainers import command_line, config, startup
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("presets", False, "Print the presets and their published results, and exit.")
@@ -36,14 +34,25 @@ def main(argv):
 
 def _run(folders):
     if FLAGS.presets:
-        print(report_text.list_presets())
+        _list_presets()
     else:
         _report([pathlib.Path(path) for path in folders], pathlib.Path(FLAGS.output))
+
+
+def _list_presets():
+    startup.load_tensorflow()
+    from trainers.reporting import report_text
+
+    print(report_text.list_presets())
 
 
 def _report(paths, output):
     if not paths:
         raise config.UserError("Expected folders of finished runs, see --help.")
+    startup.load_tensorflow()
+    from trainers.reporting import paper_tables, report_text
+    from trainers.runs import finished
+
     runs = finished.find(paths)
     output.mkdir(parents=True, exist_ok=True)
     text = report_text.write_up(runs)
@@ -67,5 +76,10 @@ def _draw(runs, output):
         print(f"figure: {path}")
 
 
+def start():
+    """Run the command with the arguments of the process."""
+    command_line.start(main)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    start()

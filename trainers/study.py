@@ -11,9 +11,9 @@ command again to continue a study.
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from trainers import command_line
+from trainers import command_line, startup
 from trainers import flags as run_flags
 from trainers.config import terminal
 from trainers.studies import plan
@@ -40,7 +40,7 @@ def main(argv):
 
 def _run():
     settings, seeds = _read_flags()
-    # TensorFlow is imported from here on.
+    startup.load_tensorflow()
     from trainers.studies import execution, preparation, summary
 
     console = terminal.console()
@@ -66,5 +66,10 @@ def _read_flags():
     return run_flags.read(), [int(seed) for seed in FLAGS.seeds]
 
 
+def start():
+    """Run the command with the arguments of the process."""
+    command_line.start(main, ("workdir", "seeds", "arms", "arm_set"))
+
+
 if __name__ == "__main__":
-    app.run(main)
+    start()

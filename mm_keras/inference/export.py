@@ -1,9 +1,13 @@
 """Export of a `Predictor` as a SavedModel that runs with TensorFlow alone. Needs TensorFlow."""
 
+import json
 import os
+import pathlib
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from mm_keras.inference.class_table import CLASSES_FILE, EXTRA_ASSETS, ClassTable
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
@@ -40,19 +44,43 @@ class PixelWindow(NamedTuple):
         return tf.cast(tf.floor(tf.clip_by_value(scaled, 0.0, 255.0) + 0.5), tf.uint8)
 
 
-def save(predictor, path: str | os.PathLike, window: PixelWindow | None = None):
+def save(
+    predictor,
+    path: str | os.PathLike,
+    window: PixelWindow | None = None,
+    classes: ClassTable | None = None,
+):
     """Write a SavedModel with the signatures of `signatures`.
 
     Args:
         predictor: `mm_keras.Predictor`.
         path: the folder of the SavedModel.
         window: the mapping of stored values of images to 8 bits, or None for images of 8 bits.
+        classes: the meaning of the class ids, written into the folder `assets.extra`.
+
+    Raises:
+        ValueError: if the numbers of classes differ.
     """
+    if classes is not None and classes.num_classes != predictor.num_classes:
+        raise ValueError(
+            f"Expected the names of {predictor.num_classes} classes. Received "
+            f"{classes.num_classes}."
+        )
     module = tf.Module()
     module.network_variables = [
         variable.value for model in predictor.models for variable in model.variables
     ]
     tf.saved_model.save(module, os.fspath(path), signatures=signatures(predictor, window))
+    if classes is not None:
+        write_classes(path, classes)
+
+
+def write_classes(path: str | os.PathLike, classes: ClassTable):
+    """Write the meaning of the class ids into a SavedModel."""
+    folder = pathlib.Path(path) / EXTRA_ASSETS
+    folder.mkdir(exist_ok=True)
+    content = json.dumps(classes.as_json(), indent=1)
+    (folder / CLASSES_FILE).write_text(content + "\n", encoding="utf-8")
 
 
 def signatures(predictor, window: PixelWindow | None = None) -> dict:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mm_keras.inference import export, protocols
+from mm_keras.inference import bands, export, portable, protocols, windows
+from mm_keras.inference.class_table import ClassTable
+from mm_keras.models import dense
 
 
 class Prediction(NamedTuple):
@@ -42,6 +44,9 @@ class Predictor:
         flip: whether to add the image mirrored left to right as a view.
         scales: sizes of the views, as factors on the image's size. Protocol "pascal" fixes the
             size and takes no other scale than 1.
+        window: side in pixels of windows of the network's input that are computed one after the
+            other and blended, to bound the memory; None computes the whole input at once.
+        overlap: pixels that neighboring windows share at least.
 
     Raises:
         ValueError: if there are no models, their classes differ, or `protocols.check` raises.
@@ -64,28 +69,41 @@ class Predictor:
         shorter_side: int | None | Sequence[int | None] = None,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
+        window: int | None = None,
+        overlap: int = windows.OVERLAP,
     ):
         self.models = list(models) if isinstance(models, Sequence) else [models]
         _check_models(self.models)
         sides = _one_per_model(shorter_side, len(self.models))
         for side in sides:
-            protocols.check(protocol, side, scales)
+            protocols.check(protocol, side, scales, window)
         self.num_classes = self.models[0].num_classes
-        self._networks = list(map(protocols.Network, self.models, sides))
+        parts = [windows.of(model, window, overlap) for model in self.models]
+        self._networks = list(map(protocols.Network, self.models, sides, parts))
         self._protocol = protocols.PROTOCOLS[protocol]
         self._mirrorings = (False, True) if flip else (False,)
         self._scales = tuple(scales)
         self._probabilities = tf.function(self._average, input_signature=[export.IMAGES])
+        self._most_probable = tf.function(self._in_bands, input_signature=[export.IMAGES])
 
     def probabilities(self, images) -> tf.Tensor:
         """Return class probabilities float32 [B, H, W, num_classes] of uint8 [B, H, W, 3]."""
         return self._probabilities(tf.convert_to_tensor(images, tf.uint8))
 
     def predict(self, images) -> Prediction:
-        """Return the most probable class of each pixel of uint8 [B, H, W, 3] images."""
-        return _most_probable(self.probabilities(images))
+        """Return the most probable class of each pixel of uint8 [B, H, W, 3] images.
 
-    def export(self, path: str | os.PathLike, window: export.PixelWindow | None = None):
+        Protocol "native" computes it in bands of rows: the probabilities of all pixels of a large
+        image need more memory than the image.
+        """
+        return Prediction(*self._most_probable(tf.convert_to_tensor(images, tf.uint8)))
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        window: export.PixelWindow | None = None,
+        classes: ClassTable | None = None,
+    ):
         """Write a SavedModel that runs with TensorFlow alone.
 
         See `mm_keras.inference.export.signatures` for its signatures.
@@ -93,35 +111,79 @@ class Predictor:
         Args:
             path: the folder of the SavedModel.
             window: the mapping of stored values of images to 8 bits, or None for images of 8 bits.
-        """
-        export.save(self, path, window)
+            classes: the meaning of the class ids; `mm_keras.load_predictor` needs it.
 
-    def _average(self, images):
-        views = list(itertools.product(self._networks, self._scales, self._mirrorings))
+        Raises:
+            ValueError: if the numbers of classes differ.
+        """
+        export.save(self, path, window, classes)
+
+    @property
+    def _views(self):
+        return list(itertools.product(self._networks, self._scales, self._mirrorings))
+
+    def portable(self, images) -> Prediction:
+        """Return the most probable class of each pixel, with operations that ONNX has.
+
+        It equals `predict` up to rounding. It computes the probabilities of all pixels at once.
+
+        Raises:
+            ValueError: if the predictor has windows.
+        """
+        if any(network.parts is not None for network in self._networks):
+            raise ValueError("The portable form of a Predictor has no windows. Leave window out.")
+        with dense.at_once():
+            return Prediction(*_most_probable(self._average(images, portable.resized)))
+
+    def _in_bands(self, images):
+        if self._protocol is not protocols.native:
+            return _most_probable(self._average(images))
+        maps: list[bands.CellMap] = []
+        for view in self._views:
+            before = [maps[-1].cells] if maps else []
+            with tf.control_dependencies(before):
+                maps.append(self._cells(images, *view))
+        return bands.most_probable(maps, tf.shape(images)[1:3], self.num_classes)
+
+    def _cells(self, images, network, scale, is_mirrored) -> bands.CellMap:
+        """Return the probabilities of one network for one view, in the cells of its output."""
+        pixels = _input(images, network, scale, is_mirrored)
+        size, is_kept = tf.shape(pixels)[1:3], network.keeps_size(scale)
+        return bands.CellMap(network(pixels), network.stride, size, is_kept, is_mirrored)
+
+    def _average(self, images, resize=protocols.resized):
+        views = self._views
         total = tf.constant(0.0)
         for view in views:
             # One view after the other, so that memory does not grow with their number.
             with tf.control_dependencies([total]):
-                total += self._view(images, *view)
+                total += self._view(images, *view, resize)
         return total / len(views)
 
-    def _view(self, images, network, scale, is_mirrored):
+    def _view(self, images, network, scale, is_mirrored, resize):
         """Return the probabilities of one network for one view, at the image's own pixels."""
-        size = tf.shape(images)[1:3]
-        pixels = protocols.resized(images, network.input_size(size, scale), antialias=True)
-        if is_mirrored:
-            pixels = tf.reverse(pixels, axis=[2])
+        pixels = _input(images, network, scale, is_mirrored, resize)
         probabilities = self._protocol(network, pixels)
         if is_mirrored:
             probabilities = tf.reverse(probabilities, axis=[2])
-        return protocols.resized(probabilities, size)
+        if network.keeps_size(scale):
+            return probabilities
+        return resize(probabilities, tf.shape(images)[1:3])
 
 
-def _most_probable(probabilities) -> Prediction:
-    return Prediction(
-        tf.argmax(probabilities, axis=-1, output_type=tf.int32),
-        tf.reduce_max(probabilities, axis=-1),
-    )
+def _most_probable(probabilities):
+    """Return class ids int32 [B, H, W] and their probabilities float32 [B, H, W]."""
+    class_ids = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+    return class_ids, tf.reduce_max(probabilities, axis=-1)
+
+
+def _input(images, network, scale, is_mirrored, resize=protocols.resized):
+    """Return the input of a network for one view of the images."""
+    pixels = images
+    if not network.keeps_size(scale):
+        size = network.input_size(tf.shape(images)[1:3], scale)
+        pixels = resize(images, size, antialias=True)
+    return tf.reverse(pixels, axis=[2]) if is_mirrored else pixels
 
 
 def _one_per_model(value, num_models):

@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 
 from mm_keras import layers
+from mm_keras.inference import windows
+from mm_keras.models import dense
 
 PASCAL_SIZE = 512
 """Side of the canvas of the Pascal test protocol (released resources/test_pascal.py)."""
@@ -28,14 +30,16 @@ PIXELS = tf.TensorSpec([None, None, None, 3], tf.float32, name="pixels")
 class Network:
     """A segmenter in the form that protocols use.
 
-    Call it with pixels [B, h, w, 3], RGB 0..255. It returns class probabilities float32 [B, ceil(h
-    / stride), ceil(w / stride), num_classes].
+    Call it with pixels [B, h, w, 3], RGB 0..255 of any type. It returns class probabilities
+    float32 [B, ceil(h / stride), ceil(w / stride), num_classes].
 
     Args:
         model: segmenter that maps these pixels to logits, with `num_classes`, `output_stride` and
             `backbone.spec`.
         shorter_side: images whose shorter side is larger are reduced to it before this network.
             None keeps their size.
+        parts: windows of the network's input that are computed one after the other; None computes
+            the whole input at once.
 
     Attributes:
         num_classes: number of classes of the model.
@@ -43,15 +47,28 @@ class Network:
         pad_color: RGB 0..255 of the area outside an image.
     """
 
-    def __init__(self, model, shorter_side: int | None = None):
-        self.model, self.shorter_side = model, shorter_side
+    def __init__(
+        self, model, shorter_side: int | None = None, parts: windows.Windows | None = None
+    ):
+        self.model, self.shorter_side, self.parts = model, shorter_side, parts
         self.num_classes, self.stride = model.num_classes, model.output_stride
         self.pad_color = model.backbone.spec.pad_color
         # Traced once for any number of views.
         self._probabilities = tf.function(self._trace, input_signature=[PIXELS])
 
     def __call__(self, pixels):
-        return self._probabilities(pixels)
+        if self.parts is None:
+            return self._whole(pixels)
+        return windows.blended(self._whole, pixels, self.parts, self.stride, self.num_classes)
+
+    def keeps_size(self, scale: float) -> bool:
+        """Return whether the input of the network has the size of every image."""
+        return self.shorter_side is None and scale == 1
+
+    def _whole(self, pixels):
+        pixels = tf.cast(pixels, tf.float32)
+        # The shared trace has loops over lists, which `dense.at_once` avoids.
+        return self._trace(pixels) if dense.is_at_once() else self._probabilities(pixels)
 
     def _trace(self, pixels):
         self._check_size(pixels)
@@ -142,18 +159,24 @@ def cityscapes(network: Network, pixels):
 PROTOCOLS = {"native": native, "pascal": pascal, "cityscapes": cityscapes}
 
 
-def check(protocol: str, shorter_side: int | None, scales: Sequence[float]):
+def check(
+    protocol: str,
+    shorter_side: int | None,
+    scales: Sequence[float],
+    window: int | None = None,
+):
     """Raise an error for arguments that a protocol does not support.
 
     Args:
         protocol: a key of `PROTOCOLS`.
         shorter_side: see `Network`.
         scales: see `mm_keras.Predictor`.
+        window: see `mm_keras.Predictor`.
 
     Raises:
         ValueError: if the protocol is unknown, or `shorter_side` is below 1 or given for a protocol
             that fixes its own size, or there are no scales, or a scale is not positive or the
-            protocol would undo it.
+            protocol would undo it, or the protocol has inputs of its own that bound the memory.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"Unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
@@ -166,6 +189,11 @@ def check(protocol: str, shorter_side: int | None, scales: Sequence[float]):
         )
     if not scales or not all(0 < scale < math.inf for scale in scales):
         raise ValueError(f"scales must be one or more positive numbers. Received {list(scales)}.")
+    if protocol != "native" and window is not None:
+        raise ValueError(
+            f"The inputs of protocol {protocol!r} are at most {PASCAL_SIZE} pixels wide and high. "
+            f"Received window={window}. Leave it out, or use protocol 'native'."
+        )
     if protocol == "pascal" and any(scale != 1 for scale in scales):
         raise ValueError(
             "Protocol 'pascal' resizes all images to 512 pixels. Received "

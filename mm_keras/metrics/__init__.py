@@ -1,5 +1,6 @@
 """Scores of segmentations, and statistics of embeddings."""
 
+from mm_keras.metrics.bootstrap import ImageIntervals, image_intervals
 from mm_keras.metrics.confusion import (
     ConfusionMatrix,
     mean_accuracy,
@@ -15,10 +16,12 @@ from mm_keras.metrics.probes import balanced_accuracy, linear_probe, nearest_nei
 __all__ = [
     "BoundaryIoU",
     "ConfusionMatrix",
+    "ImageIntervals",
     "ThinRegions",
     "balanced_accuracy",
     "collapsed_share",
     "effective_rank",
+    "image_intervals",
     "linear_probe",
     "mean_accuracy",
     "mean_iou",

@@ -1,6 +1,8 @@
 """Dense maps of a hypercolumn network, computed in bands of rows."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 
 from keras import ops
 
@@ -10,6 +12,27 @@ from mm_keras.layers import Hypercolumn
 # and keeps matrix products efficient, while ten bands in flight (TensorFlow's default for loops)
 # stay below 100 MiB.
 POINTS_PER_BAND = 2048
+
+
+_at_once = contextvars.ContextVar("at_once", default=False)
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Compute dense maps without a loop inside the block, for runtimes without loops over lists.
+
+    The hidden layer then exists for a whole image.
+    """
+    token = _at_once.set(True)
+    try:
+        yield
+    finally:
+        _at_once.reset(token)
+
+
+def is_at_once() -> bool:
+    """Return whether the caller is inside `at_once`."""
+    return _at_once.get()
 
 
 def dense_map(hypercolumn: Hypercolumn, maps: dict, size, stride: int, head: Callable):
@@ -29,10 +52,13 @@ def dense_map(hypercolumn: Hypercolumn, maps: dict, size, stride: int, head: Cal
         [B, ceil(height / stride), ceil(width / stride), channels] in the dtype of `head`'s result.
         Cell (i, j) lies on pixel (i * stride, j * stride).
     """
-    height, width = (-(-length // stride) for length in size)
+    # ONNX rounds the quotient of a negative number up, so no number is negative here.
+    height, width = ((length + stride - 1) // stride for length in size)
     band = POINTS_PER_BAND // width + 1  # rows
-    num_bands = -(-height // band)
+    num_bands = (height + band - 1) // band
     prepared = hypercolumn.prepare(maps, (height, width), stride)
+    if is_at_once():
+        return head(hypercolumn.rows(prepared, ops.arange(height, dtype="int32"), stride))
 
     def band_result(k):
         rows = k * band + ops.arange(band, dtype="int32")

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import pathlib
 import struct
+import warnings
 import zlib
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -211,7 +212,9 @@ def _opened(source) -> Image.Image:
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
-        return Image.open(source, formats=formats)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see _check_size
+            return Image.open(source, formats=formats)
     except Image.DecompressionBombError as error:
         raise faults.WrongKindError(TOO_LARGE) from error
 

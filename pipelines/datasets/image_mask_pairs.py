@@ -159,12 +159,12 @@ def assemble(
         label_reader: function ((height, width) of the upright image, or None) -> the labels. None
             where the split has no labels.
     """
-    image, image_problem = _attempt(image_reader, source[0])
+    image, image_problem = attempt(image_reader, source[0])
     if label_reader is None:
         mask, mask_problem = _all_void(image), None
     else:
         size = None if image is None else image.upright_size
-        mask, mask_problem = _attempt(lambda: label_reader(size), source[1])
+        mask, mask_problem = attempt(lambda: label_reader(size), source[1])
     problems = [problem for problem in (image_problem, mask_problem) if problem is not None]
     found = [problem for problem in problems if isinstance(problem, tuple)]
     sample, is_turned, warnings = None, False, ()
@@ -216,7 +216,7 @@ def _fitted(image: DecodedImage, mask: masks.Mask | None) -> tuple:
     return image.turned(), True, warnings
 
 
-def _attempt(function: Callable, file: object):
+def attempt(function: Callable, file: object):
     """Return (function(), None), or None with (kind, file) or the reason for damage."""
     try:
         return function(), None

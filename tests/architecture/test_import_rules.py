@@ -21,19 +21,22 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("mm_keras", "pipelines", "trainers")
 COMMANDS = (
     "trainers.mm",
+    "trainers.predict",
     "trainers.report",
     "trainers.study",
     "trainers.benchmark",
     "trainers.quality",
     "trainers.flags",
     "trainers.command_line",
+    "trainers.startup",
+    "trainers.__main__",
 )
 LAYERS = (
     ("trainers.config",),
     ("trainers.devices",),
     ("trainers.runs",),
     ("trainers.training",),
-    ("trainers.stages", "trainers.reporting", "trainers.benchmarks"),
+    ("trainers.stages", "trainers.reporting", "trainers.benchmarks", "trainers.predictions"),
     ("trainers.studies",),
     ("trainers.experiment",),
     COMMANDS,
@@ -42,7 +45,13 @@ LAYERS = (
 
 TENSORFLOW_MODULES = ("mm_keras.inference",)
 TENSORFLOW_INSIDE = ("mm_keras.models", "mm_keras.layers.normalization")
-TENSORFLOW_FREE = ("trainers.config", "trainers.flags", "trainers.mm", "trainers.study")
+TENSORFLOW_FREE = (
+    "trainers.config",
+    "trainers.flags",
+    "trainers.mm",
+    "trainers.predict",
+    "trainers.study",
+)
 BENCHMARK = ("trainers.benchmark", "trainers.benchmarks")
 
 
@@ -498,7 +507,7 @@ import mm_keras
 for module in pkgutil.walk_packages(mm_keras.__path__, "mm_keras."):
     if not module.name.startswith("mm_keras.inference"):
         importlib.import_module(module.name)
-for name in set(mm_keras.__all__) - {"Predictor", "inference"}:
+for name in set(mm_keras.__all__) - {"Predictor", "inference", "load_predictor"}:
     getattr(mm_keras, name)
 try:
     mm_keras.Predictor

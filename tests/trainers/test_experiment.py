@@ -59,6 +59,14 @@ def test_the_table_shows_both_variants(done):
         assert f"{100 * variant['miou']:.1f}" in line
 
 
+def test_a_run_writes_its_page_and_the_table_of_its_images(done):
+    workdir, results, text = done
+    page = (workdir / "index.html").read_text()
+    assert page.count(f"<b>{100 * results['miou']:.1f}</b>") >= 1 and "naive miou" in page
+    assert (workdir / "results.csv").read_text().count("\n") == 4  # three images
+    assert f"page: {workdir / 'index.html'}" in text
+
+
 def test_a_run_records_preset_command_versions_and_settings(done, settings):
     workdir, *_ = done
     (start,) = json.loads((workdir / "run.json").read_text())["starts"]

@@ -90,6 +90,22 @@ def _dispatcher(address: str) -> str:
     return address
 
 
+def _formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [name for name in names if name not in FORMATS]
+    if wrong or not names or len(set(names)) < len(names):
+        raise ValueError(f"must be different ones of {', '.join(FORMATS)}. Received {list(names)}")
+    return names
+
+
+def _size(size: tuple[int, ...]) -> tuple[int, ...]:
+    if size and (len(size) != 2 or min(size) < 1 or max(size) > 16384):
+        raise ValueError(f"must be height and width, 1 to 16384. Received {list(size)}")
+    return size
+
+
+FORMATS = ("saved_model", "onnx", "litert")
+"""Formats of the exported model."""
+
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -98,6 +114,8 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Side = Annotated[int, Field(ge=1, le=16384)]  # of a square; larger ones fit no memory
 Pixels = Side | Annotated[float, Field(gt=0, le=4)]
 Range = Annotated[tuple[float, ...], AfterValidator(_range)]
+Formats = Annotated[tuple[str, ...], AfterValidator(_formats)]
+Size = Annotated[tuple[int, ...], AfterValidator(_size)]
 Drops = Annotated[tuple[int, ...], AfterValidator(_ascending)]
 
 record = pydantic.dataclasses.dataclass(
@@ -534,10 +552,26 @@ class Evaluate:
     """Average the prediction with the prediction of the mirrored image. Source: ours."""
     scales: tuple[float, ...] = (1.0,)
     """Factors of the image's size whose predictions are averaged. Source: ours."""
+    window: Side | None = None
+    """Side in pixels of blended windows of the network's input, for large images; none: no windows.
+    Source: ours."""
+    overlap: Annotated[int, Field(ge=0, le=16384)] = 128
+    """Pixels that neighboring windows share at least. Source: ours."""
     boundary: bool = True
     """Score contours and thin regions as well. Source: Cheng et al. 2021."""
     num_pictures: Annotated[int, Field(ge=0, le=1000)] = 8
     """Predictions shown in TensorBoard. Source: ours."""
+
+
+@record
+class Export:
+    """Stage export: the files of the model."""
+
+    format: Formats = ("saved_model",)
+    """Formats of the model: saved_model, onnx (needs the extra onnx), litert. Source: ours."""
+    size: Size = ()
+    """Height and width of the input of format litert; empty: as the first evaluation image.
+    Source: ours."""
 
 
 @record
@@ -551,6 +585,7 @@ class Experiment:
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()
+    export: Export = Export()
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Precision policy of Keras. Source: ours."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

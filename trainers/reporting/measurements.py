@@ -1,8 +1,6 @@
 """Measurements on the networks of finished runs, for reports and studies."""
 
 import dataclasses
-import io
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,7 +43,7 @@ def per_image_confusions(run: Run, dataset: datasets.Dataset) -> np.ndarray:
             matrices = stored["confusion"]
     else:
         matrices = _predicted_confusions(run, dataset)
-        _save(path, confusion=matrices)
+        files.save_arrays(path, confusion=matrices)
     miou = metrics.mean_iou(matrices.sum(axis=0, dtype=np.int64))
     if abs(miou - run.results["miou"]) > _TOLERANCE:
         raise config.UserError(
@@ -222,11 +220,3 @@ def _predictor(run, dataset):
 
 def _class_ids(predictor, image):
     return predictor.predict(image[None]).class_ids[0].numpy()
-
-
-def _save(path: pathlib.Path, **arrays):
-    """Write an .npz file under a temporary name, then rename it."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())

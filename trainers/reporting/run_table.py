@@ -8,6 +8,11 @@ from pipelines import datasets
 from trainers import config
 from trainers.runs.runtime import Runtime
 
+_FILES = {
+    "page": "index.html",
+    "SavedModel": "export/saved_model",
+    "predictions": "predict/results",
+}
 SCALARS = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_iou", "thin_iou")
 
 
@@ -29,7 +34,7 @@ def show(
         runtime.console.print(table(columns, runtime.dataset))
     runtime.log(f"results: {runtime.workdir / 'results.json'}")
     runtime.log(f"curves and pictures: tensorboard --logdir {runtime.workdir}")
-    for title, path in (("SavedModel", "export/saved_model"), ("predictions", "predict/results")):
+    for title, path in _FILES.items():
         if (runtime.workdir / path).exists():
             runtime.log(f"{title}: {runtime.workdir / path}")
 
@@ -41,13 +46,18 @@ def table(columns: dict[str, dict], dataset: datasets.Dataset) -> rich.table.Tab
     for name in columns:
         result.add_column(name, justify="right")
     for key in SCALARS:
-        result.add_row(key, *(_percent(column.get(key)) for column in columns.values()))
+        result.add_row(key, *(percent(column.get(key)) for column in columns.values()))
     result.add_section()
     for class_name in dataset.spec.class_names:
         figures = (column["per_class_iou"][class_name] for column in columns.values())
-        result.add_row(f"IoU {class_name}", *map(_percent, figures))
+        result.add_row(f"IoU {class_name}", *map(percent, figures))
     return result
 
 
-def _percent(share):
+def percent(share: float | None) -> str:
+    """Return a share in percent with one decimal, as tables and pages show it.
+
+    >>> percent(0.4939), percent(None)
+    ('49.4', '-')
+    """
     return "-" if share is None else f"{100 * share:.1f}"

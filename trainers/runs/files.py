@@ -1,6 +1,7 @@
 """Files and folders that are complete or not there: written beside their place, then renamed."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 
 from pipelines.datasets.files import checksum
 
@@ -78,6 +80,14 @@ def write_json(path: pathlib.Path, content: object) -> None:
 def checksums(folder: pathlib.Path) -> dict[str, int]:
     """Return {name: CRC-32} of the weight files in a folder."""
     return {path.name: checksum(path) for path in sorted(folder.glob("*.weights.h5"))}
+
+
+def save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
+    """Write a compressed .npz file, complete or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def save_weights(model: keras.Model, path: pathlib.Path) -> None:

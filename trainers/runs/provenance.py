@@ -6,7 +6,7 @@ import json
 import pathlib
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainers import config
 from trainers.config import resolved
@@ -17,10 +17,17 @@ PACKAGES = ("mm-keras", "keras", "tensorflow", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """The preset and the command line that gave the settings; empty if Python code gave them."""
+    """The preset and the command line that gave the settings; empty if Python code gave them.
+
+    Attributes:
+        preset: name of the preset.
+        command: the command line.
+        origins: {key: origin of its value}, as in `resolved.Resolved`.
+    """
 
     preset: str = ""
     command: Sequence[str] = ()
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 STARTS = "run.json"
@@ -49,6 +56,7 @@ def write(
         "commit": commit(),
         "versions": versions(),
         "settings": config.flatten(experiment),
+        "origins": dict(origin.origins),
     }
     starts = [other for other in read(workdir) if other != start]
     files.write_json(workdir / STARTS, {"starts": [*starts, start]})

@@ -90,7 +90,8 @@ def remove(runtime: Runtime, parts: Iterable[Part], asked: Iterable[str]) -> Non
             removed.append(part)
     if not removed:
         return
-    (runtime.workdir / "results.json").unlink(missing_ok=True)
+    for name in ("results.json", "index.html", "results.csv"):  # made from all stages
+        (runtime.workdir / name).unlink(missing_ok=True)
     asked = set(asked)
     left = [part.title for part in removed if part.stage not in asked]
     note = f" (not made again by this command: {', '.join(left)})" if left else ""

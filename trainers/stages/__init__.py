@@ -53,7 +53,7 @@ STAGES = (
     Stage("mm", ("mm",), _mm, "proxy", trains=True),
     Stage("segment", ("mm", "segment"), _segment, "mm", trains=True, is_compared=True),
     Stage("evaluate", _PREDICTING, _evaluate, "segment", is_compared=True, shows_images=True),
-    Stage("export", _PREDICTING, _export, "segment"),
+    Stage("export", (*_PREDICTING, "export"), _export, "segment"),
     Stage("predict", _PREDICTING, _predict, "segment", shows_images=True, is_usual=False),
 )
 """All stages of a run."""

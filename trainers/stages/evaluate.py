@@ -1,12 +1,14 @@
 """Stage evaluate: predict the evaluation split and return its scores."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from mm_keras import metrics, visualize
 from mm_keras.metrics import contours
 from trainers import config
+from trainers.runs import examples, files
 from trainers.runs.runtime import Runtime
 from trainers.training import networks
 
@@ -16,15 +18,23 @@ _SCALARS = ("miou", "pixel_accuracy", "mean_accuracy", "boundary_iou", "thin_iou
 def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     """Score the images one by one. Write some predictions and the confusion matrix to TensorBoard.
 
+    The confusion matrix of each image goes to per_image.npz. The images with the best and the worst
+    prediction, and the image with the most errors of each class, go to examples.npz.
+
     Returns:
-        The scores, as `figures` returns them.
+        The scores, as `figures` returns them, and "intervals", their 95 % intervals over images.
     """
-    settings, class_names = experiment.evaluate, runtime.dataset.spec.class_names
+    settings, spec = experiment.evaluate, runtime.dataset.spec
     predictor = networks.predictor(experiment, runtime)
-    shown = []
-    maps = _maps(predictor, runtime, settings.num_pictures, shown)
-    results = figures(maps, class_names, settings.boundary)
-    _write_logs(runtime, results, shown)
+    watch = _Watch(runtime, settings.num_pictures)
+    maps = watch.maps(networks.predictions(predictor, runtime, "evaluate"))
+    results = figures(maps, spec.class_names, settings.boundary)
+    confusions = np.stack(watch.confusions)
+    results["intervals"] = intervals(confusions, spec.class_names)
+    folder = runtime.folder("evaluate")
+    files.save_arrays(folder / "per_image.npz", confusion=confusions, id=np.array(watch.ids))
+    watch.examples.save(folder / "examples.npz")
+    _write_logs(runtime, results, watch.shown)
     return results
 
 
@@ -48,15 +58,46 @@ def figures(maps: Iterable, class_names: tuple[str, ...], boundary: bool = True)
     return results
 
 
-def _maps(predictor, runtime, num_pictures, shown):
-    """Yield true and predicted class ids of each image. Append some images to `shown`."""
-    numbers = _spread(runtime.dataset.eval.num_images, num_pictures)
-    predictions = networks.predictions(predictor, runtime, "evaluate")
-    for number, (example, prediction) in enumerate(predictions):
-        label = example["label"].numpy()
-        if number in numbers:
-            shown.append((example["image"].numpy(), label, prediction))
-        yield label, prediction
+def intervals(confusions: np.ndarray, class_names: tuple[str, ...]) -> dict:
+    """Return the 95 % intervals of the scores over images, ready for JSON.
+
+    Args:
+        confusions: integer [num_images, K, K].
+        class_names: K names.
+
+    Returns:
+        {"miou": [low, high] or None, "per_class_iou": {name: [low, high] or None}}.
+    """
+    found = metrics.image_intervals(confusions)
+    pairs = [None if np.isnan(pair).any() else pair.tolist() for pair in found.per_class_iou]
+    return {
+        "miou": None if np.isnan(found.miou).any() else found.miou.tolist(),
+        "per_class_iou": dict(zip(class_names, pairs, strict=True)),
+    }
+
+
+class _Watch:
+    """Keep the confusion matrix of each image, and the images that will be shown."""
+
+    def __init__(self, runtime: Runtime, num_pictures: int):
+        self.num_classes = runtime.dataset.spec.num_classes
+        self.numbers = _spread(runtime.dataset.eval.num_images, num_pictures)
+        self.ids, self.confusions, self.shown = [], [], []
+        self.examples = examples.Examples(self.num_classes)
+
+    def maps(self, predictions: Iterable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield true and predicted class ids of each image."""
+        for number, (example, prediction) in enumerate(predictions):
+            image, label = example["image"].numpy(), example["label"].numpy()
+            if number in self.numbers:
+                self.shown.append((image, label, prediction))
+            matrix = metrics.ConfusionMatrix(self.num_classes)
+            matrix.update_state(label, prediction)
+            self.ids.append(example["id"].numpy().decode())
+            self.confusions.append(matrix.result().astype(np.int32))
+            shown = examples.Example(self.ids[-1], image, label, prediction)
+            self.examples.update(shown, self.confusions[-1])
+            yield label, prediction
 
 
 def _spread(num_images, num_pictures) -> set[int]:

@@ -6,11 +6,9 @@ Each image has one palette PNG, in the form that the servers of VOC and Cityscap
 import pathlib
 from collections.abc import Iterable
 
-import numpy as np
-from PIL import Image
-
 from pipelines import datasets
 from trainers import config
+from trainers.runs import palette_masks
 from trainers.runs.files import replacing
 from trainers.runs.runtime import Runtime
 from trainers.training import networks
@@ -59,22 +57,10 @@ def write(folder: pathlib.Path, maps: Iterable, spec: datasets.DatasetSpec) -> i
     Returns:
         The number of files.
     """
-    label_ids = np.asarray(spec.mask_values, np.uint8)
-    palette = _palette(label_ids, spec.colors)
     folder.mkdir(parents=True, exist_ok=True)
     num_files = 0
     for image_id, class_ids in maps:
-        picture = Image.fromarray(label_ids[class_ids])
-        picture.putpalette(palette)
-        file = folder / f"{image_id}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(file)
+        picture = palette_masks.picture(class_ids, spec.mask_values, spec.colors)
+        palette_masks.save(picture, folder / f"{image_id}.png")
         num_files += 1
     return num_files
-
-
-def _palette(label_ids, colors) -> bytes:
-    """Return the palette of VOC with the colors of the data set's classes in it."""
-    palette = np.array(datasets.voc_colors(256), np.uint8)
-    palette[label_ids] = colors
-    return palette.tobytes()

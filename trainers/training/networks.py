@@ -37,10 +37,13 @@ def check(experiment: config.Experiment):
     settings = experiment.evaluate
     for part in ensemble.parts(experiment):
         try:
-            protocols.check(settings.protocol, part.data.shorter_side, settings.scales)
+            protocols.check(
+                settings.protocol, part.data.shorter_side, settings.scales, settings.window
+            )
         except ValueError as error:
             raise config.ConfigError(
-                f"{error} (keys evaluate.protocol, evaluate.scales, data.shorter_side)"
+                f"{error} (keys evaluate.protocol, evaluate.scales, evaluate.window, "
+                "data.shorter_side)"
             ) from error
     if not experiment.ensemble:  # members were checked when they were trained
         _check_network(experiment.network)
@@ -187,17 +190,24 @@ def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Pred
 
     Raises:
         WorkdirError: stage segment is not done.
+        config.ConfigError: a window that the network cannot have.
     """
     parts, settings = ensemble.parts(experiment), experiment.evaluate
     num_classes = runtime.dataset.spec.num_classes
     files = ensemble.weights(experiment) or [runtime.needed("segment", ensemble.WEIGHTS)]
-    return inference.Predictor(
-        [_trained(part, num_classes, file) for part, file in zip(parts, files, strict=True)],
-        settings.protocol,
-        shorter_side=[part.data.shorter_side for part in parts],
-        flip=settings.flip,
-        scales=settings.scales,
-    )
+    models = [_trained(part, num_classes, file) for part, file in zip(parts, files, strict=True)]
+    try:
+        return inference.Predictor(
+            models,
+            settings.protocol,
+            shorter_side=[part.data.shorter_side for part in parts],
+            flip=settings.flip,
+            scales=settings.scales,
+            window=settings.window,
+            overlap=settings.overlap,
+        )
+    except ValueError as error:
+        raise config.ConfigError(f"{error} (keys evaluate.window, evaluate.overlap)") from error
 
 
 def predictions(

@@ -116,7 +116,6 @@ QUICK = {
     "segment.head": "unet",
     "segment.loss": "cross_entropy",
     "segment.class_weights": "enet",
-    "segment.augmentation": "light",
     "segment.optimizer": "adamw",
     "segment.schedule": "cosine",
     "segment.learning_rate": 3e-3,

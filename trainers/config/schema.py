@@ -171,8 +171,8 @@ class Data:
     """Number of training images to evaluate on instead, to choose settings.
     Source: ours."""
     validation: str | None = None
-    """Images to validate on while training: train for a held-out part of the training images, eval
-    for the evaluation split, or the name of a split; none: no validation. Source: ours."""
+    """Split to validate on while training: train (a held-out part), eval, or a name; none: none.
+    Source: ours."""
     validation_images: AtLeastOne = 32
     """Largest number of validation images, chosen evenly; of train at most a tenth.
     Source: ours."""
@@ -460,8 +460,8 @@ class Tune(LabelledStage):
     """Sizes of the dense layers before the loss; none: 256,128 for supcon and pixel_contrast, else
     no layer. Source: Khosla et al. 2020, smaller."""
     temperature: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Temperature of the similarities; none: 0.1 for supcon, 1/20 for normalized_softmax, 1/64 for
-    cosface, 1/32 for proxy_anchor, 0.07 for pixel_contrast. Source: their publications."""
+    """Temperature of the similarities; none: the value of the loss (mm_keras.models.objective).
+    Source: their publications."""
     loss_margin: Annotated[float, Field(gt=0, le=4)] | None = None
     """Margin of further losses; none: 0.2 for triplet_semihard, 0.35 for cosface, 0.1 for
     proxy_anchor. Source: their publications."""

@@ -73,7 +73,8 @@ def unknown_settings(text):
     known = {*keys.settings(), *keys.RENAMED}
     sections = "|".join({key.split(".")[0] for key in known if "." in key})
     found = set(re.findall(rf"(?<![\w./-])((?:{sections})\.[a-z]\w*)\b(?![\w(/.])", text))
-    found = {name for name in found if not name.endswith((".py", ".h5", ".weights", ".png", ".yaml", ".yml"))}
+    files = (".py", ".h5", ".weights", ".png", ".yaml", ".yml")
+    found = {name for name in found if not name.endswith(files)}
     last = {key.split(".")[-1] for key in known}
     return (found - known) | (set(re.findall(r"\{\}\.([a-z_]+)=", text)) - last)
 

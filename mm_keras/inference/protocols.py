@@ -276,7 +276,7 @@ def _padded(pixels, offset, size, color):
     """Place pixels at `offset` on a canvas of `size` in the given color."""
     # The color is subtracted first, so that the zeros become the color.
     color = tf.constant(color, tf.float32)
-    return _placed(pixels - color, offset, size) + color
+    return _placed(tf.cast(pixels, tf.float32) - color, offset, size) + color
 
 
 def _placed(values, offset, size):

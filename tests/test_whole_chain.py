@@ -124,6 +124,7 @@ def _files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_refused_overwrite_removes_nothing(environment, unbroken):
     workdir = unbroken[0]
     before = _files(workdir)
@@ -137,6 +138,7 @@ def test_a_refused_overwrite_removes_nothing(environment, unbroken):
         assert _files(workdir) == before
 
 
+@pytest.mark.slow
 def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(environment, unbroken):
     workdir = unbroken[0]
     kept = [workdir / "export" / "saved_model" / "saved_model.pb"]
@@ -155,18 +157,27 @@ def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(envi
         (["--init=imagnet"], "Unknown network.init 'imagnet'.*Did you mean imagenet"),
         (["--set", "mm.margn=2"], "Unknown config key 'mm.margn'. Did you mean mm.margin"),
         (["--set", "mm.steps=many"], "mm.steps must be int, at least 0. Received 'many'"),
-        (["--init=imagenet", "--backbone=alexnet"], "bvlc_alexnet.caffemodel.*init_weights"),
+        pytest.param(
+            ["--init=imagenet", "--backbone=alexnet"],
+            "bvlc_alexnet.caffemodel.*init_weights",
+            marks=pytest.mark.slow,
+        ),
         (
             ["--stage=proxy"],
             "Stage proxy trains a pretext task. It needs network.init=colo",
         ),
-        (
+        pytest.param(
             ["--init=jigsaw", "--init_weights=a.h5"],
             "init_weights=a.h5: there is no such file",
+            marks=pytest.mark.slow,
         ),
         (["--stage=evalute"], "Unknown stage 'evalute'.*Did you mean evaluate"),
         (["--precision=float8"], "Unknown precision 'float8'"),
-        (["--backbone=vgg61"], "Unknown backbone 'vgg61'.*Did you mean 'vgg16'"),
+        pytest.param(
+            ["--backbone=vgg61"],
+            "Unknown backbone 'vgg61'.*Did you mean 'vgg16'",
+            marks=pytest.mark.slow,
+        ),
         (["--dataset=camvids"], "no data set 'camvids'.*camvid"),
     ],
 )

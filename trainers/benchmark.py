@@ -16,6 +16,7 @@ import rich.console
 from absl import app, flags
 
 from trainers import config
+from trainers import flags as run_flags
 from trainers.benchmarks.targets import GROUPS
 
 FLAGS = flags.FLAGS
@@ -23,18 +24,13 @@ COST, QUALITY = "cost", "quality"
 flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Device whose lines are measured.")
 flags.DEFINE_list("only", [], f"Groups to measure: {', '.join((*GROUPS, COST, QUALITY))}.")
 flags.DEFINE_string("results", None, "Folder for benchmark.json, benchmark.md and cost.md.")
-flags.DEFINE_string("dataset", "texture_scenes", "Group quality: name of the data set.")
-flags.DEFINE_string("data_dir", None, "Group quality: folder of the data set.")
-flags.DEFINE_integer(
-    "num_train_images", None, "Group quality: training images, chosen evenly; none: all."
-)
 flags.DEFINE_float("cpu_seconds", 330.0, "Group quality: CPU seconds of training.", lower_bound=1)
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Group quality: seeds of each method.")
-flags.DEFINE_string("preset", "quick", "Group quality: our preset.")
+flags.DEFINE_integer("num_seeds", 3, "Group quality: seeds of each method.", lower_bound=1)
 flags.DEFINE_string(
     "peers", None, "Group quality: interpreter with torch and segmentation_models_pytorch."
 )
 flags.DEFINE_list("methods", [], "Group quality: parts of the names of the methods; none: all.")
+flags.adopt_module_key_flags(run_flags)  # group quality: data set, preset and --set of our method
 
 _WIDTH = 160  # width of the table in characters, without a terminal
 
@@ -92,15 +88,13 @@ def _measure_costs(console, results):
 def _compare_quality(console, results):
     from trainers.benchmarks import output, quality
 
+    settings = run_flags.read()
     comparison = quality.Comparison(
-        config.Data(FLAGS.dataset, FLAGS.data_dir, num_train_images=FLAGS.num_train_images),
-        FLAGS.cpu_seconds,
-        tuple(map(int, FLAGS.seeds)),
-        FLAGS.peers,
+        settings.experiment.data, FLAGS.cpu_seconds, tuple(range(FLAGS.num_seeds)), FLAGS.peers
     )
     methods = [
         method
-        for method in comparison.methods(FLAGS.preset)
+        for method in comparison.methods(settings)
         if not FLAGS.methods or any(part in method.name for part in FLAGS.methods)
     ]
     scores = quality.compare(comparison, methods, lambda line: console.print(line, highlight=False))

@@ -20,6 +20,7 @@ def code_blocks(page):
     return re.findall(r"^```python\n(.*?)^```[ \t]*$", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXTENDING)
 def test_the_examples_of_extending_run(name, tmp_path):
     blocks = code_blocks(ROOT / "docs" / "extending" / f"{name}.md")

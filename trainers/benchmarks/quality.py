@@ -20,6 +20,7 @@ import rich.table
 from mm_keras import metrics
 from pipelines import datasets
 from trainers import config
+from trainers.config import resolved
 from trainers.config.errors import UserError
 
 PEER_PROGRAM = pathlib.Path(__file__).with_name("quality_peer.py")
@@ -60,9 +61,13 @@ def peers() -> list[Method]:
     ]
 
 
-def ours(preset: str) -> Method:
-    """Return one of our presets as a method."""
-    return Method(f"mm-keras, preset {preset}", {"preset": preset, "changes": {}})
+def ours(settings: resolved.Resolved) -> Method:
+    """Return our method: a preset, and the keys that flags change."""
+    flat = config.flatten(settings.experiment)
+    changes = {key: flat[key] for key in flat if settings.origin(key) == "flag"}
+    return Method(
+        f"mm-keras, preset {settings.preset}", {"preset": settings.preset, "changes": changes}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +86,9 @@ class Comparison:
     seeds: tuple[int, ...]
     python: str | None
 
-    def methods(self, preset: str) -> list[Method]:
-        """Return our preset, and the peers if they can run."""
-        return [ours(preset), *(peers() if self.python else [])]
+    def methods(self, settings: resolved.Resolved) -> list[Method]:
+        """Return our method, and the peers if they can run."""
+        return [ours(settings), *(peers() if self.python else [])]
 
 
 def compare(
@@ -132,7 +137,6 @@ def _loaded(data):
 def _run(comparison, method, dataset, seed) -> dict:
     task = method.task | {"cpu_seconds": comparison.cpu_seconds, "seed": seed}
     if method.is_ours:
-        task["changes"] = task["changes"] | _changes(comparison.data)
         program = [sys.executable, "-m", "trainers.quality"]
     else:
         task |= _files(dataset)
@@ -142,13 +146,6 @@ def _run(comparison, method, dataset, seed) -> dict:
         task_file.write_text(json.dumps(task), encoding="utf-8")
         _call([*program, str(task_file), str(result_file)], method.name)
         return json.loads(result_file.read_text(encoding="utf-8"))
-
-
-def _changes(data) -> dict:
-    """Return the settings of the data that differ from their defaults."""
-    values = dataclasses.asdict(data)
-    defaults = dataclasses.asdict(config.Data())
-    return {f"data.{key}": value for key, value in values.items() if value != defaults[key]}
 
 
 def _files(dataset: datasets.Dataset) -> dict:

@@ -116,6 +116,7 @@ def test_mixed_precision_gives_nearly_the_same_step(policy, loss):
     try:
         model = _model(loss, rate=1e-3)
         if policy == "mixed_float16":  # Keras' first scale, 32768, lets this gradient overflow
+            model.build(batch[0].shape)
             model.optimizer.build(model.trainable_variables)
             model.optimizer.dynamic_scale.assign(64.0)
         figures = model.train_step(batch)

@@ -9,6 +9,7 @@ import pytest
 from pipelines.datasets.spec import Dataset, DatasetSpec, Split, voc_colors
 from trainers import config
 from trainers.benchmarks import quality
+from trainers.config import resolved
 
 SPEC = DatasetSpec("ours", ("a", "b"), voc_colors(2), None, "ours")
 SPLIT = Split("train", ("x", "y"), ("x.jpg", "y.jpg"), ("x.png", "y.png"), (True, False), 90)
@@ -47,19 +48,16 @@ def test_peers_get_the_labelled_images_and_all_images_to_evaluate():
     json.dumps(files)
 
 
-def test_our_preset_gets_the_settings_of_the_data():
-    data = config.Data("folder", "pictures", num_train_images=12)
-    changes = quality._changes(data)
-    assert changes == {
-        "data.dataset": "folder",
-        "data.data_dir": "pictures",
-        "data.num_train_images": 12,
-    }
+def test_our_method_gets_the_settings_that_flags_give():
+    given = {"data.dataset": "folder", "data.data_dir": "pictures", "data.num_train_images": 12}
+    settings = resolved.of_preset("quick").changed(given, "flag")
+    assert quality.ours(settings).task == {"preset": "quick", "changes": given}
 
 
 def test_without_an_interpreter_only_our_preset_runs():
     comparison = quality.Comparison(config.Data(), 5, (0,), None)
-    assert [method.is_ours for method in comparison.methods("quick")] == [True]
+    methods = comparison.methods(resolved.of_preset("quick"))
+    assert [method.is_ours for method in methods] == [True]
 
 
 def test_eight_peers_are_compared():

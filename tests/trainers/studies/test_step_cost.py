@@ -37,9 +37,10 @@ def test_multiply_adds_of_an_mm_step_equal_arithmetic_by_hand():
 
 
 def test_images_and_points_raise_the_cost_of_fine_tuning():
-    base = step_cost.count(experiment(), 9)
-    twice = step_cost.count(experiment(segment__num_images=16), 9)  # quick has 8
-    points = step_cost.count(experiment(segment__num_points=512), 9)  # 256
+    head = {"segment__head": "hypercolumn"}
+    base = step_cost.count(experiment(**head), 9)
+    twice = step_cost.count(experiment(segment__num_images=16, **head), 9)  # quick has 8
+    points = step_cost.count(experiment(segment__num_points=512, **head), 9)  # 256
     assert twice.segment == 2 * base.segment and twice.mm == base.mm
     channels = 3 + 4 + 8 + 16 + 16 + 16 + 8 + 8  # all taps of `testing`, fc6 to conv_add2
     assert points.segment - base.segment == 8 * 256 * (channels * 16 + 16 * 9)

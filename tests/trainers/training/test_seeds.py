@@ -22,11 +22,11 @@ def test_each_stage_and_each_seed_has_its_own_data_seed():
 def test_stages_mm_and_segment_show_other_images_and_crops(make_runtime, tmp_path, monkeypatch):
     """With one seed, step k of both stages had the same images, crops and mirrors."""
     monkeypatch.setattr(batches, "patches", lambda split, sampling, view, order: order)
-    monkeypatch.setattr(batches, "crops", lambda split, view, order: order)
+    monkeypatch.setattr(batches, "crops", lambda split, view, order, changes: order)
     orders = {}
 
     class Loop:
-        def __init__(self, runtime, schedule, model, data):
+        def __init__(self, runtime, schedule, model, data, **_):
             orders["segment"] = data(0, batches.Share())
 
         def run(self):
@@ -34,6 +34,7 @@ def test_stages_mm_and_segment_show_other_images_and_crops(make_runtime, tmp_pat
 
     monkeypatch.setattr(segment, "Loop", Loop)
     monkeypatch.setattr(segment, "save_weights", lambda model, path: None)
+    monkeypatch.setattr(segment.augmentation, "show_first_crops", lambda loop, spec: None)
     experiment = config.Experiment()
     for key, value in SMALL.items():
         experiment = config.replace(experiment, key, value)

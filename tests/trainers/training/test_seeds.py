@@ -21,7 +21,7 @@ def test_each_stage_and_each_seed_has_its_own_data_seed():
 
 def test_stages_mm_and_segment_show_other_images_and_crops(make_runtime, tmp_path, monkeypatch):
     """With one seed, step k of both stages had the same images, crops and mirrors."""
-    monkeypatch.setattr(batches, "patches", lambda split, sampling, view, order: order)
+    monkeypatch.setattr(batches, "patches", lambda split, sampling, view, order, changes: order)
     monkeypatch.setattr(batches, "crops", lambda split, view, order, changes: order)
     orders = {}
 

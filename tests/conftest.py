@@ -13,9 +13,13 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def determinism_ends_with_the_test():
-    """Stages switch it on for their process, and XLA cannot compile where it is on."""
+def settings_of_the_process_end_with_the_test():
+    """Stages set precision and determinism for their process; XLA cannot run with the latter."""
     yield
+    if "keras" in sys.modules:
+        import keras
+
+        keras.config.set_dtype_policy("float32")
     if "tensorflow" in sys.modules:
         from tensorflow.python.framework import config  # no public way switches it off
 

@@ -111,6 +111,7 @@ def test_a_killed_run_continues_bit_for_bit(environment, unbroken, tmp_path):
     assert len(_losses(workdir, "segment")) == 8
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_configuration_is_refused(environment, unbroken):
     workdir = unbroken[0]
     before = (workdir / "mm" / "config.json").read_bytes()

@@ -157,5 +157,6 @@ assert figures["num_puzzles"] == 10 and figures["accuracy"] > 0.3, figures
 """
 
 
+@pytest.mark.slow
 def test_jigsaw_fits_without_tensorflow():
     _run("-c", _JIGSAW)

@@ -86,7 +86,8 @@ def test_a_dispatcher_without_workers_raises_an_error(server):
         next(iter(feed))
 
 
-@pytest.mark.parametrize("listens", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("listens", [True, False])
 def test_an_unanswered_request_raises_an_error_and_the_process_ends(listens):
     """A separate process also shows that the waiting thread does not keep it alive."""
     with socket.create_server(("localhost", 0)) as server:

@@ -39,6 +39,7 @@ def test_members_come_back_as_they_were_trained(both):
     assert [part.evaluate.output_stride for part in ensemble.parts(changed)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_the_ensemble_and_its_saved_model_are_the_mean_of_the_members(
     both, members, make_runtime, tiny_dataset, tmp_path
 ):

@@ -187,6 +187,7 @@ def test_wrong_flags_get_one_clear_line(environment, tmp_path, arguments, messag
     assert re.search(message, stderr) and "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_stages_say_what_they_need(environment, tmp_path):
     message = _run(environment, tmp_path, *SMALL, "--stage=evaluate", code=1).stderr
     assert "segmenter.weights.h5 is missing: run the same command with --stage=segment" in message

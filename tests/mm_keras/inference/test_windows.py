@@ -73,7 +73,10 @@ def test_predictions_equal_the_whole_image_away_from_the_borders_of_windows():
     assert np.abs(parts - whole).max() > 1e-4  # windows were used
 
 
-@pytest.mark.parametrize("options", [{}, {"flip": True, "scales": (1, 1.5)}, {"shorter_side": 20}])
+MANY_VIEWS = pytest.param({"flip": True, "scales": (1, 1.5)}, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("options", [{}, MANY_VIEWS, {"shorter_side": 20}])
 def test_bands_give_the_classes_of_the_probabilities(options, monkeypatch):
     predictor, images = mm_keras.Predictor(_model(), **options), _images(45, 38, batch=2)
     monkeypatch.setattr(bands, "BAND_BYTES", 7 * 4 * 4 * 2 * 38)  # seven rows

@@ -108,6 +108,7 @@ def test_a_failed_download_is_a_config_error(run, monkeypatch):
         initial_weights.backbone(_experiment(backbone="vgg16", init="imagenet"), run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["identity", "data"])
 def test_batch_norm_of_imagenet_weights_follows_the_settings(
     make_runtime, tmp_path, monkeypatch, batch_norm

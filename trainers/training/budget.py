@@ -126,7 +126,10 @@ def measure(experiment: config.Experiment, runtime: Runtime, stages: Iterable) -
                 continue
             section = config.proxy_task(experiment) if stage.name == "proxy" else stage.name
             steps = getattr(experiment, section).steps if section else 0
-            costs += _measured(stage, section, steps, short, scratch) if steps else []
+            if steps:
+                costs += _measured(stage, section, steps, short, scratch)
+            elif section:  # it passes on the first weights, which the next stage reads
+                stage_scope.run_stage(stage, short, scratch)
     return costs
 
 

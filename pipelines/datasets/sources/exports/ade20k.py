@@ -57,16 +57,15 @@ def read(tree: Tree, request: Request) -> forms.Export:
     classes = forms.shape_classes(sorted(counts), "the lists of objects, sorted", unlabelled)
     skipped = forms.Skipped()
     listed = [_draft(tree, file, objects[file], classes) for file in found]
-    annotated, bare = drafts.found(listed, tree, request.reading, skipped)
-    return forms.Export(
-        NAME,
-        tree.root,
-        classes,
-        annotated,
-        unlabelled,
+    return drafts.export(
+        listed,
+        tree,
+        request.reading,
+        skipped,
+        usual="void",
+        format=NAME,
+        classes=classes,
         sources=(*found, *(f for file in found for f in _lists(file) if f.is_file())),
-        counts=skipped.counts(),
-        bare=bare,
     )
 
 

@@ -39,19 +39,17 @@ def read(tree: Tree, request: Request) -> forms.Export:
         for file, document in documents.items()
         for draft in _drafts(file, document, classes, skipped)
     ]
-    annotated, bare = drafts.found(found, tree, request.reading, skipped)
     dropped = f"Category {', '.join(map(repr, parents))} is the unused parent of the others."
-    return forms.Export(
+    return drafts.export(
+        found,
+        tree,
+        request.reading,
+        skipped,
         format=NAME,
-        root=tree.root,
         classes=classes,
-        pictures=annotated,
-        unlabelled=request.reading.unlabelled or "background",
         sources=tuple(sources),
         small_on_top=True,
-        counts=skipped.counts(),
         messages=(OVERLAP, *([dropped] if parents else [])),
-        bare=bare,
     )
 
 

@@ -57,16 +57,15 @@ def read(tree: Tree, request: Request) -> forms.Export:
         for file, document in documents.items()
         for draft in _drafts(file, document, classes, tree, skipped)
     ]
-    annotated, bare = drafts.found(found, tree, request.reading, skipped)
-    return forms.Export(
-        NAME,
-        tree.root,
-        classes,
-        annotated,
-        unlabelled,
+    return drafts.export(
+        found,
+        tree,
+        request.reading,
+        skipped,
+        usual="void",
+        format=NAME,
+        classes=classes,
         sources=tuple(sources),
-        counts=skipped.counts(),
-        bare=bare,
     )
 
 

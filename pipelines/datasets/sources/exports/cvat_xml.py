@@ -40,17 +40,16 @@ def read(tree: Tree, request: Request) -> forms.Export:
     classes = forms.shape_classes(names, origin, unlabelled, colors)
     skipped = forms.Skipped()
     found = [d for f, root in roots.items() for d in _drafts(f, root, classes, skipped)]
-    annotated, bare = drafts.found(found, tree, request.reading, skipped)
-    return forms.Export(
-        NAME + (" for video" if any(r.find("track") is not None for r in roots.values()) else ""),
-        tree.root,
-        classes,
-        annotated,
-        unlabelled or "background",
+    is_video = any(root.find("track") is not None for root in roots.values())
+    return drafts.export(
+        found,
+        tree,
+        request.reading,
+        skipped,
+        format=f"{NAME} for video" if is_video else NAME,
+        classes=classes,
         sources=tuple(sources),
-        counts=skipped.counts(),
         messages=("Where shapes overlap, the higher z_order is on top, then the later shape.",),
-        bare=bare,
     )
 
 

@@ -12,6 +12,7 @@ from pipelines.datasets.sources.exports.tree import Tree
 from pipelines.datasets.spec import Reading
 
 MISSING = "image that is not here"
+LATER_ON_TOP = "Where shapes overlap, the later one is on top."
 
 
 @dataclasses.dataclass
@@ -44,10 +45,15 @@ class Draft:
         return self.shapes is not None or bool(self.masks)
 
 
-def found(
-    drafts: Iterable[Draft], tree: Tree, reading: Reading, skipped: forms.Skipped
-) -> tuple[tuple[forms.Picture, ...], tuple[forms.Picture, ...]]:
-    """Find the picture of each draft.
+def export(
+    drafts: Iterable[Draft],
+    tree: Tree,
+    reading: Reading,
+    skipped: forms.Skipped,
+    usual: str = "background",
+    **facts: object,
+) -> forms.Export:
+    """Return the export of some drafts, with their pictures.
 
     Args:
         drafts: the annotations.
@@ -55,10 +61,24 @@ def found(
         reading: choices of the user; with unannotated="background", pictures without annotation
             count as annotated.
         skipped: gets the pictures that are not here, and pictures that are annotated twice.
-
-    Returns:
-        (annotated pictures, pictures without annotation), in the order of the drafts.
+        usual: meaning of unlabelled pixels in this format, "background" or "void".
+        facts: further fields of `forms.Export`, at least `format` and `classes`.
     """
+    annotated, bare = _found(drafts, tree, reading, skipped)
+    return forms.Export(
+        root=tree.root,
+        pictures=annotated,
+        unlabelled=reading.unlabelled or usual,
+        counts=skipped.counts(),
+        bare=bare,
+        **facts,
+    )
+
+
+def _found(
+    drafts: Iterable[Draft], tree: Tree, reading: Reading, skipped: forms.Skipped
+) -> tuple[tuple[forms.Picture, ...], tuple[forms.Picture, ...]]:
+    """Return (annotated pictures, pictures without annotation), in the order of the drafts."""
     folder = None if reading.images is None else pathlib.Path(reading.images).expanduser()
     finder = pictures.Finder(tree, folder)
     files: dict[pathlib.Path | int, Draft] = {}

@@ -39,18 +39,15 @@ def read(tree: Tree, request: Request) -> forms.Export:
     unlabelled = request.reading.unlabelled
     classes = forms.shape_classes(names, "the labels that occur, sorted", unlabelled)
     found = [_draft(*task, classes, skipped) for task in tasks]
-    annotated, bare = drafts.found(found, tree, request.reading, skipped)
-    kinds = json_kinds.kinds(tree)
-    return forms.Export(
-        MIN_NAME if kinds.get(MIN_NAME) else NAME,
-        tree.root,
-        classes,
-        annotated,
-        unlabelled or "background",
+    return drafts.export(
+        found,
+        tree,
+        request.reading,
+        skipped,
+        format=MIN_NAME if json_kinds.kinds(tree).get(MIN_NAME) else NAME,
+        classes=classes,
         sources=tuple(sources),
-        counts=skipped.counts(),
-        messages=("Where shapes overlap, the later one is on top.",),
-        bare=bare,
+        messages=(drafts.LATER_ON_TOP,),
     )
 
 

@@ -36,17 +36,15 @@ def read(files_: tree.Tree, request: Request) -> forms.Export:
     classes = forms.shape_classes(names, origin, unlabelled, background="_background_")
     found = [_draft(file, d, classes, skipped) for file, d in documents.items()]
     found += _untouched(files_, found)
-    annotated, bare = drafts.found(found, files_, request.reading, skipped)
-    return forms.Export(
-        NAME,
-        files_.root,
-        classes,
-        annotated,
-        unlabelled or "background",
+    return drafts.export(
+        found,
+        files_,
+        request.reading,
+        skipped,
+        format=NAME,
+        classes=classes,
         sources=tuple(documents),
-        counts=skipped.counts(),
-        messages=("Where shapes overlap, the later one is on top.",),
-        bare=bare,
+        messages=(drafts.LATER_ON_TOP,),
     )
 
 

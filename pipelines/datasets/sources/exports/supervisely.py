@@ -35,19 +35,15 @@ def read(tree: Tree, request: Request) -> forms.Export:
     annotations = [f for f in tree.files if f.parent.name == "ann" and f.suffix == ".json"]
     found = [_draft(file, tree.try_json(file), classes, skipped) for file in annotations]
     found += _untouched(tree, annotations)
-    annotated, bare = drafts.found(
-        [draft for draft in found if draft is not None], tree, request.reading, skipped
-    )
-    return forms.Export(
-        NAME,
-        tree.root,
-        classes,
-        annotated,
-        unlabelled or "background",
+    return drafts.export(
+        [draft for draft in found if draft is not None],
+        tree,
+        request.reading,
+        skipped,
+        format=NAME,
+        classes=classes,
         sources=(meta, *annotations),
-        counts=skipped.counts(),
-        messages=("Where shapes overlap, the later one is on top.",),
-        bare=bare,
+        messages=(drafts.LATER_ON_TOP,),
     )
 
 

@@ -49,17 +49,15 @@ def read(tree: Tree, request: Request) -> forms.Export:
     classes = forms.shape_classes(names, origin, unlabelled)
     skipped = forms.Skipped()
     found = [_draft(source, name, part, key, classes, skipped) for name, part in regions]
-    annotated, bare = drafts.found(found, tree, request.reading, skipped)
-    return forms.Export(
-        NAME,
-        tree.root,
-        classes,
-        annotated,
-        unlabelled or "background",
+    return drafts.export(
+        found,
+        tree,
+        request.reading,
+        skipped,
+        format=NAME,
+        classes=classes,
         sources=(source,),
-        counts=skipped.counts(),
-        messages=("Where shapes overlap, the later one is on top.",),
-        bare=bare,
+        messages=(drafts.LATER_ON_TOP,),
     )
 
 

@@ -113,18 +113,16 @@ def read(files_: tree.Tree, request: Request) -> forms.Export:
     for key in sorted(labels.keys() - used):  # pictures in another folder, or missing
         painted = _painted(labels[key], names, classes, skipped)
         found.append(drafts.Draft(f"{key}.jpg", labels[key], painted))
-    annotated, bare = drafts.found(found, files_, request.reading, skipped)
-    return forms.Export(
-        NAME,
-        files_.root,
-        classes,
-        annotated,
-        unlabelled or "background",
+    return drafts.export(
+        found,
+        files_,
+        request.reading,
+        skipped,
+        format=NAME,
+        classes=classes,
         sources=(source, *sorted(labels.values())),
         small_on_top=True,
-        counts=skipped.counts(),
         messages=(coco.OVERLAP,),
-        bare=bare,
     )
 
 

@@ -66,13 +66,32 @@ def save(
             f"Expected the names of {predictor.num_classes} classes. Received "
             f"{classes.num_classes}."
         )
+    module = variables_of(predictor)
+    tf.saved_model.save(module, os.fspath(path), signatures=signatures(predictor, window))
+    if classes is not None:
+        write_classes(path, classes)
+
+
+def variables_of(predictor) -> tf.Module:
+    """Return a module that holds the variables of a predictor, for functions that use them."""
     module = tf.Module()
     module.network_variables = [
         variable.value for model in predictor.models for variable in model.variables
     ]
-    tf.saved_model.save(module, os.fspath(path), signatures=signatures(predictor, window))
-    if classes is not None:
-        write_classes(path, classes)
+    return module
+
+
+def portable_function(predictor, images: tf.TensorSpec):
+    """Return `Predictor.portable` for inputs of a shape, a `tf.function` -> {name: tensor}.
+
+    Raises:
+        ValueError: the predictor has windows.
+    """
+    function = tf.function(
+        lambda images: predictor.portable(images)._asdict(), input_signature=[images]
+    )
+    function.get_concrete_function()  # a refusal comes now, and not inside a converter
+    return function
 
 
 def write_classes(path: str | os.PathLike, classes: ClassTable):

@@ -8,6 +8,7 @@ import zipfile
 
 import tensorflow as tf
 
+from mm_keras.inference import export
 from mm_keras.inference.class_table import CLASSES_FILE, ClassTable
 
 
@@ -30,15 +31,9 @@ def save(
         ValueError: the predictor has windows.
     """
     images = tf.TensorSpec([1, *size, 3], tf.uint8, name="images")
-    function = tf.function(
-        lambda images: predictor.portable(images)._asdict(), input_signature=[images]
-    )
-    module = tf.Module()
-    module.network_variables = [
-        variable.value for model in predictor.models for variable in model.variables
-    ]
+    function = export.portable_function(predictor, images)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.get_concrete_function()], module
+        [function.get_concrete_function()], export.variables_of(predictor)
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     stream = io.BytesIO(converter.convert())

@@ -4,10 +4,8 @@ import json
 import os
 import pathlib
 
-import tensorflow as tf
-
+from mm_keras.inference import export
 from mm_keras.inference.class_table import ClassTable
-from mm_keras.inference.export import IMAGES
 
 OPSET = 18
 """Version of ONNX's operators; onnxruntime 1.14 and newer read it."""
@@ -33,12 +31,8 @@ def save(predictor, path: str | os.PathLike, classes: ClassTable | None = None) 
     """
     import tf2onnx
 
-    function = tf.function(
-        lambda images: predictor.portable(images)._asdict(), input_signature=[IMAGES]
-    )
-    # It traces here, so that a refusal is not lost in the converter.
-    function.get_concrete_function()
-    model, _ = tf2onnx.convert.from_function(function, input_signature=[IMAGES], opset=OPSET)
+    function = export.portable_function(predictor, export.IMAGES)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=[export.IMAGES], opset=OPSET)
     if classes is not None:
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA, json.dumps(classes.as_json())

@@ -64,10 +64,10 @@ def unit(vectors):
     """Scale each vector to unit length.
 
     Args:
-        vectors: float32 [N, D].
+        vectors: float32 [..., D].
 
     Returns:
-        float32 [N, D]. A zero vector stays zero, with zero gradient.
+        float32 [..., D]. A zero vector stays zero, with zero gradient.
     """
     squared_norm = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
     # The double `where` keeps the gradient of the unused square root out of the zero vectors.

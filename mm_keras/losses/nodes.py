@@ -6,11 +6,6 @@ VOID = 255
 """Label of pixels and patches without a class. No loss uses them."""
 
 
-def is_labelled(labels, void: int = VOID):
-    """Return which labels name a class, bool [N]."""
-    return ops.cast(labels, "int32") != void
-
-
 def pairs(labels, void: int = VOID):
     """Return which pairs of labelled nodes have the same class, and which have different ones.
 

@@ -67,8 +67,6 @@ class HypercolumnSegmenter(Segmenter):
     ):
         super().__init__(backbone, num_classes, output_stride, name, loss)
         check_positive(num_points=num_points)
-        if output_stride not in (1, 2):
-            raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
         if input_scale <= 0:
             raise ValueError(f"input_scale must be positive. Received {input_scale}.")
         if not 0 <= point_border < 0.5:

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from mm_keras import losses, metrics
+from mm_keras import losses
 from mm_keras import matching as matchings
+from mm_keras.models import embedding_health
 from mm_keras.models.gradient_caching import ChunkedPass
 from mm_keras.models.trainable import Trainable, gather_from_replicas
 
@@ -89,14 +90,7 @@ class MixAndMatch(Trainable):
     ):
         _check(chunk, graph)
         _check_objective(objective, embedding, num_classes)
-        trackers = (
-            "positive_distance",
-            "negative_distance",
-            "effective_rank",
-            "collapsed_share",
-            "gradient_norm",
-            *self.tracked_keys,
-        )
+        trackers = (*embedding_health.TRACKERS, "gradient_norm", *self.tracked_keys)
         super().__init__(name, trackers)
         self.backbone = backbone
         self.margin = margin
@@ -164,23 +158,16 @@ class MixAndMatch(Trainable):
         weights = ops.cast(triplets.valid, "float32")
         self.trackers["positive_distance"].update_state(positive, sample_weight=weights)
         self.trackers["negative_distance"].update_state(negative, sample_weight=weights)
-        self._track_health(ops.stop_gradient(embeddings))
+        embedding_health.track_health(self.trackers, ops.stop_gradient(embeddings))
         return losses.triplet_loss(positive, negative, triplets.valid, self.margin, self.loss_scale)
 
     def objective_loss(self, features, labels):
         """Return the objective. Record the distances and the health of its embeddings."""
         loss, embeddings = self.objective(features, labels)
-        embeddings = ops.stop_gradient(embeddings)
-        sums = losses.class_sums(embeddings, labels, self.num_classes)
-        positive, negative = losses.expected_distances(sums)
-        self.trackers["positive_distance"].update_state(positive)
-        self.trackers["negative_distance"].update_state(negative)
-        self._track_health(embeddings)
+        embedding_health.track_pairs(
+            self.trackers, ops.stop_gradient(embeddings), labels, self.num_classes
+        )
         return loss
-
-    def _track_health(self, embeddings):
-        self.trackers["effective_rank"].update_state(metrics.effective_rank(embeddings))
-        self.trackers["collapsed_share"].update_state(metrics.collapsed_share(embeddings))
 
 
 def _check_objective(objective, embedding, num_classes):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mm_keras import layers, losses, metrics
+from mm_keras import layers, losses
+from mm_keras.models import embedding_health
 from mm_keras.models.hypercolumn_segmenter import labels_at
 from mm_keras.models.trainable import Trainable
 
@@ -56,14 +57,7 @@ class PixelContrast(Trainable):
         seed=0,
         name="pixel_contrast",
     ):
-        trackers = (
-            "positive_distance",
-            "negative_distance",
-            "effective_rank",
-            "collapsed_share",
-            "gradient_norm",
-        )
-        super().__init__(name, trackers)
+        super().__init__(name, (*embedding_health.TRACKERS, "gradient_norm"))
         if len(head) != 2:
             raise ValueError(
                 "The head of pixel contrast has one hidden layer and an output: expected two "
@@ -109,15 +103,16 @@ class PixelContrast(Trainable):
         points = self.draw_points(labels)
         embeddings = self.embeddings(outputs, points)
         labels = labels_at(labels, points)
-        self._track(ops.stop_gradient(embeddings), labels)
+        flat = ops.reshape(ops.stop_gradient(embeddings), (-1, embeddings.shape[-1]))
+        embedding_health.track_pairs(
+            self.trackers, flat, ops.reshape(labels, (-1,)), self.num_classes
+        )
         return losses.pixel_contrast(embeddings, labels, self.temperature)
 
     def embeddings(self, maps, points):
         """Return unit vectors float32 [B, P, D] of the pixels at points int32 [B, P, 2]."""
         maps = {name: ops.cast(value, "float32") for name, value in maps.items()}
-        vectors = self.project(ops.relu(self.hidden(maps, points)))
-        batch, num_points, size = ops.shape(vectors)
-        return ops.reshape(losses.unit(ops.reshape(vectors, (-1, size))), ops.shape(vectors))
+        return losses.unit(self.project(ops.relu(self.hidden(maps, points))))
 
     def draw_points(self, labels):
         """Draw labelled pixels of each image, all present classes with equal probability.
@@ -146,12 +141,3 @@ class PixelContrast(Trainable):
         keys = ops.where(is_void, -1e9, keys)
         _, chosen = ops.top_k(keys, min(self.num_points, height * width))
         return ops.stack([chosen // width, chosen % width], axis=-1)
-
-    def _track(self, embeddings, labels):
-        flat = ops.reshape(embeddings, (-1, embeddings.shape[-1]))
-        sums = losses.class_sums(flat, ops.reshape(labels, (-1,)), self.num_classes)
-        positive, negative = losses.expected_distances(sums)
-        self.trackers["positive_distance"].update_state(positive)
-        self.trackers["negative_distance"].update_state(negative)
-        self.trackers["effective_rank"].update_state(metrics.effective_rank(flat))
-        self.trackers["collapsed_share"].update_state(metrics.collapsed_share(flat))

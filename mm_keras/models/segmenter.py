@@ -23,19 +23,21 @@ class Segmenter(Trainable):
     Args:
         backbone: `mm_keras.backbones.Backbone`.
         num_classes: number of classes, void not counted.
-        output_stride: image pixels per cell of the dense result.
+        output_stride: image pixels per cell of the dense result, 1 or 2.
         name: name of the model.
         loss: function (labels [...], logits [..., num_classes]) -> float32 scalar that leaves out
             void; None for `mm_keras.losses.pixel_cross_entropy`.
 
     Raises:
-        ValueError: if num_classes is below 1.
+        ValueError: if num_classes is below 1, or output_stride is not 1 or 2.
     """
 
     batch_keys = ("image", "label")
 
     def __init__(self, backbone, num_classes, output_stride, name, loss=None):
         check_positive(num_classes=num_classes)
+        if output_stride not in (1, 2):
+            raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
         super().__init__(name, ("pixel_accuracy", "gradient_norm"))
         self.backbone, self.num_classes = backbone, num_classes
         self.output_stride = output_stride

@@ -50,8 +50,6 @@ class UnetSegmenter(Segmenter):
         name="unet_segmenter",
     ):
         super().__init__(backbone, num_classes, output_stride, name, loss)
-        if output_stride not in (1, 2):
-            raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
         self.decoder = decoder(backbone.spec, output_stride, width)
         self.dropout = keras.layers.Dropout(dropout, seed=seed)
         self.score = keras.layers.Conv2D(num_classes, 1, name="score")

@@ -204,32 +204,37 @@ WITHOUT_MM = {"mm.steps": 0, "mm.drops": ()}
 # "gray" and "torch" have this scale already.
 _SMALL_PIXELS = {"segment.input_scale": 1 / 64}
 
+
+def _short(summary: str, keys: Mapping[str, object]) -> Preset:
+    """Return a preset with a short schedule: `quick`, or one made from it."""
+    pixels = (None, "bgr", "jigsaw")
+    return Preset(
+        summary,
+        keys,
+        of_backbone={"alexnet": _ALEXNET},
+        of_network={("vgg16", "random", kind): _SMALL_PIXELS for kind in pixels},
+    )
+
+
 _GENERAL = {
-    "quick": Preset(
+    "quick": _short(
         "a slim network (width 0.25) and a short schedule, minutes on a 2-core CPU; "
         "--preset=paper has the published settings",
         QUICK,
-        of_backbone={"alexnet": _ALEXNET},
-        of_network={
-            ("vgg16", "random", pixels): _SMALL_PIXELS for pixels in (None, "bgr", "jigsaw")
-        },
     ),
-    "standard": Preset(
+    "standard": _short(
         "as quick with larger images, a wider network and more steps: hours on a 2-core CPU, "
         "minutes on a GPU",
         STANDARD,
-        of_backbone={"alexnet": _ALEXNET},
     ),
-    "detail": Preset(
+    "detail": _short(
         "as quick, on crops of the full resolution: for thin structures and textures, such as "
         "cells under a microscope",
         DETAIL,
-        of_backbone={"alexnet": _ALEXNET},
     ),
-    "naive": Preset(
+    "naive": _short(
         "as quick without M&M: the first weights go to fine-tuning unchanged",
         QUICK | WITHOUT_MM,
-        of_backbone={"alexnet": _ALEXNET},
     ),
     "paper": Preset(
         "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",

@@ -1,11 +1,10 @@
 """Schedules that keep their shape: the drops of a stage follow its number of steps."""
 
-import dataclasses
 from collections.abc import Mapping
 
 from trainers.config.errors import ConfigError
 from trainers.config.resolved import Resolved
-from trainers.config.schema import Experiment, Optimization
+from trainers.config.schema import TRAINING
 
 
 def changed(settings: Resolved, values: Mapping[str, object], origin: str) -> Resolved:
@@ -24,7 +23,7 @@ def changed(settings: Resolved, values: Mapping[str, object], origin: str) -> Re
     """
     result = settings.changed(values, origin)
     scaled = {}
-    for section in _training_sections():
+    for section in TRAINING:
         before, after = (getattr(s.experiment, section) for s in (settings, result))
         if not after.drops or not after.steps or after.schedule != "drops":
             continue
@@ -37,11 +36,6 @@ def changed(settings: Resolved, values: Mapping[str, object], origin: str) -> Re
                 "usual drops are scaled to the steps."
             )
     return result.changed(scaled, "derived") if scaled else result
-
-
-def _training_sections():
-    fields = dataclasses.fields(Experiment)
-    return [field.name for field in fields if isinstance(field.default, Optimization)]
 
 
 def _scaled(drops, num_before, num_after):

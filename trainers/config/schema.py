@@ -110,7 +110,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Side = Annotated[int, Field(ge=1, le=16384)]  # of a square; larger ones fit no memory
 Pixels = Side | Annotated[float, Field(gt=0, le=4)]
 Range = Annotated[tuple[float, ...], AfterValidator(_range)]
@@ -223,7 +223,7 @@ class Optimization:
     schedule: Literal["drops", "cosine", "poly"] = "drops"
     """Learning rate over time: drops, half a cosine to 0, or a polynomial of power 0.9 to 0.
     Source: release drops."""
-    warmup: Share = 0.0
+    warmup: ShareBelowOne = 0.0
     """Share of the steps in which the learning rate rises linearly; not with drops.
     Source: release 0."""
     momentum: Share = 0.9
@@ -290,7 +290,7 @@ class Colorization(ProxyTask):
     """Enlarge images that are smaller than the crop, instead of padding them. Source: ours."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: ours."""
-    dropout: Dropout = 0.5
+    dropout: ShareBelowOne = 0.5
     """Dropout of fc6 and fc7. Source: Larsson et al. 2017."""
     stddev: Positive = 1e-4
     """Standard deviation of the first weights of the hidden layer. Source: ours."""
@@ -335,7 +335,7 @@ class Jigsaw(ProxyTask):
     """Normalization of a tile. Source: paper mean_and_std, release mean."""
     spread: Positive = 50.0
     """Standard deviation of a normalized tile in gray levels. Source: ours."""
-    dropout: Dropout = 0.5
+    dropout: ShareBelowOne = 0.5
     """Dropout of fc6 and fc7. Source: Noroozi and Favaro 2016."""
     initialization: Literal["release", "he"] = "release"
     """First weights of fc6 and fc7; he learns from the first step on. Source: release."""
@@ -503,7 +503,7 @@ class Segment(LabelledStage):
     num_points: AtLeastOne = 256
     """Pixels per image and step of the hypercolumn segmenter.
     Source: release, VGG/*/finetune_seg.prototxt."""
-    dropout: Dropout = 0.5
+    dropout: ShareBelowOne = 0.5
     """Dropout of fc6 and fc7. Source: release, finetune_seg.prototxt."""
     stddev: Positive = 1e-4
     """Standard deviation of the first weights of the hidden layer.
@@ -522,7 +522,7 @@ class Segment(LabelledStage):
     patience: Annotated[int, Field(ge=0)] = 0
     """Validations without improvement after which training stops; 0: it runs to the last step.
     Source: ours."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: ShareBelowOne = 0.0
     """Momentum of the moving average of the weights, which then takes their place; 0: none.
     Source: release 0."""
     loss: Literal["cross_entropy", "focal", "cross_entropy+dice", "cross_entropy+lovasz"] = (
@@ -604,6 +604,13 @@ PROXIES = tuple(
 )
 """The pretext tasks: the inits that stage proxy makes."""
 
+TRAINING = tuple(
+    field.name
+    for field in dataclasses.fields(Experiment)
+    if isinstance(field.default, Optimization)
+)
+"""The sections of the stages that train."""
+
 LOSSES = (
     "triplet",
     "triplet_all",
@@ -641,10 +648,5 @@ FREE_KEYS = {
     "mm.probe_every",
     "mm.probe_patches",
     "evaluate.num_pictures",
-} | {
-    f"{field.name}.{key}"
-    for field in dataclasses.fields(Experiment)
-    if isinstance(field.default, Optimization)
-    for key in ("log_every", "checkpoint_every")
-}
+} | {f"{section}.{key}" for section in TRAINING for key in ("log_every", "checkpoint_every")}
 """Keys that change neither weights nor figures; data_dir gives the place of the same files."""

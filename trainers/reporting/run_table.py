@@ -6,6 +6,7 @@ import rich.table
 
 from pipelines import datasets
 from trainers import config
+from trainers.reporting import variants
 from trainers.runs.runtime import Runtime
 
 _FILES = {
@@ -27,7 +28,7 @@ def show(
         stages: names of the requested stages.
         experiment: the settings.
     """
-    main = "ensemble" if experiment.ensemble else "M&M" if experiment.mm.steps else "fine-tuned"
+    main = variants.main_title(config.flatten(experiment))
     columns = {main: results, "naive": results.get("naive", {})}
     columns = {name: column for name, column in columns.items() if "miou" in column}
     if columns and "evaluate" in stages:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,20 @@ class Variant:
         return self.results.get("intervals", {})
 
 
+def main_title(settings: Mapping[str, object]) -> str:
+    """Return the heading of the main variant.
+
+    Args:
+        settings: {key: value} of the run. Older runs recorded none; they were tuned.
+
+    >>> main_title({"mm.steps": 0}), main_title({"mm.steps": 150})
+    ('fine-tuned', 'M&M')
+    """
+    if settings.get("ensemble"):
+        return "ensemble"
+    return "M&M" if settings.get("mm.steps", 1) else "fine-tuned"
+
+
 def of(workdir: pathlib.Path, results: dict) -> list[Variant]:
     """Return the variants of a run that were evaluated, the main one first.
 
@@ -32,9 +47,8 @@ def of(workdir: pathlib.Path, results: dict) -> list[Variant]:
         results: content of its results.json.
     """
     settings = (results.get("run") or {}).get("settings", {})
-    main = "ensemble" if settings.get("ensemble") else "M&M"
     found = [
-        Variant(main, workdir, results),
+        Variant(main_title(settings), workdir, results),
         Variant("naive", workdir / "naive", results.get("naive", {})),
     ]
     return [variant for variant in found if variant.results.get("confusion_matrix")]

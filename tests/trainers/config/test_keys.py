@@ -103,6 +103,7 @@ def test_wrong_keys_and_values(key, value, message):
             "Unknown mm.graph 'globel'; known: replica, global. Did you mean glo",
         ),
         ("strategy", "mirored", "Unknown strategy 'mirored'.* Did you mean mirrored"),
+        ("segment.warmup", 1.0, "segment.warmup must be float, at least 0, less than 1"),
         ("timeout", 0, "timeout must be int, at least 1"),
         (
             "data.service",

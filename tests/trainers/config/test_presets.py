@@ -228,3 +228,9 @@ def test_only_our_presets_depart_from_the_released_points_and_statistics():
         assert experiment.network.batch_norm == ("data" if is_ours else "identity")
         for stage in (experiment.mm, experiment.segment, experiment.colorization):
             assert stage.statistics_steps == (40 if is_ours else 0)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_presets_scale_the_pixels_of_random_networks_alike(name):
+    assert presets.experiment(name).segment.input_scale == 1 / 64
+    assert presets.experiment(name, init="imagenet").segment.input_scale == 1

@@ -4,6 +4,7 @@ import numpy as np
 
 from trainers.benchmarks import cpu
 from trainers.benchmarks.timing import Measurement, interleaved, medians
+from trainers.config.schema import LOSSES
 
 NODES = (160, 400, 4096)
 """Sizes of the batches: of the paper, of the released AlexNet files, and a tenfold one."""
@@ -14,19 +15,8 @@ FLATTENED, POOLED = 8192, 512
 SMALL_MARGIN = "triplet_all at margin 0.5"
 """The form with sorted distances; see `mm_keras.losses.all_triplets_hinge`."""
 
-NAMES = (
-    "triplet",
-    "triplet_all",
-    SMALL_MARGIN,
-    "triplet_semihard",
-    "supcon",
-    "multi_similarity",
-    "softmax",
-    "normalized_softmax",
-    "cosface",
-    "proxy_anchor",
-)
-"""The losses that are timed."""
+NAMES = (*(name for name in LOSSES if name != "pixel_contrast"), SMALL_MARGIN)
+"""The losses that are timed: all that take patches."""
 
 
 def key(name: str, nodes: int) -> str:

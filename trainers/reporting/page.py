@@ -24,6 +24,7 @@ from trainers.reporting import (
 from trainers.reporting.variants import Variant
 from trainers.runs import provenance
 from trainers.runs.files import replacing
+from trainers.runs.finished import log_entries
 
 PAGE, TABLE = "index.html", "results.csv"
 MAX_BYTES = 3_000_000
@@ -116,7 +117,7 @@ def _curves(shown: Sequence[Variant]) -> list[dict]:
     """Return the drawings of each stage that trains; the variants share a drawing."""
     found = []
     for stage in ("proxy", "mm", "segment"):
-        logs = {v.title: _lines(v.folder / stage / "metrics.jsonl") for v in shown}
+        logs = {v.title: log_entries(v.folder / stage / "metrics.jsonl") for v in shown}
         logs = {title: lines for title, lines in logs.items() if lines}
         names = {key for lines in logs.values() for line in lines for key in line}
         names -= {"step", "non_finite"}
@@ -166,12 +167,6 @@ def _stages(shown) -> list[dict]:
         for v in shown
         for name, cost in v.results["stages"].items()
     ]
-
-
-def _lines(path) -> list[dict]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _json(path) -> dict | None:

@@ -17,19 +17,22 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
     """
     check_folder(data)
     try:
-        dataset = datasets.load(
-            data.dataset,
-            data_dir=data.data_dir,
-            train_split=data.train_split,
-            eval_split=data.eval_split,
-            max_unreadable=data.max_unreadable,
-            void_value=data.void_value,
-            reading=reading(data),
-        )
-        dataset = datasets.select(dataset, data.num_train_images, data.holdout)
+        dataset = datasets.select(_load(data, data.eval_split), data.num_train_images, data.holdout)
         return _with_validation(dataset, data)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
+
+
+def _load(data, eval_split):
+    return datasets.load(
+        data.dataset,
+        data_dir=data.data_dir,
+        train_split=data.train_split,
+        eval_split=eval_split,
+        max_unreadable=data.max_unreadable,
+        void_value=data.void_value,
+        reading=reading(data),
+    )
 
 
 def _with_validation(dataset, data):
@@ -41,15 +44,7 @@ def _with_validation(dataset, data):
     if data.validation in ("eval", dataset.eval.name):
         split = dataset.eval
     else:
-        split = datasets.load(
-            data.dataset,
-            data_dir=data.data_dir,
-            train_split=data.train_split,
-            eval_split=data.validation,
-            max_unreadable=data.max_unreadable,
-            void_value=data.void_value,
-            reading=reading(data),
-        ).eval
+        split = _load(data, data.validation).eval
     return dataclasses.replace(dataset, validation=datasets.evenly(split, data.validation_images))
 
 

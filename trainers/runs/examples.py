@@ -1,6 +1,7 @@
 """Evaluated images that a page shows, scaled down, in evaluate/examples.npz."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
@@ -34,8 +35,8 @@ class Example:
     prediction: np.ndarray
     score: float = 0.0
 
-    def small(self, score: float) -> "Example":
-        """Return a copy with a longer side of at most 320 pixels, and another score."""
+    def small(self) -> "Example":
+        """Return a copy with a longer side of at most 320 pixels."""
         height, width = self.truth.shape
         factor = min(1.0, _SIDE / max(height, width))
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -43,7 +44,7 @@ class Example:
         image = Image.fromarray(self.image).resize(size, Image.Resampling.BOX)
         maps = (Image.fromarray(part.astype(np.uint8)) for part in (self.truth, self.prediction))
         maps = (np.asarray(part.resize(size, nearest)) for part in maps)
-        return Example(self.id, np.asarray(image), *maps, float(score))
+        return Example(self.id, np.asarray(image), *maps, self.score)
 
 
 class Examples:
@@ -73,20 +74,21 @@ class Examples:
             example: the image at full size.
             confusion: its confusion matrix, integer [K, K].
         """
+        small = functools.cache(example.small)  # many classes may keep one image
         miou = metrics.mean_iou(confusion)
         if not np.isnan(miou):
-            self.best = self._with(self.best, example, miou, -1)
-            self.worst = self._with(self.worst, example, miou, 1)
+            self.best = self._with(self.best, small, miou, -1)
+            self.worst = self._with(self.worst, small, miou, 1)
         hits = np.diagonal(confusion)
         errors = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * hits
         for k in np.flatnonzero(errors).tolist():
             if k not in self.of_class or errors[k] > self.of_class[k].score:
-                self.of_class[k] = example.small(errors[k])
+                self.of_class[k] = _scored(small(), errors[k])
 
-    def _with(self, kept, example, score, sign):
+    def _with(self, kept, small, score, sign):
         if len(kept) == self._limit and sign * score >= sign * kept[-1].score:
             return kept
-        found = sorted([*kept, example.small(score)], key=lambda other: sign * other.score)
+        found = sorted([*kept, _scored(small(), score)], key=lambda other: sign * other.score)
         return found[: self._limit]
 
     def save(self, path: pathlib.Path) -> None:
@@ -101,6 +103,10 @@ class Examples:
             for part, value in vars(example).items()
         }
         files.save_arrays(path, **arrays)
+
+
+def _scored(example, score):
+    return dataclasses.replace(example, score=float(score))
 
 
 def load(path: pathlib.Path) -> dict[str, list[Example]]:

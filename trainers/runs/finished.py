@@ -153,7 +153,15 @@ def scores(folder: pathlib.Path) -> dict:
 
 def curve(run: Run, stage: str) -> list[dict]:
     """Return the logged metrics of a training stage, one dict per log entry, with its "step"."""
-    path = run.folder / stage / "metrics.jsonl"
+    return log_entries(run.folder / stage / "metrics.jsonl")
+
+
+def log_entries(path: pathlib.Path) -> list[dict]:
+    """Return the content of a metrics.jsonl, one dict per line; empty if there is no file.
+
+    Raises:
+        config.UserError: the file cannot be read.
+    """
     if not path.exists():
         return []
     try:

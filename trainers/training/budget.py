@@ -1,13 +1,10 @@
 """Plan the steps of all stages from a time budget and the measured time of a step."""
 
 import dataclasses
-import io
 import pathlib
 import statistics
 import tempfile
 from collections.abc import Iterable
-
-import rich.console
 
 from trainers import config
 from trainers.config import resolved, schedules
@@ -108,7 +105,7 @@ def measure(experiment: config.Experiment, runtime: Runtime, stages: Iterable) -
 
     Args:
         experiment: the settings, sizes in pixels.
-        runtime: the run; its folder is not touched.
+        runtime: the run, with a console for the lines of the stages; its folder is not touched.
         stages: `trainers.runs.stage.Stage`, in order.
 
     Returns:
@@ -117,10 +114,7 @@ def measure(experiment: config.Experiment, runtime: Runtime, stages: Iterable) -
     short = _shortened(experiment)
     costs = []
     with tempfile.TemporaryDirectory() as folder:
-        quiet = rich.console.Console(file=io.StringIO())
-        scratch = dataclasses.replace(
-            runtime, workdir=pathlib.Path(folder), console=quiet, step_seconds={}
-        )
+        scratch = dataclasses.replace(runtime, workdir=pathlib.Path(folder), step_seconds={})
         for stage in stages:
             if not stage.trains:
                 continue

@@ -132,10 +132,9 @@ class Loop:
 
     def _choose_weights(self):
         """Set the model to the weights that the stage passes on."""
-        has_average = self.settings.steps and self.model.optimizer.use_ema
         if self.validation.is_on and self.validation.keeps_best:
             self.validation.restore_best()
-        elif has_average:
+        elif self.settings.steps and self.model.optimizer.use_ema:
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def _distributed_step(self, element):

@@ -19,7 +19,7 @@ from pipelines import batches, datasets
 from trainers import config
 from trainers.runs.runtime import Runtime
 from trainers.training import networks, patch_batches, seeds
-from trainers.training.validation import averaged
+from trainers.training.validation import NoValidation, averaged
 
 PATCHES_PER_IMAGE = 4
 IMAGES_PER_BATCH = 8
@@ -164,14 +164,8 @@ class Probe:
         )
 
 
-class NoProbe:
+class NoProbe(NoValidation):
     """The place of `Probe` in a stage that is not probed."""
-
-    is_on = has_stopped = False
-
-    def is_due(self, step: int) -> bool:
-        """Return False."""
-        return False
 
     def write_start(self, writer: tf.summary.SummaryWriter) -> None:
         """Do nothing."""

@@ -51,8 +51,9 @@ class Validation:
         self._best = tf.Variable(-math.inf, dtype=tf.float64)
         self._best_step = tf.Variable(0, dtype=tf.int64)
         self._num_stale = tf.Variable(0, dtype=tf.int64)
+        kept = model.weights if self.keeps_best else []
         with tf.device("CPU:0"):  # a copy of the weights is too large for a full accelerator
-            self._weights = [tf.Variable(w.numpy(), trainable=False) for w in model.weights]
+            self._weights = [tf.Variable(w.numpy(), trainable=False) for w in kept]
 
     is_on = True
 
@@ -93,8 +94,9 @@ class Validation:
         self._best.assign(value)
         self._best_step.assign(step)
         self._num_stale.assign(0)
-        for kept, weight in zip(self._weights, self._model.weights, strict=True):
-            kept.assign(weight.numpy())
+        if self.keeps_best:
+            for kept, weight in zip(self._weights, self._model.weights, strict=True):
+                kept.assign(weight.numpy())
 
     @property
     def has_stopped(self) -> bool:
@@ -108,7 +110,7 @@ class Validation:
         return self._settings.keep == "best"
 
     def restore_best(self) -> None:
-        """Set the model to its best weights."""
+        """Set the model to its best weights; call it only if `keeps_best`."""
         if int(self._best_step):
             for kept, weight in zip(self._weights, self._model.weights, strict=True):
                 weight.assign(kept.numpy())

@@ -537,6 +537,9 @@ class Segment(LabelledStage):
     head: Literal["hypercolumn", "fcn", "unet"] | None = None
     """Kind of the segmenter; none: the kind that the paper puts on the backbone.
     Source: M&M paper."""
+    decoder_width: Positive = 0.5
+    """Channels of a stage of the unet decoder as a share of the channels of its tap.
+    Source: ours."""
 
 
 @record

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from trainers import config
 from trainers.config import resolved, schedules
 from trainers.runs import stage_scope
+from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
+from trainers.training import networks
 
 WARM_UP_STEPS = 3
 """Steps before the clock starts: TensorFlow traces the step and fills its buffers. Source: ours."""
@@ -118,6 +120,7 @@ def measure(experiment: config.Experiment, runtime: Runtime, stages: Iterable) -
         for stage in stages:
             if not stage.trains:
                 continue
+            _provide_weights(stage.needs, short, scratch)
             section = config.proxy_task(experiment) if stage.name == "proxy" else stage.name
             steps = getattr(experiment, section).steps if section else 0
             if steps:
@@ -125,6 +128,16 @@ def measure(experiment: config.Experiment, runtime: Runtime, stages: Iterable) -
             elif section:  # it passes on the first weights, which the next stage reads
                 stage_scope.run_stage(stage, short, scratch)
     return costs
+
+
+def _provide_weights(earlier, experiment, scratch):
+    """Write random weights where an earlier stage is not timed; its time of a step is the same."""
+    if earlier is None:
+        return
+    path = scratch.folder(earlier) / "backbone.weights.h5"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(networks.backbone(experiment), path)
 
 
 def _measured(stage, section, steps, short, scratch) -> list[Cost]:

@@ -174,6 +174,7 @@ def _unet(experiment, body, num_classes, loss):
         num_classes,
         output_stride=experiment.evaluate.output_stride,
         dropout=experiment.segment.dropout,
+        width=experiment.segment.decoder_width,
         seed=experiment.seed,
         loss=loss,
     )

@@ -73,3 +73,12 @@ def test_stages_are_timed_in_a_folder_of_their_own(tmp_path, monkeypatch, num_st
     plan = experiment.within_minutes(settings, 2, ["mm", "segment"], console).experiment
     assert plan.segment.steps > 10 and (plan.mm.steps > 10) == (num_steps > 0)
     assert "segment: " in output.getvalue() and not list(pathlib.Path(tmp_path).iterdir())
+
+
+@pytest.mark.slow
+def test_fine_tuning_alone_can_be_planned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = resolved.of_preset("quick", {"network.backbone": "testing"})
+    settings = settings.changed({"network.backbone": "testing"}, "flag")
+    plan = experiment.within_minutes(settings, 2, ["segment"]).experiment
+    assert plan.segment.steps > 10 and plan.mm.steps == settings.experiment.mm.steps

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,8 @@ from trainers.training.checkpoints import Checkpoints
 from trainers.training.validation import NO_VALIDATION, Validation
 
 _REPORT_EVERY = 30.0  # seconds between lines of progress in a log file
+_TIMED_STEPS = 10  # of this process, before it logs how long the stage takes
+_SHORTEST_ANNOUNCED = 1.0  # minutes
 
 
 class TrainingError(config.UserError):
@@ -118,6 +121,7 @@ class Loop:
                     self._save(checkpoints, step)
                 stop.check(f"{self.stage}: stopped at step {step} of {self.settings.steps}")
                 durations.append(self.runtime.clock() - began)
+                self._announce(step, durations)
             self._choose_weights()
             self._renew_statistics(sources, stop)
         self._log_skipped()
@@ -129,6 +133,15 @@ class Loop:
             if self.validation.has_stopped:
                 break
             yield step
+
+    def _announce(self, step, durations):
+        """Log once, after a few steps, how long the rest of the stage takes."""
+        if len(durations) != _TIMED_STEPS:
+            return
+        num_left = self.settings.steps - step
+        minutes = num_left * statistics.median(durations) / 60
+        if minutes >= _SHORTEST_ANNOUNCED:
+            self.runtime.log(f"{self.stage}: {num_left} steps left, about {minutes:.1f} minutes")
 
     def _choose_weights(self):
         """Set the model to the weights that the stage passes on."""

@@ -1,6 +1,9 @@
 """The step loop: exact resume at any step, a stop at NaN, the same weights as `fit`."""
 
+import dataclasses
+import functools
 import io
+import itertools
 import json
 
 import keras
@@ -203,6 +206,14 @@ def test_progress_is_printed_where_no_bar_can_be_drawn(tmp_path, monkeypatch):
     run = _runtime(tmp_path)
     _loop(run, _model()).run()
     assert "mm: step 4 of 7, loss" in run.console.file.getvalue()
+
+
+def test_a_stage_announces_its_time_after_a_few_steps(tmp_path):
+    run = dataclasses.replace(_runtime(tmp_path), clock=itertools.count(0, 20).__next__)
+    settings = dataclasses.replace(SETTINGS, steps=13, log_every=13, checkpoint_every=13)
+    data = functools.partial(_data, num_steps=13)
+    loop.Loop(run, loop.Schedule("mm", settings), _model(), lambda s, _: data(s)).run()
+    assert "mm: 3 steps left, about 1.0 minutes" in run.console.file.getvalue()
 
 
 def test_errors_name_the_section_of_the_settings(tmp_path):

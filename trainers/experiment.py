@@ -169,7 +169,7 @@ def _checksum_of_changes(settings):
     changes = {
         key: value
         for key, value in changes.items()
-        if key not in free and not key.startswith("evaluate.")
+        if key not in free and not key.startswith(("evaluate.", "suggest."))
     }
     text = json.dumps(changes, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:6] if changes else ""

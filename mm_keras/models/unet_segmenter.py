@@ -7,6 +7,9 @@ from mm_keras import layers
 from mm_keras.backbones.spec import BackboneSpec, Tap, scaled
 from mm_keras.models.segmenter import Segmenter
 
+COARSE = 8
+"""Least stride of a map with scores of its own under deep supervision. Source: ours."""
+
 
 class UnetSegmenter(Segmenter):
     """Score every `output_stride`-th pixel by a decoder over one tap of each stride.
@@ -16,6 +19,10 @@ class UnetSegmenter(Segmenter):
     al. 2015, with batch norm and one convolution for each stride). The encoder is the backbone, so
     it starts from weights that M&M tuned.
 
+    With deep supervision, the maps of stride 8 and more have scores of their own in training. Their
+    losses reach the encoder without passing through the decoder (Lee et al. 2015, as in nnU-Net).
+    In short trainings from random weights this gained 10 points of mIoU (docs/results).
+
     Args:
         backbone: `mm_keras.backbones.Backbone`.
         num_classes: number of classes, void not counted.
@@ -23,11 +30,13 @@ class UnetSegmenter(Segmenter):
         dropout: dropout rate before the scores.
         width: channels of a stage of the decoder, as a share of the channels of the tap that it
             joins. With 1/2, the decoder of VGG-16 costs a third of the encoder.
+        deep_supervision: weight of the loss of each coarse map; 0 for none.
         loss: see `Segmenter`.
         seed: int, start of the sequence of dropout masks.
 
     Raises:
-        ValueError: if num_classes is below 1, or output_stride is not 1 or 2.
+        ValueError: if num_classes is below 1, output_stride is not 1 or 2, or deep_supervision is
+            negative.
 
     Example:
 
@@ -45,6 +54,7 @@ class UnetSegmenter(Segmenter):
         output_stride=2,
         dropout=0.0,
         width=0.5,
+        deep_supervision=0.0,
         loss=None,
         seed=0,
         name="unet_segmenter",
@@ -52,8 +62,18 @@ class UnetSegmenter(Segmenter):
         super().__init__(backbone, num_classes, output_stride, name, loss)
         self.decoder = decoder(backbone.spec, output_stride, width)
         self.dropout = keras.layers.Dropout(dropout, seed=seed)
-        self.score = keras.layers.Conv2D(num_classes, 1, name="score")
-        self.score.build((None, None, None, self.decoder.output.shape[-1]))
+        if deep_supervision < 0:
+            raise ValueError(f"deep_supervision must be 0 or more. Received {deep_supervision}.")
+        self.deep_supervision = deep_supervision
+        maps = self.decoder.output
+        self.finest = min(maps, key=int)
+        self.score = _scores(maps[self.finest], num_classes, "score")
+        coarse = [stride for stride in maps if deep_supervision and int(stride) >= COARSE]
+        self.coarse_scores = {
+            stride: _scores(maps[stride], num_classes, f"score_{stride}")
+            for stride in coarse
+            if stride != self.finest
+        }
         self.built = True
 
     def call(self, images, training=False):
@@ -61,17 +81,61 @@ class UnetSegmenter(Segmenter):
 
         Args:
             images: [B, H, W, 3] with RGB values 0..255.
-            training: whether batch norm normalizes by the batch.
+            training: whether batch norm normalizes by the batch. With deep supervision, a training
+                call returns {"finest": these logits, STRIDE: logits of a coarse map}.
         """
-        maps = self.backbone(images, training=training)
-        skips = {name: maps[name] for name in self.decoder.input}
-        features = self.decoder(skips, training=training)
-        scores = ops.cast(self.score(self.dropout(features, training=training)), "float32")
-        stride, output_stride = _finest(self.backbone.spec, self.output_stride), self.output_stride
-        if stride == output_stride:
-            return scores
-        size = tuple(-(-side // output_stride) for side in ops.shape(images)[1:3])
-        return layers.upsample(scores, stride // output_stride, size)
+        taps = self.backbone(images, training=training)
+        maps = self.decoder({name: taps[name] for name in self.decoder.input}, training=training)
+        features = self.dropout(maps[self.finest], training=training)
+        logits = self._enlarged(ops.cast(self.score(features), "float32"), ops.shape(images)[1:3])
+        if not training or not self.coarse_scores:
+            return logits
+        coarse = {
+            stride: ops.cast(score(maps[stride]), "float32")
+            for stride, score in self.coarse_scores.items()
+        }
+        return {"finest": logits, **coarse}
+
+    def batch_loss(self, inputs, targets, outputs):
+        """Return the loss of `Segmenter`, and in training the weighted losses of coarse maps."""
+        if not isinstance(outputs, dict):
+            return super().batch_loss(inputs, targets, outputs)
+        targets = ops.convert_to_tensor(targets)
+        loss = super().batch_loss(inputs, targets, outputs["finest"])
+        for stride in self.coarse_scores:
+            labels = labels_of_cells(targets, int(stride), ops.shape(outputs[stride])[1:3])
+            loss = loss + self.deep_supervision * self.pixel_loss(labels, outputs[stride])
+        return loss
+
+    def _enlarged(self, logits, size):
+        """Return logits of every `output_stride`-th pixel of an image of `size`."""
+        if int(self.finest) == self.output_stride:
+            return logits
+        size = tuple(-(-side // self.output_stride) for side in size)
+        return layers.upsample(logits, int(self.finest) // self.output_stride, size)
+
+
+def labels_of_cells(labels, stride: int, size):
+    """Return the labels of the center pixels of cells.
+
+    Args:
+        labels: integer [B, H, W].
+        stride: pixels per cell on each axis.
+        size: (rows, columns) of the cells. The center of a last, partial cell may lie outside the
+            image; the last row or column then takes its place.
+
+    Returns:
+        integer [B, rows, columns].
+
+    Example:
+
+    >>> labels_of_cells(ops.convert_to_tensor([[[0, 1, 2, 3, 4]]]), 2, (1, 3)).numpy().tolist()
+    [[[1, 3, 4]]]
+    """
+    for axis, count in enumerate(size, start=1):
+        centers = ops.arange(count) * stride + stride // 2
+        labels = ops.take(labels, ops.minimum(centers, ops.shape(labels)[axis] - 1), axis=axis)
+    return labels
 
 
 def decoder(spec: BackboneSpec, output_stride: int = 2, width: float = 0.5) -> keras.Model:
@@ -84,11 +148,13 @@ def decoder(spec: BackboneSpec, output_stride: int = 2, width: float = 0.5) -> k
         width: channels of a stage, as a share of the channels of its tap.
 
     Returns:
-        A functional model from {tap name: [B, h, w, C]} to the finest map [B, h, w, units].
+        A functional model from {tap name: [B, h, w, C]} to {stride as text: [B, h, w, units]}. The
+        coarsest map is the embedding itself.
     """
     taps = _skips(spec, output_stride)
     inputs = {tap.name: keras.Input((None, None, tap.channels), name=tap.name) for tap in taps}
     stride, features = taps[0].stride, inputs[taps[0].name]
+    maps = {str(stride): features}
     for tap in taps[1:]:
         skip = inputs[tap.name]
         larger = EnlargeLike(stride // tap.stride, name=f"enlarge_to_{tap.stride}")(
@@ -96,8 +162,8 @@ def decoder(spec: BackboneSpec, output_stride: int = 2, width: float = 0.5) -> k
         )
         joined = keras.layers.Concatenate(name=f"join_{tap.stride}")([larger, skip])
         features = _convolution(joined, scaled(tap.channels, width), f"decode_{tap.stride}")
-        stride = tap.stride
-    return keras.Model(inputs, features, name="decoder")
+        stride, maps[str(tap.stride)] = tap.stride, features
+    return keras.Model(inputs, maps, name="decoder")
 
 
 @keras.saving.register_keras_serializable("mm_keras")
@@ -152,8 +218,10 @@ def _skips(spec, output_stride) -> list[Tap]:
     return [last[stride] for stride in strides]
 
 
-def _finest(spec, output_stride) -> int:
-    return _skips(spec, output_stride)[-1].stride
+def _scores(features, num_classes, name):
+    layer = keras.layers.Conv2D(num_classes, 1, name=name)
+    layer.build(features.shape)
+    return layer
 
 
 def _convolution(features, units, name):

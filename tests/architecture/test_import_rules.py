@@ -211,7 +211,7 @@ def commands_import_tensorflow_late(modules):
 
 
 def stages_do_not_import_each_other(modules):
-    pages = ("trainers.stages.doctor_page",)  # the page of the data check
+    pages = ("trainers.stages.doctor_page", "trainers.stages.suggest_page")
     return [
         item
         for item in imports(modules)

@@ -540,6 +540,9 @@ class Segment(LabelledStage):
     decoder_width: Positive = 0.5
     """Channels of a stage of the unet decoder as a share of the channels of its tap.
     Source: ours."""
+    deep_supervision: NotNegative = 0.0
+    """Weight of the loss of each coarse map of the unet decoder; 0: none.
+    Source: nnU-Net, Lee et al. 2015."""
 
 
 @record
@@ -578,6 +581,17 @@ class Export:
 
 
 @record
+class Suggest:
+    """Stage suggest: the images to label next, and the masks to look at again."""
+
+    images: str | None = None
+    """Folder, file or pattern of images without masks to choose from; none: no such images.
+    Source: ours."""
+    number: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Images to choose, and masks to name. Source: ours."""
+
+
+@record
 class Experiment:
     """Everything that decides the result of a run, and the devices that it runs on."""
 
@@ -589,6 +603,7 @@ class Experiment:
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    suggest: Suggest = Suggest()
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Precision policy of Keras. Source: ours."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -1,21 +1,16 @@
 """The pictures of a page: images with their truth and prediction, and the errors of each class."""
 
-import base64
-import io
-
 import numpy as np
-from PIL import Image
 
 from mm_keras import visualize
 from pipelines import datasets
 from trainers.reporting import run_table
 from trainers.reporting.variants import Variant
 from trainers.runs import examples
+from trainers.runs.pictures import data_url
 
 RIGHT, MISSED, WRONG = (46, 125, 50), (198, 40, 40), (245, 166, 35)
 """Colors of the pixels of a class: right, missed, and predicted where another class is true."""
-
-_QUALITY = 82  # of JPEG
 
 
 def groups(variant: Variant, spec: datasets.DatasetSpec, side: int) -> list[dict]:
@@ -35,7 +30,7 @@ def groups(variant: Variant, spec: datasets.DatasetSpec, side: int) -> list[dict
         pictures = [
             {
                 "caption": f"{example.id}: mIoU {run_table.percent(example.score)}",
-                "panels": [_data_url(panel, side) for panel in _panels(example, spec)],
+                "panels": [data_url(panel, side) for panel in _panels(example, spec)],
             }
             for example in stored.get(key, [])
         ]
@@ -43,7 +38,7 @@ def groups(variant: Variant, spec: datasets.DatasetSpec, side: int) -> list[dict
     errors = [
         {
             "caption": f"{spec.class_names[k]}: {example.score:,.0f} wrong pixels, {example.id}",
-            "panels": [_data_url(_error_map(example, k), side)],
+            "panels": [data_url(_error_map(example, k), side)],
         }
         for k, example in sorted(
             (int(key.removeprefix("class")), group[0])
@@ -74,11 +69,3 @@ def _error_map(example, label):
     gray = example.image.mean(axis=-1, keepdims=True).astype(np.uint8).repeat(3, axis=-1)
     colors = (RIGHT, MISSED, WRONG, (0, 0, 0))
     return visualize.overlay(gray, kinds, colors, 0.7, clear=3)
-
-
-def _data_url(pixels, side) -> str:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -46,6 +46,12 @@ def _predict(experiment, runtime):
     return predict.run(experiment, runtime)
 
 
+def _suggest(experiment, runtime):
+    from trainers.stages import suggest
+
+    return suggest.run(experiment, runtime)
+
+
 _PREDICTING = ("mm", "segment", "evaluate")
 
 STAGES = (
@@ -55,6 +61,7 @@ STAGES = (
     Stage("evaluate", _PREDICTING, _evaluate, "segment", is_compared=True, shows_images=True),
     Stage("export", (*_PREDICTING, "export"), _export, "segment"),
     Stage("predict", _PREDICTING, _predict, "segment", shows_images=True, is_usual=False),
+    Stage("suggest", (*_PREDICTING, "suggest"), _suggest, "segment", is_usual=False),
 )
 """All stages of a run."""
 

@@ -1,14 +1,13 @@
 """The page of stage doctor: one HTML file with embedded pictures and without scripts."""
 
-import base64
 import html
-import io
 
 import numpy as np
 from PIL import Image
 
 from mm_keras import visualize
 from pipelines.datasets import audit
+from trainers.runs.pictures import data_url
 
 _MOST_NAMES = 500  # names of a finding on the page
 _PICTURE_SIDE = 260  # pixels of the longer side: two figures of two panels fit side by side
@@ -114,7 +113,7 @@ def _pictures(spec, split: audit.SplitFacts) -> str:
         image, overlay = _overlay(picture, spec.colors)
         both = np.concatenate([image, overlay], 1) if split.has_masks else image
         figures.append(
-            f'<figure><img alt="" src="{_data_url(both)}">'
+            f'<figure><img alt="" src="{data_url(both)}">'
             f"<figcaption>{html.escape(picture.id)}</figcaption></figure>"
         )
     legend = '<p class="quiet">Right: the image with its mask; void is hatched.</p>'
@@ -130,9 +129,3 @@ def _overlay(picture: audit.Picture, colors) -> tuple[np.ndarray, np.ndarray]:
     labels = Image.fromarray(picture.labels).resize(size, Image.Resampling.NEAREST)
     painted = visualize.color_map(np.asarray(labels), colors)
     return image, ((image.astype(np.uint16) + painted) // 2).astype(np.uint8)
-
-
-def _data_url(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

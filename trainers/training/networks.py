@@ -175,6 +175,7 @@ def _unet(experiment, body, num_classes, loss):
         output_stride=experiment.evaluate.output_stride,
         dropout=experiment.segment.dropout,
         width=experiment.segment.decoder_width,
+        deep_supervision=experiment.segment.deep_supervision,
         seed=experiment.seed,
         loss=loss,
     )

@@ -81,7 +81,54 @@ def test_the_gradient_reaches_the_first_convolution():
     assert np.abs(tape.gradient(loss, first.value)).max() > 0
 
 
-@pytest.mark.parametrize("arguments", [{"output_stride": 4}, {"num_classes": 0}])
+@pytest.mark.parametrize("stride, side", [(2, 7), (8, 31), (8, 33), (32, 20)])
+def test_the_label_of_a_cell_is_that_of_its_center_pixel(stride, side):
+    labels = np.random.default_rng(0).integers(0, 9, (2, side, side + 3)).astype("uint8")
+    size = (-(-side // stride), (side + 3) // stride)
+    found = np.array(unet_segmenter.labels_of_cells(labels, stride, size))
+    assert found.shape == (2, *size)
+    for (image, row, column), label in np.ndenumerate(found):
+        y, x = (min(k * stride + stride // 2, n - 1) for k, n in ((row, side), (column, side + 3)))
+        assert label == labels[image, y, x]
+
+
+def test_deep_supervision_adds_the_losses_of_the_coarse_maps():
+    images, labels = _batch()
+    model = _model("vgg16", num_classes=2, deep_supervision=0.4)
+    outputs = model(images, training=True)
+    assert list(outputs) == ["finest", "32", "16", "8"]
+    plain = model.pixel_loss(labels[:, ::2, ::2], outputs["finest"])
+    coarse = [
+        model.pixel_loss(
+            unet_segmenter.labels_of_cells(labels, s, (-(-32 // s), -(-40 // s))), outputs[str(s)]
+        )
+        for s in (8, 16, 32)
+    ]
+    found = model.batch_loss(images, labels, outputs)
+    assert float(found) == pytest.approx(float(plain + 0.4 * sum(coarse)), rel=1e-5)
+    assert model(images).shape == (4, 16, 20, 2)
+
+
+def test_a_batch_of_void_has_no_loss_under_deep_supervision():
+    images, _ = _batch()
+    model = _model(num_classes=2, deep_supervision=1.0)
+    labels = np.full((4, 32, 40), 255, "uint8")
+    assert float(model.batch_loss(images, labels, model(images, training=True))) == 0
+
+
+def test_all_weights_learn_under_deep_supervision():
+    images, labels = _batch()
+    model = _model(num_classes=2, deep_supervision=0.5)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(None, labels, model(images, training=True))
+    assert all(
+        g is not None for g in tape.gradient(loss, [v.value for v in model.trainable_variables])
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"output_stride": 4}, {"num_classes": 0}, {"deep_supervision": -1}]
+)
 def test_impossible_arguments_are_rejected(arguments):
     with pytest.raises(ValueError, match="Received"):
         _model(**arguments)

@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = [
     "--backbone=testing",
-    *("--set=network.width=1", "--set=data.shorter_side=64"),
+    *("--set=network.width=1", "--set=data.shorter_side=64", "--set=data.holdout=12"),
     *("--set=mm.steps=8", "--set=mm.drops=", "--set=mm.num_images=2"),
     *("--set=mm.log_every=1", "--set=mm.checkpoint_every=3"),
     *("--set=segment.steps=8", "--set=segment.drops=", "--set=segment.num_images=2"),

@@ -31,6 +31,8 @@ from trainers.runs import (
     stage_scope,
 )
 from trainers.runs.dataset import load_dataset
+from trainers.runs.loggers import LOGGERS, Loggers
+from trainers.runs.loggers import check as check_loggers
 from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
 from trainers.stages import STAGES, select
@@ -45,6 +47,7 @@ def run_experiment(
     overwrite: bool = False,
     console: rich.console.Console | None = None,
     origin: provenance.Origin | None = None,
+    loggers: Iterable[str] = (),
 ) -> dict:
     """Run the stages of an experiment, or continue them where they stopped.
 
@@ -56,6 +59,7 @@ def run_experiment(
         overwrite: run the stages again, and remove their results first.
         console: prints progress and results; None prints nothing.
         origin: the preset and the command, recorded with the run.
+        loggers: names of services that follow the run, see `trainers.runs.loggers`.
 
     Returns:
         The content of `workdir/results.json`: "miou" and the other scores if stage evaluate is
@@ -66,6 +70,7 @@ def run_experiment(
         config.UserError: settings, data or folder cannot be used; the message names the fix.
     """
     chosen = select(stages, experiment)
+    check_loggers(loggers)
     console = console or terminal.console(file=io.StringIO())
     replicas = devices.create(experiment, console)
     console.quiet = console.quiet or not replicas.is_chief
@@ -74,17 +79,21 @@ def run_experiment(
     experiment, dataset = _prepared(experiment, chosen, console)
     scratch = None if replicas.is_chief else tempfile.TemporaryDirectory()
     runtime = Runtime(pathlib.Path(workdir), dataset, console, replicas=replicas, scratch=scratch)
+    if replicas.is_chief:
+        runtime.loggers = Loggers({name: LOGGERS[name]() for name in loggers}, runtime.log)
     with _writing(runtime):
         _prepare_folder(runtime, experiment, [stage.name for stage in chosen], compare, overwrite)
         if replicas.is_chief:
             trains = any(stage.trains for stage in chosen)
             provenance.write(runtime.workdir, experiment, origin or provenance.Origin(), trains)
+            runtime.loggers.start(runtime.workdir, config.flatten(experiment))
         _run_stages(chosen, experiment, runtime, compare)
         found = {}
         if replicas.is_chief:
             found = results.gather(runtime, STAGES)
             if "miou" in found:
                 page.write(runtime.workdir, runtime.dataset.spec, found)
+            runtime.loggers.finish(found)
             run_table.show(runtime, found, [stage.name for stage in chosen], experiment)
         replicas.barrier()  # the others would take a worker that left early for lost
     return found

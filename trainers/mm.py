@@ -11,6 +11,7 @@ from absl import flags, logging
 from trainers import command_line, config, stages, startup
 from trainers import flags as run_flags
 from trainers.config import presets, terminal
+from trainers.runs import loggers
 
 _EVERYDAY = (
     "dataset",
@@ -48,6 +49,7 @@ flags.DEFINE_float(
     "Train for so many minutes: steps are timed and planned. Evaluation and export come on top.",
     lower_bound=0,
 )
+flags.DEFINE_list("loggers", [], "Services that follow the run: wandb, mlflow.")
 flags.DEFINE_bool("print_config", False, "Print the settings with their origins, and exit.")
 
 
@@ -66,6 +68,7 @@ def _run(console):
         raise config.ConfigError(f"--stage={stages.DATA_CHECK} runs alone, before other stages.")
     if FLAGS.stage != [stages.DATA_CHECK]:
         stages.select(FLAGS.stage, settings.experiment)  # a wrong name is reported at once
+    loggers.check(FLAGS.loggers)
     startup.load_tensorflow()
     from trainers import experiment as runs
     from trainers.runs.provenance import Origin
@@ -99,6 +102,7 @@ def _run(console):
             ["python", "-m", "trainers.mm", *sys.argv[1:]],
             settings.origins,
         ),
+        loggers=FLAGS.loggers,
     )
 
 

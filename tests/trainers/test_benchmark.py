@@ -54,6 +54,7 @@ def _complete(measurement):
     return (measurement.figure is None) == bool(measurement.reason)
 
 
+@pytest.mark.slow
 def test_match_measures_all_its_lines_and_its_peer():
     measurements = cpu.match(SMALL)
     assert measurements.keys() == {f"match_{n}{xla}" for n in SMALL.nodes for xla in ("", "_xla")}
@@ -137,6 +138,7 @@ def test_a_missed_target_gives_exit_status_1(monkeypatch, parsed_flags):
         benchmark.main(["benchmark"])
 
 
+@pytest.mark.slow
 def test_the_table_of_costs_has_a_row_per_task(in_this_process):
     lines = []
     table = costs.table(

@@ -114,6 +114,8 @@ QUICK = {
     "mm.statistics_steps": 40,
     "segment.statistics_steps": 40,
     "segment.head": "unet",
+    "segment.decoder_width": 1.0,
+    "segment.deep_supervision": 0.4,
     "segment.loss": "cross_entropy",
     "segment.class_weights": "enet",
     "segment.optimizer": "adamw",
@@ -122,19 +124,19 @@ QUICK = {
     "segment.warmup": 0.05,
     "segment.decay": 1e-2,
     "segment.dropout": 0.0,
-    "segment.steps": 400,
+    "segment.steps": 800,
     "segment.drops": (),
     # Scores while training, of the images that are reported: the last weights are kept.
     "data.validation": "eval",
-    "segment.validate_every": 100,
+    "segment.validate_every": 200,
     "segment.keep": "last",
-    "segment.num_images": 8,
+    "segment.num_images": 4,
     "segment.crop": 1.0,
     # The crop lies inside the image, so its border holds pixels of the image and no padding.
     "segment.point_border": 0.0,
     "segment.stddev": 1e-2,
-    "segment.checkpoint_every": 50,
-    "segment.log_every": 10,
+    "segment.checkpoint_every": 100,
+    "segment.log_every": 20,
 }
 
 # The first fully connected layer of AlexNet has a kernel of 6 x 6. Its hypercolumn includes the
@@ -173,8 +175,8 @@ STANDARD = QUICK | {
     "mm.steps": 300,
     "mm.drops": (225,),
     "segment.crop": 256,
-    "segment.steps": 1500,
-    "segment.validate_every": 250,
+    "segment.steps": 3000,
+    "segment.validate_every": 500,
 }
 
 RELEASE = {

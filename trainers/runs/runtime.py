@@ -15,6 +15,7 @@ from pipelines.datasets.files import checksum
 from trainers import config
 from trainers.config import terminal
 from trainers.devices import Replicas
+from trainers.runs.loggers import Loggers
 
 
 class WorkdirError(config.UserError):
@@ -34,6 +35,7 @@ class Runtime:
         replicas: the devices that train.
         step_seconds: {stage: seconds of each step that this process made}.
         clock: function () -> seconds, for `step_seconds`.
+        loggers: services that get the metrics as well.
         scratch: folder for the files of a worker that is not the chief; nobody reads them, but all
             workers run the same code. None for the chief.
     """
@@ -46,6 +48,7 @@ class Runtime:
     scratch: tempfile.TemporaryDirectory | None = None
     step_seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    loggers: Loggers = dataclasses.field(default_factory=Loggers)
 
     def naive(self) -> "Runtime":
         """Return the same run without M&M."""

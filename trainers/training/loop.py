@@ -275,6 +275,8 @@ class Loop:
         self.writer.flush()
         with (self.folder / "metrics.jsonl").open("a") as lines:
             lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        title = "/".join(filter(None, (self.runtime.variant, self.stage)))
+        self.runtime.loggers.log(title, step, metrics)
         self.on_log(step, metrics)
         scored = f", val mIoU {100 * metrics['val_miou']:.1f} %" if "val_miou" in metrics else ""
         return f"loss {metrics['loss']:.3f}{scored}"

@@ -212,8 +212,15 @@ def test_scales_are_averaged_at_the_pixels_of_the_image(protocol):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"flip": True, "scales": (1, 0.5)}, {"protocol": "pascal", "flip": True}]
-    + [{"protocol": "cityscapes"}, {"protocol": "cityscapes", "flip": True, "scales": (0.5, 1)}],
+    [
+        {},
+        {"flip": True, "scales": (1, 0.5)},
+        {"protocol": "pascal", "flip": True},
+        {"protocol": "cityscapes"},
+        pytest.param(
+            {"protocol": "cityscapes", "flip": True, "scales": (0.5, 1)}, marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_saved_and_live_predictions_are_equal(tmp_path, arguments):
     predictor = inference.Predictor([FormulaModel(2), FormulaModel(1, 3, (0, 0, 0))], **arguments)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-RULES = ("none", "inverse_frequency", "effective_number", "enet", "median")
+RULES = ("none", "inverse_frequency", "inverse_root", "effective_number", "enet", "median")
 """The rules that `class_weights` knows."""
 
 
@@ -13,6 +13,7 @@ def class_weights(counts, rule: str = "none") -> np.ndarray:
     |---|---|
     | none | 1 |
     | inverse_frequency | 1 / (K p), K the classes present (the rule "balanced" of scikit-learn) |
+    | inverse_root | 1 / sqrt(K p), half as strong on a logarithmic scale (Mahajan et al. 2018) |
     | effective_number | (1 - b) / (1 - b ** n), scaled to mean 1 (Cui et al. 2019) |
     | enet | 1 / log(1.02 + p), in 1.4..50.5 (Paszke et al. 2016) |
     | median | median(f) / f, f the share in images that hold k (SegNet) |
@@ -57,6 +58,10 @@ def _inverse_frequency(counts):
     return _divided(pixels.sum() / np.count_nonzero(pixels), pixels)
 
 
+def _inverse_root(counts):
+    return np.sqrt(_inverse_frequency(counts))
+
+
 def _effective_number(counts):
     pixels = counts.sum(0)
     is_present = pixels > 0
@@ -87,6 +92,7 @@ _RULES = {
     "none": _none,
     "inverse_frequency": _inverse_frequency,
     "effective_number": _effective_number,
+    "inverse_root": _inverse_root,
     "enet": _enet,
     "median": _median,
 }

@@ -31,6 +31,13 @@ def test_inverse_frequency_gives_all_classes_the_same_total_weight():
     np.testing.assert_allclose(totals.sum() / counts.sum(), 1, rtol=1e-6)  # the mean over pixels
 
 
+def test_inverse_roots_lie_halfway_between_equal_and_inverse_weights():
+    counts = [[400, 25, 0]]
+    inverse, root = (class_weights(counts, f"inverse_{rule}") for rule in ("frequency", "root"))
+    np.testing.assert_allclose(root, np.sqrt(inverse))
+    assert root[1] / root[0] == pytest.approx(4)
+
+
 def test_effective_numbers_follow_the_published_formula():
     counts = np.array([900, 90, 10, 0])
     base = 1 - 1 / (1000 / 3)

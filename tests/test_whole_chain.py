@@ -25,7 +25,9 @@ SMALL = [
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     records = tmp_path_factory.mktemp("records")
-    return {**os.environ, "TFDS_DATA_DIR": str(records), "PYTHONPATH": str(ROOT)}
+    variables = {**os.environ, "TFDS_DATA_DIR": str(records), "PYTHONPATH": str(ROOT)}
+    variables.pop("TF_CPP_MIN_LOG_LEVEL", None)  # users do not set it
+    return variables
 
 
 def _command(*arguments):
@@ -50,7 +52,14 @@ def unbroken(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
     done = _run(environment, folder, *SMALL, "--compare")
     (workdir,) = (folder / "runs").iterdir()
+    (folder / "stderr").write_text(done.stderr)
     return workdir, done.stdout
+
+
+def test_a_run_prints_no_line_of_other_programs(unbroken):
+    printed = (unbroken[0].parents[1] / "stderr").read_text().splitlines()
+    ours = ("texture_scenes", "Generat")  # progress of the data set
+    assert not [line for line in printed if line.strip() and not line.startswith(ours)]
 
 
 def test_the_default_folder_depends_on_the_settings(unbroken):

@@ -140,16 +140,18 @@ class Predictor:
             return _most_probable(self._average(images))
         maps: list[bands.CellMap] = []
         for view in self._views:
-            before = [maps[-1].cells] if maps else []
-            with tf.control_dependencies(before):
+            with tf.control_dependencies(maps[-1].source.computed if maps else []):
                 maps.append(self._cells(images, *view))
-        return bands.most_probable(maps, tf.shape(images)[1:3], self.num_classes)
+        return bands.most_probable(maps, tf.shape(images)[:3], self.num_classes)
 
     def _cells(self, images, network, scale, is_mirrored) -> bands.CellMap:
         """Return the probabilities of one network for one view, in the cells of its output."""
         pixels = _input(images, network, scale, is_mirrored)
         size, is_kept = tf.shape(pixels)[1:3], network.keeps_size(scale)
-        return bands.CellMap(network(pixels), network.stride, size, is_kept, is_mirrored)
+        source = (
+            bands.WholeMap(network(pixels)) if network.parts is None else network.strips(pixels)
+        )
+        return bands.CellMap(source, network.stride, size, is_kept, is_mirrored)
 
     def _average(self, images, resize=protocols.resized):
         views = self._views

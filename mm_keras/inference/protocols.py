@@ -57,9 +57,11 @@ class Network:
         self._probabilities = tf.function(self._trace, input_signature=[PIXELS])
 
     def __call__(self, pixels):
-        if self.parts is None:
-            return self._whole(pixels)
-        return windows.blended(self._whole, pixels, self.parts, self.stride, self.num_classes)
+        return self._whole(pixels) if self.parts is None else self.strips(pixels).all_rows()
+
+    def strips(self, pixels) -> windows.Strips:
+        """Return the result in rows of windows, computed on demand."""
+        return windows.Strips(self._whole, pixels, self.parts, self.stride, self.num_classes)
 
     def keeps_size(self, scale: float) -> bool:
         """Return whether the input of the network has the size of every image."""

@@ -63,8 +63,24 @@ def coarsest_stride(model) -> int:
     return max(strides)
 
 
-def blended(function: Callable, pixels, windows: Windows, stride: int, channels: int):
-    """Return the weighted mean of a function's results in overlapping windows.
+class State(NamedTuple):
+    """The progress of `Strips`.
+
+    Attributes:
+        index: int32, the next row of windows.
+        tail: float32 [w, B, n, C], rows of cells that the next windows add to.
+        first: int32, the number of the first row in `finished`.
+        finished: float32 [B, n, w, C], finished rows of cells.
+    """
+
+    index: tf.Tensor
+    tail: tf.Tensor
+    first: tf.Tensor
+    finished: tf.Tensor
+
+
+class Strips:
+    """The weighted mean of a function's results in overlapping windows, from top to bottom.
 
     The weight of a window falls linearly over the overlap, and is 1 at the borders of the image.
     One window is computed after the other.
@@ -77,60 +93,104 @@ def blended(function: Callable, pixels, windows: Windows, stride: int, channels:
         stride: pixels per cell of the results; it divides `windows.multiple`.
         channels: number of channels of the results.
 
-    Returns:
-        float32 [B, ceil(H / stride), ceil(W / stride), channels].
+    Attributes:
+        computed: the tensors that exist before the first call: none.
+        num_rows: int32, the number of rows of cells, ceil(H / stride).
     """
-    size = tf.shape(pixels)[1:3]
-    rows, columns = (_Axis(size[k], windows, stride) for k in (0, 1))
 
-    def row(i, tail, bands):
-        start, end = rows.span(i)
-        strip = _strip(function, pixels[:, start:end], columns, channels)
-        strip *= rows.weights(i)[:, None, None]
-        strip = _add_at_start(strip, tail)
-        finished = rows.cells_until_next(i)
-        band = strip[:, :finished] / rows.total(i, finished)[:, None, None]
-        bands = bands.write(i, tf.transpose(band, [1, 0, 2, 3]))
-        return i + 1, strip[:, finished:], bands
+    computed = ()
 
-    tail = tf.zeros(tf.stack([tf.shape(pixels)[0], 0, columns.num_cells, channels]))
-    bands = tf.TensorArray(
-        tf.float32, size=rows.count, infer_shape=False, element_shape=[None, None, None, channels]
-    )
-    shapes = (tf.TensorShape([]), tf.TensorShape([None, None, None, channels]), None)
-    *_, bands = tf.while_loop(
-        lambda i, *_: i < rows.count,
-        row,
-        (0, tail, bands),
-        shape_invariants=(shapes[0], shapes[1], tf.TensorShape(None)),
-        parallel_iterations=1,
-    )
-    return tf.transpose(bands.concat(), [1, 0, 2, 3])
+    def __init__(self, function: Callable, pixels, windows: Windows, stride: int, channels: int):
+        self._function, self._pixels, self._channels = function, pixels, channels
+        size = tf.shape(pixels)[1:3]
+        self._down, self._along = (_Axis(size[k], windows, stride) for k in (0, 1))
+        self.num_rows = self._down.num_cells
+        self._some_rows = tf.TensorShape([None, None, None, channels])
 
+    def start(self) -> State:
+        """Return the state before the first row."""
+        shape = [tf.shape(self._pixels)[0], 0, self._along.num_cells, self._channels]
+        return State(tf.constant(0), self._no_tail(), tf.constant(0), tf.zeros(tf.stack(shape)))
 
-def _strip(function, pixels, columns, channels):
-    """Return the mean of one row of windows, weighted along the row."""
-    num_rows = -(-tf.shape(pixels)[1] // columns.stride)
-    shape = tf.stack([tf.shape(pixels)[0], num_rows, columns.num_cells, channels])
+    def rows(self, state: State, first, end):
+        """Compute windows until rows of cells exist, and forget the rows above them.
 
-    def add(j, total):
-        left, right = columns.span(j)
-        cells = function(pixels[:, :, left:right])
-        cells *= (columns.weights(j) / columns.totals(j))[:, None]
-        before = left // columns.stride
-        after = columns.num_cells - before - tf.shape(cells)[2]
-        return j + 1, total + tf.pad(cells, [[0, 0], [0, 0], [before, after], [0, 0]])
+        Args:
+            state: the result of `start` or of an earlier call.
+            first: int32, the first row that is needed, now and later.
+            end: int32, the row after the last one that is needed.
 
-    _, total = tf.while_loop(
-        lambda j, _: j < columns.count, add, (0, tf.zeros(shape)), parallel_iterations=1
-    )
-    return total
+        Returns:
+            The state afterwards, float32 [B, n, w, C], rows that hold `first` to `end`, and the
+            number of the first of them.
+        """
+        num_old = tf.minimum(first - state.first, tf.shape(state.finished)[1])
+        start, finished = state.first + num_old, state.finished[:, num_old:]
 
+        def add(i, tail, finished):
+            band, tail = self._next(i, tail)
+            return i + 1, tail, tf.concat([finished, band], axis=1)
 
-def _add_at_start(strip, tail):
-    """Add the rows of the windows above that reach into a strip."""
-    missing = tf.shape(strip)[1] - tf.shape(tail)[1]
-    return strip + tf.pad(tail, [[0, 0], [0, missing], [0, 0], [0, 0]])
+        index, tail, finished = tf.while_loop(
+            lambda i, tail, finished: start + tf.shape(finished)[1] < end,
+            add,
+            (state.index, state.tail, finished),
+            shape_invariants=(tf.TensorShape([]), self._some_rows, self._some_rows),
+            parallel_iterations=1,
+        )
+        return State(index, tail, start, finished), finished, start
+
+    def all_rows(self):
+        """Return all rows, float32 [B, ceil(H / stride), ceil(W / stride), C]."""
+
+        def add(i, tail, bands):
+            band, tail = self._next(i, tail)
+            return i + 1, tail, bands.write(i, tf.transpose(band, [1, 0, 2, 3]))
+
+        bands = tf.TensorArray(
+            tf.float32, self._down.count, infer_shape=False, element_shape=self._some_rows
+        )
+        *_, bands = tf.while_loop(
+            lambda i, *_: i < self._down.count,
+            add,
+            (0, self._no_tail(), bands),
+            shape_invariants=(tf.TensorShape([]), self._some_rows, tf.TensorShape(None)),
+            parallel_iterations=1,
+        )
+        return tf.transpose(bands.concat(), [1, 0, 2, 3])
+
+    def _no_tail(self):
+        shape = [self._along.num_cells, tf.shape(self._pixels)[0], 0, self._channels]
+        return tf.zeros(tf.stack(shape))
+
+    def _next(self, i, tail):
+        """Return the finished rows of cells of a row of windows, and the rows below them."""
+        down, along = self._down, self._along
+        start, end = down.span(i)
+        pixels, weights = self._pixels[:, start:end], down.shares(i)
+        missing = tf.shape(weights)[0] - tf.shape(tail)[2]
+        total = tf.pad(tail, [[0, 0], [0, 0], [0, missing], [0, 0]])
+
+        def add(j, total):
+            left, right = along.span(j)
+            cells = self._function(pixels[:, :, left:right])
+            cells *= weights[:, None, None] * along.shares(j)[:, None]
+            columns = left // along.stride + tf.range(tf.shape(cells)[2])
+            # In place: a sum with padded cells would be three strips of the image at once.
+            return j + 1, tf.raw_ops.InplaceAdd(
+                x=total, i=columns, v=tf.transpose(cells, [2, 0, 1, 3])
+            )
+
+        _, total = tf.while_loop(
+            lambda j, _: j < along.count,
+            add,
+            (0, total),
+            shape_invariants=(tf.TensorShape([]), self._some_rows),
+            parallel_iterations=1,
+        )
+        num_finished = down.cells_until_next(i)
+        finished = tf.transpose(total[:, :, :num_finished], [1, 2, 0, 3])
+        return finished, total[:, :, num_finished:]
 
 
 class _Axis:
@@ -159,20 +219,11 @@ class _Axis:
         start = self.start(k)
         return start, tf.where(is_last, self.length, start + self.windows.size)
 
-    def weights(self, k):
-        """Return the weight of each cell of window k, float32 [cells]."""
+    def shares(self, k):
+        """Return the share of window k in the mean of each of its cells, float32 [cells]."""
         start, end = self.span(k)
         pixels = start + self.stride * tf.range(-(-(end - start) // self.stride))
-        return self._weight(k, pixels)
-
-    def totals(self, k):
-        """Return the sum of the weights of all windows at the cells of window k."""
-        start, end = self.span(k)
-        return self._total(k, start + self.stride * tf.range(-(-(end - start) // self.stride)))
-
-    def total(self, k, num_cells):
-        """Return the sum of the weights of all windows at the first cells of window k."""
-        return self._total(k, self.start(k) + self.stride * tf.range(num_cells))
+        return self._weight(k, pixels) / self._total(k, pixels)
 
     def cells_until_next(self, k):
         """Return the number of cells of window k before the next window begins."""

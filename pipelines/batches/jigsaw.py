@@ -207,15 +207,20 @@ def cut_tiles(square: tf.Tensor, order: tf.Tensor, offsets: tf.Tensor, tile: int
     """
     cell = square.shape[0] // GRID
     corners = cell * tf.stack([order // GRID, order % GRID], axis=-1)[:, None] + offsets
-    planes = tf.transpose(square, [2, 0, 1])
-    # Slices in Python loops: tf.gather of pixels takes several times as long.
+    # Slices in Python loops: tf.gather of pixels takes several times as long. No transpose: oneDNN
+    # prints an error line for integers.
+    planes = tf.unstack(square, axis=-1)
     tiles = [
-        tf.slice(planes[channel], corner, [tile, tile])
+        tf.stack(
+            [
+                tf.slice(plane, corner, [tile, tile])
+                for plane, corner in zip(planes, tf.unstack(channels), strict=True)
+            ],
+            axis=-1,
+        )
         for channels in tf.unstack(corners)
-        for channel, corner in enumerate(tf.unstack(channels))
     ]
-    stacked = tf.reshape(tf.stack(tiles), [NUM_TILES, 3, tile, tile])
-    return tf.transpose(stacked, [0, 2, 3, 1])
+    return tf.stack(tiles)
 
 
 def gray(tiles: tf.Tensor) -> tf.Tensor:

@@ -5,14 +5,16 @@ Each line of the standard input is a JSON object, and each line of the standard 
     {"arguments": [...], "log": FILE, "environment": {...}}  ->  {"pid": PID}
     {"poll": PID}                                            ->  {"status": exit status or null}
 
-Further keys of a command: "folder" is the working directory; "kill" [K, SECONDS] kills the process
-this long after its K-th change of a file; "powerless" takes root's right to ignore permissions. The
-status of a killed process is negative.
+Further keys of a command: "folder" is the working directory; "watched" lists the folders whose
+changes are counted; "count" names the file that gets their number at the end; "kill" [K, SECONDS]
+kills the process this long after the K-th of them; "powerless" takes root's right to ignore
+permissions. The status of a killed process is negative.
 """
 
 import ctypes
 import json
 import os
+import pathlib
 import runpy
 import signal
 import sys
@@ -55,10 +57,14 @@ def run(request):
     os.environ.update(request["environment"])
     os.chdir(request.get("folder", "."))
     sys.argv = ["trainers.mm", *request["arguments"]]
-    if "kill" in request:
-        sys.addaudithook(Killer(*request["kill"]))
-    runpy.run_module("trainers.mm", run_name="__main__", alter_sys=True)
-    sys.exit(0)
+    changes = Changes(request.get("watched", ()), *request.get("kill", (0, 0)))
+    sys.addaudithook(changes)
+    try:
+        runpy.run_module("trainers.mm", run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    finally:
+        if "count" in request:
+            pathlib.Path(request["count"]).write_text(str(changes.number))
 
 
 def drop_capabilities():
@@ -69,21 +75,26 @@ def drop_capabilities():
         raise OSError(ctypes.get_errno(), "capset")
 
 
-class Killer:
-    """Kill the process some time after its K-th change of a file by Python.
+class Changes:
+    """Count the changes of watched folders by Python, and kill the process after the K-th one.
 
     The default action of SIGALRM ends the process at once, also within TensorFlow, and no Python
     code runs any more.
     """
 
-    def __init__(self, num_changes, seconds):
-        self.num_left, self.seconds = num_changes, seconds
+    def __init__(self, folders, kill_after, seconds):
+        self.folders, self.kill_after, self.seconds = tuple(folders), kill_after, seconds
+        self.number = 0
 
     def __call__(self, event, arguments):
         if event not in CHANGES and not (event == "open" and is_writing(*arguments[1:])):
             return
-        self.num_left -= 1
-        if self.num_left == 0:
+        if not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        if not os.fsdecode(arguments[0]).startswith(self.folders):
+            return
+        self.number += 1
+        if self.number == self.kill_after:
             if not self.seconds:
                 os.kill(os.getpid(), signal.SIGKILL)
             signal.setitimer(signal.ITIMER_REAL, self.seconds)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import pathlib
 
 import numpy as np
@@ -21,6 +22,9 @@ FOLDERS = {
 """{kind of file, and the name of its folder: ending}."""
 
 _QUALITY = 90  # of overlays
+_OVERLAY_PIXELS = 40_000_000
+"""The most pixels of an overlay (ours): viewers fail on larger JPEG files, and Pillow needs four
+bytes for each."""
 _ROWS = 512  # of a block; a multiple of the period of visualize's hatch
 
 
@@ -29,7 +33,8 @@ class Kinds:
     """The kinds of files that are written beside the masks.
 
     Attributes:
-        overlays: images with their classes painted over them; the background stays clear.
+        overlays: images with their classes painted over them; the background stays clear. Images
+            of more than 40 megapixels are reduced by a whole factor.
         confidence: the probability of the predicted class, gray PNG, 255 = certain.
         probabilities: the probability of each class, float16 [H, W, K] under "probabilities".
     """
@@ -99,20 +104,32 @@ def _mask(class_ids, classes, geo_tags) -> bytes:
 
 
 def _overlay(pixels, class_ids, classes) -> bytes:
-    painted = np.empty_like(pixels)
-    for rows in _blocks(len(pixels)):
-        painted[rows] = visualize.overlay(
-            pixels[rows], class_ids[rows], classes.colors, clear=classes.background
-        )
-    return _encoded(Image.fromarray(painted), "JPEG", quality=_QUALITY)
+    """Return a JPEG; a large image is reduced by a whole factor."""
+    step = math.ceil(math.sqrt(class_ids.size / _OVERLAY_PIXELS))
+
+    def painted(rows):
+        part = slice(rows.start * step, rows.stop * step)
+        image = np.asarray(Image.fromarray(pixels[part]).reduce(step))
+        ids = class_ids[part][::step, ::step]
+        return visualize.overlay(image, ids, classes.colors, clear=classes.background)
+
+    size = tuple(-(-side // step) for side in class_ids.shape)
+    return _encoded(_picture("RGB", size, painted), "JPEG", quality=_QUALITY)
 
 
 def _gray(probability, geo_tags) -> bytes:
-    gray = np.empty(probability.shape, np.uint8)
-    for rows in _blocks(len(gray)):
-        gray[rows] = np.round(255 * probability[rows])
-    picture = Image.fromarray(gray)
+    picture = _picture(
+        "L", probability.shape, lambda rows: np.round(255 * probability[rows]).astype(np.uint8)
+    )
     return _geo_tiff(picture, geo_tags) if geo_tags else _encoded(picture, "PNG")
+
+
+def _picture(mode, size, function) -> Image.Image:
+    """Return a picture of a function of slices of rows; no array holds all its pixels."""
+    picture = Image.new(mode, size[::-1])
+    for rows in _blocks(size[0]):
+        picture.paste(Image.fromarray(function(rows)), (0, rows.start))
+    return picture
 
 
 def _blocks(num_rows):

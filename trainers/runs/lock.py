@@ -22,7 +22,7 @@ def holding(workdir: pathlib.Path) -> Iterator[None]:
     """Hold the lock of a working folder while the body runs.
 
     The operating system releases the lock when its process ends, also after a crash. A lock file
-    that is left behind is therefore no obstacle.
+    that is left behind is therefore no obstacle. Temporary files of a killed process are removed.
 
     Raises:
         WorkdirError: another process holds the lock; the message names process and host.
@@ -37,6 +37,7 @@ def holding(workdir: pathlib.Path) -> Iterator[None]:
             "another --workdir."
         ) from None
     try:
+        files.remove_leftovers(workdir)
         files.write_json(workdir / OWNER, _this_process())
         yield
     finally:

@@ -19,8 +19,11 @@ def picture(
         mask_values: the value of each class in the picture, 0..255.
         colors: the RGB color of each class, 0..255.
     """
-    values = np.asarray(mask_values, np.uint8)
-    result = Image.fromarray(values[class_ids])
+    table = np.asarray(mask_values, np.uint8)
+    values = np.empty(class_ids.shape, np.uint8)
+    for row, ids in zip(values, class_ids, strict=True):  # numpy indexes with 8 bytes per pixel
+        row[:] = table[ids]
+    result = Image.fromarray(values)
     result.putpalette(palette(mask_values, colors))
     return result
 

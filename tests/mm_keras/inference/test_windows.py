@@ -32,13 +32,14 @@ def _images(height, width, batch=1):
 def test_a_function_of_each_pixel_gives_the_same_in_windows(window, overlap):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
     def in_windows(pixels):
-        return windows.blended(
+        strips = windows.Strips(
             lambda part: tf.cast(part[:, ::2, ::2], tf.float32),
             pixels,
             windows.Windows(window, overlap, 8),
             stride=2,
             channels=3,
         )
+        return strips.all_rows()
 
     for size in [(1, 1), (31, 33), (64, 100), (97, 65), (130, 71)]:
         pixels = _images(*size, batch=2)
@@ -55,11 +56,32 @@ def test_windows_are_blended_linearly_over_the_overlap():
 
     pixels = np.zeros((1, 8, 48, 3), np.uint8)
     pixels[:, :, 16:] = 100  # windows 0..31 and 16..47
-    found = windows.blended(number, tf.constant(pixels), windows.Windows(32, 16, 16), 1, 1)
-    row = found[0, 3, :, 0].numpy()
+    strips = windows.Strips(number, tf.constant(pixels), windows.Windows(32, 16, 16), 1, 1)
+    row = strips.all_rows()[0, 3, :, 0].numpy()
     assert (row[:16] == 0).all() and (row[32:] == 100).all()
     up, down = np.arange(1, 17) / 16, np.arange(16, 0, -1) / 16
     np.testing.assert_allclose(row[16:32], 100 * up / (up + down), rtol=1e-5)
+
+
+def test_rows_on_demand_equal_all_rows_and_forget_the_ones_above():
+    pixels = tf.constant(_images(150, 40, batch=2))
+    calls = []
+
+    def function(part):
+        calls.append(1)
+        return tf.cast(part[:, ::2, ::2], tf.float32)
+
+    strips = windows.Strips(function, pixels, windows.Windows(32, 16, 8), 2, 3)
+    expected = strips.all_rows()
+    num_calls, state = len(calls), strips.start()
+    for first, end in [(0, 1), (0, 9), (8, 30), (29, 30), (29, 32), (50, 74), (74, 75)]:
+        state, found, start = strips.rows(state, first, end)
+        assert start <= first and start + found.shape[1] >= end
+        np.testing.assert_array_equal(
+            found[:, first - start :][:, : end - first], expected[:, first:end]
+        )
+    assert len(calls) == 2 * num_calls  # each window once
+    assert start == first and state.finished.shape[1] == 1
 
 
 def test_predictions_equal_the_whole_image_away_from_the_borders_of_windows():
@@ -76,10 +98,16 @@ def test_predictions_equal_the_whole_image_away_from_the_borders_of_windows():
 MANY_VIEWS = pytest.param({"flip": True, "scales": (1, 1.5)}, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("options", [{}, MANY_VIEWS, {"shorter_side": 20}])
+WINDOWS = {"window": 64, "overlap": 32}
+MANY_WINDOWS = pytest.param(
+    {"flip": True, "scales": (1, 1.5), "shorter_side": 60, **WINDOWS}, marks=pytest.mark.slow
+)
+
+
+@pytest.mark.parametrize("options", [{}, MANY_VIEWS, {"shorter_side": 20}, WINDOWS, MANY_WINDOWS])
 def test_bands_give_the_classes_of_the_probabilities(options, monkeypatch):
-    predictor, images = mm_keras.Predictor(_model(), **options), _images(45, 38, batch=2)
-    monkeypatch.setattr(bands, "BAND_BYTES", 7 * 4 * 4 * 2 * 38)  # seven rows
+    predictor, images = mm_keras.Predictor(_model(), **options), _images(135, 76, batch=2)
+    monkeypatch.setattr(bands, "BAND_BYTES", 7 * 4 * 4 * 2 * 76)  # seven rows
     prediction, probabilities = predictor.predict(images), predictor.probabilities(images).numpy()
     np.testing.assert_allclose(prediction.probability, probabilities.max(-1), atol=1e-6)
     np.testing.assert_array_equal(prediction.class_ids, probabilities.argmax(-1))

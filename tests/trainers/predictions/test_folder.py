@@ -72,6 +72,20 @@ def test_the_overlay_keeps_the_background(model, photos, tmp_path):
     assert abs(painted[30, 60] - [225, 0, 0]).max() < 6
 
 
+def test_the_overlay_of_a_large_image_is_reduced(model, tmp_path, monkeypatch):
+    pixels = np.full((41, 50, 3), (0, 120, 40), np.uint8)
+    pixels[:, 24:] = (200, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    monkeypatch.setattr(files, "_OVERLAY_PIXELS", 41 * 50 // 3)
+    monkeypatch.setattr(files, "_ROWS", 8)
+    folder.predict(model, [str(tmp_path / "large.png")], tmp_path / "out")
+    painted = np.asarray(Image.open(tmp_path / "out" / "overlays" / "large.jpg")).astype(int)
+    assert painted.shape == (21, 25, 3)
+    assert abs(painted[:, :8] - [0, 120, 40]).max() < 8
+    assert abs(painted[:, 17:] - [225, 0, 0]).max() < 8
+    assert Image.open(tmp_path / "out" / "masks" / "large.png").size == (50, 41)
+
+
 def test_confidence_and_probabilities_are_written_if_asked_for(model, photos, tmp_path):
     kinds = files.Kinds(overlays=False, confidence=True, probabilities=True)
     folder.predict(model, [str(photos / "a.png")], tmp_path / "out", kinds)

@@ -63,3 +63,12 @@ def test_the_lock_is_released_after_an_error(tmp_path):
     for _ in range(2):
         with pytest.raises(RuntimeError), lock.holding(tmp_path):
             raise RuntimeError
+
+
+def test_temporary_files_of_a_killed_owner_are_removed(tmp_path):
+    left, own = tmp_path / f"{'0a' * 16}.tmp.json", tmp_path / "notes.tmp.json"
+    left.write_text("{")
+    own.write_text("mine")
+    with lock.holding(tmp_path):
+        assert not left.exists()
+    assert own.read_text() == "mine"

@@ -6,11 +6,13 @@ make the same ones without torch.
 
 import json
 import pathlib
+import tempfile
 import zlib
 
 import numpy as np
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "transformers.json"
 COMMON = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "image_size": 70}
@@ -27,7 +29,7 @@ MODELS = {
         transformers.DINOv3ViTModel,
         {"patch_size": 14, "intermediate_size": 64, "num_register_tokens": 4},
     ),
-    "vit": (transformers.ViTConfig, transformers.ViTModel, {"patch_size": 14}),
+    "vit": (transformers.ViTConfig, transformers.ViTForImageClassification, {"patch_size": 14}),
 }
 SIZES = ((70, 70), (98, 42))
 
@@ -45,28 +47,29 @@ def pixels(size):
 
 
 def described(kind):
-    """Return the settings, the shapes of all tensors and some outputs of a model."""
+    """Return the settings, the shapes of all stored tensors and some outputs of a model."""
     config_class, model_class, settings = MODELS[kind]
-    config = config_class(**COMMON, **settings)
-    model = model_class(config).eval()
-    tensors = {name: torch.tensor(weights(name, value.shape)) for name, value in _stored(model)}
-    model.load_state_dict(tensors, strict=False)
-    more = {"interpolate_pos_encoding": True} if kind == "vit" else {}
-    outputs = {}
-    for size in SIZES:
-        with torch.no_grad():
-            tokens = model(pixels(size), **more).last_hidden_state[0].numpy()
-        patches = tokens[-(size[0] // 14) * (size[1] // 14) :]
-        outputs["x".join(map(str, size))] = patches[::3, ::5].reshape(-1).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        model_class(config_class(**COMMON, **settings)).save_pretrained(folder)
+        path = pathlib.Path(folder) / "model.safetensors"  # published files have its names
+        shapes = {name: value.shape for name, value in load_file(path).items()}
+        save_file({n: weights(n, s) for n, s in shapes.items()}, path, metadata={"format": "pt"})
+        model = model_class.from_pretrained(folder).eval()
+        config = json.loads((pathlib.Path(folder) / "config.json").read_text())
     return {
-        "config": config.to_dict(),
-        "shapes": {name: list(value.shape) for name, value in _stored(model)},
-        "outputs": outputs,
+        "config": config,
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "outputs": {"x".join(map(str, size)): patches(model, size) for size in SIZES},
     }
 
 
-def _stored(model):
-    return [(name, value) for name, value in model.state_dict().items() if "pooler" not in name]
+def patches(model, size):
+    """Return some channels of some patches after the final norm."""
+    is_vit = hasattr(model, "vit")
+    body, more = (model.vit, {"interpolate_pos_encoding": True}) if is_vit else (model, {})
+    with torch.no_grad():
+        tokens = body(pixels(size), **more).last_hidden_state[0].numpy()
+    return tokens[-(size[0] // 14) * (size[1] // 14) :][::3, ::5].reshape(-1).tolist()
 
 
 def bicubic(grid, antialias):

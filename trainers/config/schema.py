@@ -193,8 +193,8 @@ class Network:
     """Origin of the first weights: random, imagenet, pretrained (of a library) or a pretext task.
     Source: M&M paper, Table 3."""
     init_weights: str | None = None
-    """File with the weights of the init, or preset folder of kerashub/NAME with init pretrained;
-    none: they are made or downloaded. Source: ours."""
+    """File with the weights of the init, or preset folder of kerashub/NAME; none: they are made or
+    downloaded. Source: ours."""
     init_allow: tuple[str, ...] = ()
     """Patterns of layers that may stay unused or unset when the file is loaded. Source: ours."""
     pixels: str | None = None

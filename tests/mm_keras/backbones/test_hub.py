@@ -20,9 +20,9 @@ pytestmark = pytest.mark.slow
 TINY = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "intermediate_dim": 64}
 VIT = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "mlp_dim": 64, "patch_size": 16}
 SMALL_RESNET = {
-    "input_conv_filters": [8],
+    "input_conv_filters": [64],
     "input_conv_kernel_sizes": [7],
-    "stackwise_num_filters": [8, 16],
+    "stackwise_num_filters": [64, 16],
     "stackwise_num_blocks": [1, 1],
     "stackwise_num_strides": [1, 2],
     "block_type": "basic_block",

@@ -3,7 +3,7 @@
 A backbone is a `keras.Model` with a `BackboneSpec`. Its outputs are a dict {tap name: feature map}.
 The stages use nothing else of it. To add one, write a function with the signature of `vgg16.vgg16`
 and enter it in `BACKBONES`. Networks of other libraries need no entry: `applications/ResNet50`,
-`kerascv/NAME` and `kerashub/NAME` are wrapped (`libraries`, `wrapped`).
+`kerascv/NAME` and `kerashub/NAME` are wrapped (`libraries`, `wrapped`, `transformers`).
 """
 
 from mm_keras.backbones import alexnet, libraries, testing, vgg16, wrapped
@@ -34,7 +34,12 @@ DEFAULT_PIXELS = "bgr"
 
 
 def build(
-    name: str, pixels: str | None = None, width: float = 1.0, weights: str | None = None
+    name: str,
+    pixels: str | None = None,
+    width: float = 1.0,
+    weights: str | None = None,
+    folder: str | None = None,
+    load: bool = True,
 ) -> Backbone:
     """Build a backbone.
 
@@ -44,11 +49,16 @@ def build(
             "gray" for colorization, "jigsaw" for jigsaw, "torch" for torchvision. None is the
             network's default: "bgr", or "own" for a wrapped network, its published preprocessing.
         width: factor on all channel counts, > 0. 1 is the published network.
-        weights: None for random weights, or "imagenet" for the weights that Keras publishes
-            (applications/NAME). Keras downloads them to its folder on first use.
+        weights: None for random weights, or "pretrained" for the weights that a library publishes
+            (applications/NAME, kerashub/NAME); "imagenet" is another word for those of Keras. The
+            library downloads them on first use, unless they are in a preset folder.
+        folder: preset folder of the network kerashub/NAME, see `presets`. The name may also be
+            kerashub/FOLDER.
+        load: whether to load these weights; else the weights of the same network are random.
 
     Raises:
         ValueError: see `check`. Also if a download fails; the message names the file and its place.
+            Also weights that are damaged or of another network.
 
     Example:
 
@@ -58,13 +68,19 @@ def build(
     >>> backbone.compute_output_shape((1, 64, 64, 3))["pool3"]
     (1, 8, 8, 16)
     """
-    check(name, pixels, width, weights)
+    check(name, pixels, width, weights, folder)
     if libraries.is_wrapped(name):
-        return wrapped.build(name, weights)
+        return wrapped.build(name, weights, folder, load)
     return BACKBONES[name](pixels=PIXELS[pixels or DEFAULT_PIXELS], width=width)
 
 
-def check(name: str, pixels: str | None = None, width: float = 1.0, weights: str | None = None):
+def check(
+    name: str,
+    pixels: str | None = None,
+    width: float = 1.0,
+    weights: str | None = None,
+    folder: str | None = None,
+):
     """Raise an error for arguments that `build` rejects, without building anything.
 
     Args:
@@ -72,15 +88,17 @@ def check(name: str, pixels: str | None = None, width: float = 1.0, weights: str
         pixels: as for `build`.
         width: as for `build`.
         weights: as for `build`.
+        folder: as for `build`.
 
     Raises:
         ValueError: if name, pixels or weights are unknown (the message lists the known ones), a
             library is not installed, or the width is not positive, or not 1 for a wrapped network.
+            A preset folder that cannot be read, or holds another network.
     """
     if not width > 0:
         raise ValueError(f"width must be positive: it multiplies channel counts. Received {width}.")
     if libraries.is_wrapped(name):
-        libraries.check(name, weights)
+        libraries.check(name, weights, folder)
         _check_wrapped(name, pixels, width)
         return
     if name not in BACKBONES:
@@ -89,9 +107,10 @@ def check(name: str, pixels: str | None = None, width: float = 1.0, weights: str
         known = ", ".join(sorted(PIXELS))
         hint = libraries.closest(pixels, PIXELS)
         raise ValueError(f"Unknown kind of pixels {pixels!r}; known: {known}.{hint}")
-    if weights is not None:
+    if weights is not None or folder is not None:
         raise ValueError(
-            f"{name} is built with random weights. Received weights={weights!r}. Use None."
+            f"{name} is built with random weights. Received weights={weights!r} and "
+            f"folder={folder!r}. Use None."
         )
 
 

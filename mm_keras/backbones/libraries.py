@@ -5,13 +5,12 @@
 * kerascv: the class names of KerasCV's sized backbones. These classes fetch their settings from a
   hub. ResNet, DenseNet and VGG-16 need no hub: their settings stand below, and they are built from
   the generic classes, offline.
-* kerashub (extra `hub`): the preset names of KerasHub's image backbones; ResNet, DenseNet and VGG
-  are built offline in the same way.
+* kerashub (extra `hub`): the preset names of KerasHub's image backbones, or a preset folder, see
+  `hub`. ResNet, DenseNet, VGG, DINOv2 and DINOv3 are built offline in the same way.
 
 Another library is imported when one of its networks is built.
 """
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -23,11 +22,13 @@ import warnings
 import keras
 import numpy as np
 
+from mm_keras.backbones.hub import KerasHub, Request
+from mm_keras.backbones.names import closest
+from mm_keras.backbones.presets import SYMMETRIC
 from mm_keras.backbones.spec import Pixels
 
 # The middle of the range stands outside of an image for networks that scale pixels by themselves.
 RAW = Pixels("rgb", 1.0, 0.0, (127, 127, 127))
-SYMMETRIC = Pixels("rgb", 1 / 127.5, 1.0, (127, 127, 127))
 
 
 def is_wrapped(name: str) -> bool:
@@ -35,59 +36,69 @@ def is_wrapped(name: str) -> bool:
     return "/" in name
 
 
-def check(name: str, weights: str | None = None):
+def check(name: str, weights: str | None = None, folder: str | None = None):
     """Raise an error for a network that cannot be built. Known names import no other library.
 
     Args:
         name: "applications/ResNet50" and the like.
         weights: as for `network`.
+        folder: as for `network`.
 
     Raises:
         ValueError: if the library or network is unknown (the message lists the closest known ones),
-            the library is not installed, or it does not have the weights.
+            the library is not installed, or it does not have the weights. A preset folder that
+            cannot be read, or holds another network.
     """
     prefix, _, own_name = name.partition("/")
     if prefix not in LIBRARIES:
         raise ValueError(
             f"Unknown library {prefix!r} in backbone {name!r}; known: {', '.join(LIBRARIES)}."
         )
-    LIBRARIES[prefix].check(own_name)
-    if weights not in LIBRARIES[prefix].weights:
+    library = LIBRARIES[prefix]
+    if folder is None:
+        library.check(own_name)
+    elif isinstance(library, KerasHub):
+        library.check(own_name, folder)
+    else:
+        raise ValueError(f"A preset folder applies to kerashub/NAME only. Received {name!r}.")
+    if weights not in library.weights:
         raise ValueError(
-            f"weights must be {' or '.join(map(repr, LIBRARIES[prefix].weights))} for {name}. "
-            f"Received {weights!r}. ImageNet weights come with applications/NAME."
+            f"weights must be {' or '.join(map(repr, library.weights))} for {name}. Received "
+            f"{weights!r}. Pretrained weights come with applications/NAME and kerashub/NAME."
         )
 
 
-def network(name: str, weights: str | None = None) -> tuple[keras.Model, Pixels]:
-    """Build a functional model from prepared images of any size to its last feature map.
+def network(
+    name: str, weights: str | None = None, folder: str | None = None, load: bool = True
+) -> tuple[keras.Model, Pixels]:
+    """Build a functional model from prepared images to its feature maps.
 
     Args:
         name: see `check`.
-        weights: None for random weights, "imagenet" for the weights that Keras publishes.
+        weights: None for random weights, "pretrained" for the weights that the library publishes;
+            "imagenet" is the same for applications/NAME.
+        folder: preset folder of kerashub/NAME.
+        load: whether to load these weights; else they are random, in the same network.
 
     Returns:
         The model, without classifier and global pooling, and the pixels that it expects.
 
     Raises:
-        ValueError: see `check`. Also if a download fails; the message names file and place.
+        ValueError: see `check`. Also if a download fails; the message names file and place. Also
+            weights that are damaged or of another network.
     """
-    check(name, weights)
+    check(name, weights, folder)
     prefix, _, own_name = name.partition("/")
-    return LIBRARIES[prefix].build(own_name, weights)
-
-
-def closest(name: str, known) -> str:
-    """Return a hint with the most similar known names, to append to a message; may be empty."""
-    lower = {item.rpartition("/")[2].lower(): item for item in known}
-    close = difflib.get_close_matches(name.rpartition("/")[2].lower(), lower, n=2)
-    return f" Did you mean {' or '.join(repr(lower[item]) for item in close)}?" if close else ""
+    library = LIBRARIES[prefix]
+    if isinstance(library, KerasHub):
+        return library.build(Request(own_name, weights, folder, load))
+    return library.build(own_name, weights if load else None)
 
 
 class Applications:
     """Networks of keras.applications, with ImageNet weights."""
 
-    weights = (None, "imagenet")
+    weights = (None, "imagenet", "pretrained")
 
     def names(self) -> list[str]:
         functions = inspect.getmembers(keras.applications, inspect.isfunction)
@@ -112,7 +123,11 @@ class Applications:
             # MobileNets warn that weights of 224 x 224 are taken for images of any size.
             warnings.simplefilter("ignore", UserWarning)
             try:
-                model = function(include_top=False, weights=weights, input_shape=(None, None, 3))
+                model = function(
+                    include_top=False,
+                    weights=weights and "imagenet",
+                    input_shape=(None, None, 3),
+                )
             except Exception as error:  # get_file raises no narrower class
                 if failure := _download_failure(f"applications/{name}", str(error)):
                     raise ValueError(failure) from None
@@ -175,7 +190,7 @@ def _floats(values):
 
 
 class Package:
-    """KerasCV or KerasHub: networks with settings in this module, and networks of a hub.
+    """KerasCV: networks with settings in this module, and networks of a hub.
 
     Args:
         title: name of the library for messages.
@@ -289,7 +304,37 @@ def _kerashub_settings():
             "stackwise_num_filters": [64, 128, 256, 512, 512],
         }
         settings[f"vgg_{depth}_imagenet"] = ("VGGBackbone", arguments)
+    return settings | _dinov2_settings() | _dinov3_settings()
+
+
+# The sizes of DINOv2 (Oquab et al. 2023) and DINOv3 (Simeoni et al. 2025). A test compares the
+# numbers of weights with the published numbers.
+_SIZES = {
+    "small": {"num_layers": 12, "hidden_dim": 384, "num_heads": 6, "intermediate_dim": 1536},
+    "base": {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "intermediate_dim": 3072},
+    "large": {"num_layers": 24, "hidden_dim": 1024, "num_heads": 16, "intermediate_dim": 4096},
+}
+_GIANT = {"num_layers": 40, "hidden_dim": 1536, "num_heads": 24, "intermediate_dim": 6144}
+
+
+def _dinov2_settings():
+    settings = {}
+    for size, arguments in (_SIZES | {"giant": _GIANT | {"use_swiglu_ffn": True}}).items():
+        arguments = {"patch_size": 14, "position_embedding_shape": (518, 518, 3)} | arguments
+        settings[f"dinov2_{size}"] = ("DINOV2Backbone", arguments)
+        registers = {"num_register_tokens": 4, "antialias_in_interpolation": True}
+        settings[f"dinov2_with_registers_{size}"] = ("DINOV2Backbone", arguments | registers)
     return settings
+
+
+def _dinov3_settings():
+    common = {"patch_size": 16, "num_register_tokens": 4, "use_key_bias": False}
+    gated = {"use_gated_mlp": True, "hidden_activation": "silu"}
+    sizes = _SIZES | {"small_plus": _SIZES["small"] | gated}
+    return {
+        f"dinov3_vit_{size}_lvd1689m": ("DINOV3Backbone", common | arguments)
+        for size, arguments in sizes.items()
+    }
 
 
 def _backbone_classes(module):
@@ -303,15 +348,6 @@ def _kerascv_names(module):
     return [name for name, kind in _backbone_classes(module).items() if "__new__" in vars(kind)]
 
 
-def _kerashub_names(module):
-    return [
-        preset
-        for kind in _backbone_classes(module).values()
-        if "image_shape" in inspect.signature(kind).parameters
-        for preset in kind.presets
-    ]
-
-
 LIBRARIES = {
     "applications": Applications(),
     "kerascv": Package(
@@ -323,14 +359,6 @@ LIBRARIES = {
         _kerascv_names,
         lambda module, name: getattr(module.models, name)(),
     ),
-    "kerashub": Package(
-        "KerasHub",
-        "keras_hub",
-        "pip install 'mm-keras[hub]'",
-        SYMMETRIC,
-        _kerashub_settings(),
-        _kerashub_names,
-        lambda module, name: module.models.Backbone.from_preset(name, load_weights=False),
-    ),
+    "kerashub": KerasHub(_kerashub_settings(), SYMMETRIC),
 }
 """{prefix of a name: the library of its networks}."""

@@ -1,6 +1,8 @@
 """The record that describes a backbone. Other code does not distinguish networks."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import keras
 
@@ -43,11 +45,20 @@ PIXELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A named feature map with `stride` image pixels per cell and a number of channels."""
+    """A named feature map: cell k lies on image pixel k * stride + offset.
+
+    Attributes:
+        name: name of the output.
+        stride: image pixels per cell.
+        channels: number of channels.
+        offset: image pixels from pixel 0 to the middle of the first cell. It is 0 for convolutions,
+            and half a patch for transformers.
+    """
 
     name: str
     stride: int
     channels: int
+    offset: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +68,7 @@ class BackboneSpec:
     Attributes:
         name: the key in the registry.
         pixels: the pixels that its weights expect.
-        taps: feature maps for the hypercolumn, fine to coarse. Cell k of a tap lies on image pixel
-            k * stride.
+        taps: feature maps for the hypercolumn, fine to coarse, then in the order of the network.
         embedding: the output that M&M embeds (VGG-16: pool5) and that a segmenter's own layers
             take.
         width: factor on the published channel counts.
@@ -68,6 +78,7 @@ class BackboneSpec:
         segmenter: the segmenter that the paper uses with it: "hypercolumn"
             (`mm_keras.HypercolumnSegmenter`) or "fcn" (`mm_keras.FcnSegmenter`).
         min_size: smallest side of an image in pixels that the network takes.
+        license: license of the published weights if it has terms of its own, else empty.
     """
 
     name: str
@@ -79,6 +90,7 @@ class BackboneSpec:
     context_units: tuple[int, ...] = ()
     segmenter: str = "hypercolumn"
     min_size: int = 1
+    license: str = ""
 
     @property
     def pad_color(self) -> tuple[int, int, int]:
@@ -92,20 +104,32 @@ class Backbone(keras.Model):
         inputs: keras tensor of the pixels.
         outputs: {name: keras tensor} with the taps and the embedding of the spec.
         spec: the description of the backbone.
+        blocks: function () -> groups of trainable variables, from the input on; None for one group
+            for each stride of the taps.
 
     Raises:
         ValueError: if an output that the spec names is missing, or has other channels.
     """
 
-    def __init__(self, inputs, outputs, spec: BackboneSpec, **kwargs):
+    def __init__(
+        self, inputs, outputs, spec: BackboneSpec, blocks: Callable | None = None, **kwargs
+    ):
         _check_outputs(outputs, spec)
         # Keras reserves slashes for paths.
         name = spec.name.replace("/", "_")
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.spec = spec
+        self._find_blocks = blocks or functools.partial(blocks_by_stride, inputs, outputs, spec)
+
+    @property
+    def blocks(self) -> list[list[keras.Variable]]:
+        """Groups of trainable variables by depth, from the input on, for layer-wise rates."""
+        return self._find_blocks()
 
     def call(self, inputs, training=None, mask=None):
         """Return all outputs for pixels [B, H, W, 3].
+
+        With `trainable` False, dropout and the statistics of norms are off in training as well.
 
         Raises:
             ValueError: if H or W is known and below `spec.min_size`.
@@ -116,7 +140,26 @@ class Backbone(keras.Model):
                 f"{self.spec.name} takes images of at least {self.spec.min_size} pixels per side. "
                 f"Received {tuple(inputs.shape)}."
             )
-        return super().call(inputs, training=training, mask=mask)
+        return super().call(inputs, training=training if self.trainable else False, mask=mask)
+
+
+def blocks_by_stride(inputs, outputs: dict, spec: BackboneSpec) -> list[list[keras.Variable]]:
+    """Return the trainable variables before the last tap of each stride, fine to coarse.
+
+    Each variable is in the first group whose tap depends on it.
+
+    Args:
+        inputs: keras tensor of the network's input.
+        outputs: {tap name: keras tensor}.
+        spec: names the taps and the embedding.
+    """
+    last = {tap.stride: outputs[tap.name] for tap in (*spec.taps, spec.embedding)}
+    seen, groups = set(), []
+    for stride in sorted(last):
+        variables = keras.Model(inputs, last[stride]).trainable_variables
+        groups.append([variable for variable in variables if id(variable) not in seen])
+        seen |= set(map(id, variables))
+    return [group for group in groups if group]
 
 
 def _check_outputs(outputs, spec: BackboneSpec):

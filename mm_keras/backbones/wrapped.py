@@ -1,13 +1,14 @@
 """Functional image networks as backbones: their feature maps are found by stride."""
 
 import bisect
+import functools
 import math
 
 import keras
 
 from mm_keras import layers
-from mm_keras.backbones import libraries
-from mm_keras.backbones.spec import Backbone, BackboneSpec, Pixels, Tap
+from mm_keras.backbones import libraries, transformers
+from mm_keras.backbones.spec import Backbone, BackboneSpec, Pixels, Tap, blocks_by_stride
 
 STRIDES = (2, 4, 8, 16, 32)
 
@@ -16,7 +17,9 @@ STRIDES = (2, 4, 8, 16, 32)
 PROBE_SIZE = 512
 
 
-def build(name: str, weights: str | None = None) -> Backbone:
+def build(
+    name: str, weights: str | None = None, folder: str | None = None, load: bool = True
+) -> Backbone:
     """Build a backbone from a network of another library.
 
     The momentum of its batch norm is at most 0.9, as for VGG-16 here. With the 0.999 of MobileNets,
@@ -24,12 +27,16 @@ def build(name: str, weights: str | None = None) -> Backbone:
 
     Args:
         name: "applications/ResNet50" and the like, see `mm_keras.backbones.libraries`.
-        weights: None, or "imagenet" for the weights that Keras publishes (applications only).
+        weights: see `libraries.network`.
+        folder: see `libraries.network`.
+        load: see `libraries.network`.
 
     Raises:
         ValueError: see `libraries.network` and `wrap`.
     """
-    network, pixels = libraries.network(name, weights)
+    network, pixels = libraries.network(name, weights, folder, load)
+    if transformers.is_transformer(network):
+        return transformers.wrap(name, network, pixels)
     _limit_momentum(network)
     return wrap(name, network, pixels)
 
@@ -73,7 +80,8 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
         if f"stride{stride}" in outputs
     )
     spec = BackboneSpec(name, pixels, taps, taps[-1], min_size=_min_size(features))
-    return Backbone(images, outputs, spec)
+    blocks = functools.partial(blocks_by_stride, network.inputs[0], maps, spec)
+    return Backbone(images, outputs, spec, blocks=blocks)
 
 
 def _last_maps(name, network):

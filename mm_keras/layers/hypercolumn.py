@@ -126,6 +126,11 @@ def _aligned_weights(num_cells, num_pixels):
     return ops.relu(1 - ops.abs(places[:, None] - cells))
 
 
+def _shifted(positions, offset):
+    """Return image positions relative to the middle of a first cell."""
+    return ops.cast(positions, "float32") - offset if offset else positions
+
+
 @keras.saving.register_keras_serializable("mm_keras")
 class Hypercolumn(keras.layers.Layer):
     """Apply one linear map to the hypercolumn of a pixel, stored as one kernel per tap.
@@ -140,6 +145,7 @@ class Hypercolumn(keras.layers.Layer):
         units: length of the result, 1024 in the released ip_column layer.
         stddev: standard deviation of the Gaussian initializer of the kernels, 1e-4 in the released
             ip_column layer. The bias starts at 0.
+        offsets: {tap name: image pixel of the middle of its first cell}, 0 for all others.
 
     Example:
 
@@ -150,13 +156,14 @@ class Hypercolumn(keras.layers.Layer):
     (1, 7, 16)
     """
 
-    def __init__(self, taps, units, stddev=1e-4, **kwargs):
+    def __init__(self, taps, units, stddev=1e-4, offsets=None, **kwargs):
         super().__init__(**kwargs)
         self.taps = tuple(
             (str(name), int(stride), int(channels)) for name, stride, channels in taps
         )
         self.units = units
         self.stddev = stddev
+        self.offsets = {name: float(offset) for name, offset in (offsets or {}).items() if offset}
 
     def build(self, input_shape=None):
         initializer = keras.initializers.RandomNormal
@@ -182,10 +189,15 @@ class Hypercolumn(keras.layers.Layer):
             [B, P, units], before any activation.
         """
         responses = [
-            ops.matmul(gather_points(maps[name], points, stride), self.kernels[name])
+            ops.matmul(
+                gather_points(maps[name], self._places(name, points), stride), self.kernels[name]
+            )
             for name, stride, _ in self.taps
         ]
         return sum(responses) + self.bias
+
+    def _places(self, name, positions):
+        return _shifted(positions, self.offsets.get(name, 0))
 
     def prepare(self, maps, size, output_stride):
         """Compute the values that all rows of a dense map share.
@@ -198,7 +210,8 @@ class Hypercolumn(keras.layers.Layer):
         Returns:
             (fine, coarse, columns, num_rows). fine: [B, h', w', sum of C], the taps that are at
             least as dense as the output, sampled at the output's cells; None without such a tap.
-            coarse: {stride: [B, h, w, units]}, the projected sum of the taps of each larger stride.
+            coarse: {(stride, offset): [B, h, w, units]}, the projected sum of the taps of each
+            larger stride and offset.
             columns: [w', sum of w], the weights of the columns of all coarse maps, side by side,
             for each output column.
         """
@@ -206,14 +219,18 @@ class Hypercolumn(keras.layers.Layer):
         rows, columns = (ops.arange(length, dtype="int32") * output_stride for length in size)
         for name, stride, _ in self.taps:
             if stride <= output_stride:
-                sampled = interpolate(maps[name], rows, stride, axis=1)
-                fine.append(interpolate(sampled, columns, stride, axis=2))
+                sampled = interpolate(maps[name], self._places(name, rows), stride, axis=1)
+                fine.append(interpolate(sampled, self._places(name, columns), stride, axis=2))
             else:
                 response = ops.matmul(maps[name], self.kernels[name])
-                coarse[stride] = coarse[stride] + response if stride in coarse else response
+                key = stride, self.offsets.get(name, 0)
+                coarse[key] = coarse[key] + response if key in coarse else response
         matrices = [
-            ops.cast(interpolation_matrix(columns, stride, ops.shape(response)[2]), response.dtype)
-            for stride, response in coarse.items()
+            ops.cast(
+                interpolation_matrix(_shifted(columns, offset), stride, ops.shape(response)[2]),
+                response.dtype,
+            )
+            for (stride, offset), response in coarse.items()
         ]
         return (
             ops.concatenate(fine, axis=-1) if fine else None,
@@ -246,8 +263,8 @@ class Hypercolumn(keras.layers.Layer):
             total.append(ops.matmul(ops.take(fine, rows, axis=1), kernel))
         if coarse:
             bands = [
-                interpolate(response, rows * output_stride, stride, axis=1)
-                for stride, response in coarse.items()
+                interpolate(response, _shifted(rows * output_stride, offset), stride, axis=1)
+                for (stride, offset), response in coarse.items()
             ]
             total.append(ops.matmul(columns, ops.concatenate(bands, axis=2)))
         return sum(total) + self.bias
@@ -258,4 +275,5 @@ class Hypercolumn(keras.layers.Layer):
             "taps": self.taps,
             "units": self.units,
             "stddev": self.stddev,
+            "offsets": self.offsets,
         }

@@ -81,6 +81,7 @@ class HypercolumnSegmenter(Segmenter):
             [*_as_tuples(spec.taps), *hypercolumn_context_taps(spec)],
             spec.hypercolumn_units,
             stddev,
+            offsets={tap.name: tap.offset for tap in spec.taps},
             name="hypercolumn",
         )
         self.hypercolumn.build()

@@ -65,10 +65,14 @@ class PixelContrast(Trainable):
             )
         self.backbone, self.num_classes = backbone, num_classes
         self.num_points, self.temperature = num_points, temperature
-        taps = [(tap.name, tap.stride, tap.channels) for tap in self._taps(backbone.spec)]
-        size = sum(channels for _, _, channels in taps)
+        taps = self._taps(backbone.spec)
         self.hidden = layers.Hypercolumn(
-            taps, head[0], stddev=(2 / size) ** 0.5, dtype="float32", name="hidden"
+            [(tap.name, tap.stride, tap.channels) for tap in taps],
+            head[0],
+            stddev=(2 / sum(tap.channels for tap in taps)) ** 0.5,
+            offsets={tap.name: tap.offset for tap in taps},
+            dtype="float32",
+            name="hidden",
         )
         self.hidden.build()
         self.project = keras.layers.Dense(

@@ -35,8 +35,8 @@ class UnetSegmenter(Segmenter):
         seed: int, start of the sequence of dropout masks.
 
     Raises:
-        ValueError: if num_classes is below 1, output_stride is not 1 or 2, or deep_supervision is
-            negative.
+        ValueError: if num_classes is below 1, output_stride is not 1 or 2, deep_supervision is
+            negative, or all taps of the backbone have one stride.
 
     Example:
 
@@ -150,8 +150,16 @@ def decoder(spec: BackboneSpec, output_stride: int = 2, width: float = 0.5) -> k
     Returns:
         A functional model from {tap name: [B, h, w, C]} to {stride as text: [B, h, w, units]}. The
         coarsest map is the embedding itself.
+
+    Raises:
+        ValueError: if all taps have one stride, so that there is no skip.
     """
     taps = _skips(spec, output_stride)
+    if len(taps) < 2:
+        raise ValueError(
+            f"A U-Net needs taps of several strides. All taps of {spec.name} have stride "
+            f"{taps[0].stride}. Use a HypercolumnSegmenter."
+        )
     inputs = {tap.name: keras.Input((None, None, tap.channels), name=tap.name) for tap in taps}
     stride, features = taps[0].stride, inputs[taps[0].name]
     maps = {str(stride): features}

@@ -190,10 +190,11 @@ class Network:
     backbone: str = "vgg16"
     """Name of the network, as mm_keras.backbones.build takes it. Source: M&M paper."""
     init: Annotated[str, AfterValidator(OneOf(lambda: INITS))] = "random"
-    """Origin of the first weights: random, imagenet or a pretext task.
+    """Origin of the first weights: random, imagenet, pretrained (of a library) or a pretext task.
     Source: M&M paper, Table 3."""
     init_weights: str | None = None
-    """File with the weights of the init; none: they are made or downloaded. Source: ours."""
+    """File with the weights of the init, or preset folder of kerashub/NAME; none: they are made or
+    downloaded. Source: ours."""
     init_allow: tuple[str, ...] = ()
     """Patterns of layers that may stay unused or unset when the file is loaded. Source: ours."""
     pixels: str | None = None
@@ -236,6 +237,9 @@ class Optimization:
     Source: release 0."""
     backbone_rate: NotNegative = 1.0
     """Factor of the learning rate in the backbone; adamw only. Source: ours."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each block of the backbone to the block before it; adamw
+    only. Source: BEiT 0.65 to 0.75; 1 keeps one rate."""
     jit_compile: bool = False
     """Compile the step with XLA, on a single replica; such a run is not repeatable to the last bit.
     Source: ours."""
@@ -543,6 +547,8 @@ class Segment(LabelledStage):
     deep_supervision: NotNegative = 0.0
     """Weight of the loss of each coarse map of the unet decoder; 0: none.
     Source: nnU-Net, Lee et al. 2015."""
+    frozen: bool = False
+    """Train only the layers above the backbone. Source: ours."""
 
 
 @record
@@ -643,7 +649,7 @@ LOSSES = (
 )
 """The names in `mm.loss`."""
 
-INITS = ("random", "imagenet", *PROXIES)
+INITS = ("random", "imagenet", "pretrained", *PROXIES)
 """The values of `network.init`."""
 
 

@@ -1,8 +1,8 @@
 """The first weights of a network, as `network.init` and `network.init_weights` select them.
 
-The first source that applies is used: a file (`network.init_weights`), the proxy stage of this
-working folder, ImageNet weights, random weights. The log line `init: ...` reports which weights
-were loaded.
+The first source that applies is used: a file or preset folder (`network.init_weights`), the proxy
+stage of this working folder, the published weights of a library, random weights. The log line
+`init: ...` reports which weights were loaded.
 """
 
 import dataclasses
@@ -30,9 +30,27 @@ def backbone(experiment: config.Experiment, runtime: Runtime) -> Backbone:
         WorkdirError: stage proxy was not run.
         ConfigError: a file without these weights, or a failed download.
     """
-    result = networks.backbone(experiment)
-    runtime.log(f"init: {_load(result, experiment, runtime)}")
+    is_published = _is_published(experiment.network)
+    result = networks.backbone(experiment, load=is_published)
+    origin = _published(result, experiment.network) if is_published else None
+    runtime.log(f"init: {origin or _load(result, experiment, runtime)}")
     return result
+
+
+def _is_published(network) -> bool:
+    """Return whether a library builds the network together with its weights."""
+    has_file = network.init_weights is not None and not networks.has_preset_folder(network)
+    is_wrapped = libraries.is_wrapped(network.backbone)
+    return network.init in networks.PUBLISHED and is_wrapped and not has_file
+
+
+def _published(body, network) -> str:
+    name, folder = network.backbone, network.init_weights
+    if not name.startswith("kerashub/"):
+        return f"{network.init}, Keras' own weights of {name}"
+    where = f" from {folder}" if folder else ""
+    note = f"; their license is the {body.spec.license}" if body.spec.license else ""
+    return f"{network.init}, weights of {name}{where}{note}"
 
 
 def _load(body: Backbone, experiment, runtime) -> str:
@@ -48,11 +66,8 @@ def _load(body: Backbone, experiment, runtime) -> str:
         body.load_weights(path)
         return f"{network.init}, from the proxy stage ({path})"
     if network.init == "imagenet":
-        origin = _load_imagenet(body, experiment)
-        has_norms = libraries.is_wrapped(network.backbone)
-        return f"imagenet, {origin}" + (
-            "" if has_norms else _set_norms(body, experiment, runtime, None)
-        )
+        norms = _set_norms(body, experiment, runtime, None)
+        return f"imagenet, {_load_imagenet(body)}{norms}"
     return f"random weights, seed {experiment.seed}"
 
 
@@ -68,11 +83,7 @@ def _load_file(body, network) -> weights.Report:
         raise config.ConfigError(f"{error}{hint}") from error
 
 
-def _load_imagenet(body, experiment) -> str:
-    name = experiment.network.backbone
-    if libraries.is_wrapped(name):
-        body.set_weights(networks.backbone(experiment, weights="imagenet").get_weights())
-        return f"Keras' own weights of {name}"
+def _load_imagenet(body) -> str:
     try:
         return imagenet.load(body)
     except ValueError as error:

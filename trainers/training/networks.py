@@ -21,6 +21,9 @@ from trainers.runs import ensemble
 from trainers.runs.runtime import Runtime
 from trainers.training import proxy_tasks
 
+PUBLISHED = ("imagenet", "pretrained")
+"""The inits whose weights a library publishes."""
+
 
 def check(experiment: config.Experiment):
     """Raise an error if the networks of a run cannot be built, or cannot predict.
@@ -32,7 +35,8 @@ def check(experiment: config.Experiment):
 
     Raises:
         config.ConfigError: the backbone refuses its arguments, or the init has no weights. The
-            protocol does not allow a size or a scale. A member of an ensemble cannot be read.
+            protocol does not allow a size or a scale. A member of an ensemble cannot be read. A
+            decay of the rates over blocks without AdamW.
     """
     settings = experiment.evaluate
     for part in ensemble.parts(experiment):
@@ -47,6 +51,7 @@ def check(experiment: config.Experiment):
             ) from error
     if not experiment.ensemble:  # members were checked when they were trained
         _check_network(experiment.network)
+        _check_layer_decay(experiment)
 
 
 def with_possible_width(
@@ -59,7 +64,7 @@ def with_possible_width(
         console: prints a line if the width is left out.
     """
     network = settings.experiment.network
-    is_published = network.init == "imagenet" and network.init_weights is None
+    is_published = network.init in PUBLISHED and network.init_weights is None
     has_width = backbones.has_width(network.backbone) and not is_published
     is_asked_for = not settings.origin("network.width").startswith("preset ")
     if network.width == 1 or is_asked_for or has_width:
@@ -70,42 +75,64 @@ def with_possible_width(
 
 
 def _check_network(network: config.Network):
-    needs_download = network.init == "imagenet" and network.init_weights is None
     is_wrapped = libraries.is_wrapped(network.backbone)
     try:
-        backbones.check(
-            network.backbone,
-            **_arguments(network, "imagenet" if needs_download and is_wrapped else None),
-        )
-        if needs_download and not is_wrapped:
+        backbones.check(network.backbone, **_arguments(network))
+        if network.init == "imagenet" and network.init_weights is None and not is_wrapped:
             imagenet.check(network.backbone, network.width)
     except ValueError as error:
         raise config.ConfigError(str(error)) from error
-    if network.init_weights is not None and not pathlib.Path(network.init_weights).is_file():
+    if network.init == "pretrained" and not is_wrapped:
+        raise config.ConfigError(
+            f"network.init=pretrained is for the networks of other libraries: {network.backbone} "
+            "has no such weights. Use network.backbone=applications/NAME or kerashub/NAME, or "
+            "another init."
+        )
+    if has_preset_folder(network) or network.init_weights is None:
+        return
+    if not pathlib.Path(network.init_weights).is_file():
         raise config.ConfigError(
             f"network.init_weights={network.init_weights}: there is no such file. Expected a file "
             "with weights."
         )
 
 
-def backbone(experiment: config.Experiment, weights: str | None = None) -> backbones.Backbone:
+def _check_layer_decay(experiment):
+    for section in config.TRAINING:
+        settings = getattr(experiment, section)
+        if settings.layer_decay < 1 and settings.optimizer != "adamw":
+            raise config.ConfigError(
+                f"{section}.layer_decay={settings.layer_decay:g} needs {section}.optimizer=adamw. "
+                f"Received {settings.optimizer}."
+            )
+
+
+def has_preset_folder(network: config.Network) -> bool:
+    """Return whether `network.init_weights` is a preset folder of KerasHub, and no file."""
+    is_hub = network.backbone.startswith("kerashub/") and network.init == "pretrained"
+    return is_hub and network.init_weights is not None
+
+
+def backbone(experiment: config.Experiment, load: bool = False) -> backbones.Backbone:
     """Return the backbone of a run.
 
     Args:
         experiment: the settings.
-        weights: argument of `mm_keras.backbones.build`; None for random weights.
+        load: whether to load the weights of a library that the init asks for; else all weights are
+            random.
 
     Raises:
-        config.ConfigError: settings that `check` refuses, a failed download, or images below the
-            smallest size of the network.
+        config.ConfigError: settings that `check` refuses, a failed download, weights that cannot be
+            read, images below the smallest size of the network, or a head that it cannot have.
     """
     # All stages and both variants start from the same random weights.
     keras.utils.set_random_seed(experiment.seed)
     network = experiment.network
     try:
-        result = backbones.build(network.backbone, **_arguments(network, weights))
+        result = backbones.build(network.backbone, **_arguments(network), load=load)
     except ValueError as error:
-        raise config.ConfigError(str(error)) from error
+        hint = " (key network.init_weights)" if network.init == "pretrained" else ""
+        raise config.ConfigError(f"{error}{hint}") from error
     sides = {"mm.patch_size": experiment.mm.patch_size, "segment.crop": experiment.segment.crop}
     for key, side in sides.items():
         if side < result.spec.min_size:
@@ -113,14 +140,34 @@ def backbone(experiment: config.Experiment, weights: str | None = None) -> backb
                 f"{key} must be at least {result.spec.min_size} for {network.backbone}. "
                 f"Received {side}."
             )
+    _check_head(experiment, result.spec)
     return result
 
 
-def _arguments(network, weights):
+def _check_head(experiment, spec):
+    """Raise an error before the first stage, and not when the segmenter is built."""
+    strides = {tap.stride for tap in (*spec.taps, spec.embedding)}
+    if experiment.segment.head == "unet" and len(strides) == 1:
+        raise config.ConfigError(
+            f"segment.head=unet needs maps of several strides, and {spec.name} has stride "
+            f"{spec.embedding.stride} alone. Use segment.head=hypercolumn."
+        )
+
+
+def _arguments(network):
+    """Return the arguments of `backbones.build` and `check`."""
+    is_wrapped = libraries.is_wrapped(network.backbone)
     pixels = network.pixels
-    if pixels is None and not libraries.is_wrapped(network.backbone):
+    if pixels is None and not is_wrapped:
         pixels = proxy_tasks.pixels(network.init)
-    return {"pixels": pixels, "width": network.width, "weights": weights}
+    is_asked_for = network.init in PUBLISHED and is_wrapped
+    has_file = network.init_weights is not None and not has_preset_folder(network)
+    return {
+        "pixels": pixels,
+        "width": network.width,
+        "weights": network.init if is_asked_for and not has_file else None,
+        "folder": network.init_weights if has_preset_folder(network) else None,
+    }
 
 
 def segmenter(
@@ -136,8 +183,11 @@ def segmenter(
         num_classes: number of classes.
         body: the backbone; None for a new one with random weights.
         loss: the loss over pixels; None for cross-entropy without weights.
+
+    `segment.frozen` freezes the backbone.
     """
     body = body or backbone(experiment)
+    body.trainable = not experiment.segment.frozen
     head = experiment.segment.head or body.spec.segmenter
     return SEGMENTERS[head](experiment, body, num_classes, loss)
 

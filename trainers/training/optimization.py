@@ -37,10 +37,24 @@ def _optimizer(model, settings):
         return optimizers.CoupledSGD(
             _schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
         )
-    rates = {v.path: settings.backbone_rate for v in model.backbone.trainable_variables}
+    rates = _rates(model.backbone, settings.backbone_rate, settings.layer_decay)
     return optimizers.LayerwiseAdamW(
         _schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
     )
+
+
+def _rates(backbone, rate, layer_decay) -> dict[str, float]:
+    """Return {path of a variable: factor of its learning rate} of a backbone.
+
+    The last block has `rate`, each block before it `layer_decay` of the next one. The layers before
+    the first block learn with it, the norm after the last one too (BEiT, Bao et al. 2022, in the
+    form of LightlyTrain).
+    """
+    rates = {variable.path: rate for variable in backbone.trainable_variables}
+    if layer_decay < 1:
+        for k, block in enumerate(reversed(backbone.blocks)):
+            rates |= {variable.path: rate * layer_decay**k for variable in block}
+    return rates
 
 
 def _schedule(settings):

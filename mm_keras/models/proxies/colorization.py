@@ -109,6 +109,7 @@ class Colorization(Trainable):
             ],
             spec.hypercolumn_units,
             stddev,
+            offsets={tap.name: tap.offset for tap in taps},
         )
         self.hypercolumn.build()
         self.dropout = keras.layers.Dropout(dropout, name="dropout")

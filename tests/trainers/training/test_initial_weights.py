@@ -1,5 +1,6 @@
 """The source of the first weights (file, proxy stage, ImageNet, random) and its log line."""
 
+import dataclasses
 import io
 import types
 
@@ -82,21 +83,40 @@ def test_the_error_for_weights_of_another_width_names_the_width(run, tmp_path):
         initial_weights.backbone(experiment, run)
 
 
-def test_imagenet_weights_of_a_wrapped_network_are_copied(run, monkeypatch):
-    requested = []
+@pytest.fixture
+def requested(monkeypatch):
+    """The calls of `backbones.build`, which builds a cheap network with all weights 0.5."""
+    calls = []
 
-    def build(name, weights, **_):
-        requested.append(weights)
+    def build(name, **arguments):
+        calls.append({key: arguments[key] for key in ("weights", "folder", "load")})
         body = backbones.BACKBONES["testing"](pixels=backbones.PIXELS["bgr"])
-        if weights:
+        body.spec = dataclasses.replace(body.spec, license="license of X")
+        if arguments["load"]:
             body.set_weights([np.full(w.shape, 0.5, w.dtype) for w in body.get_weights()])
         return body
 
     monkeypatch.setattr(networks, "backbones", types.SimpleNamespace(build=build))
-    experiment = _experiment(backbone="applications/ResNet50", init="imagenet")
+    return calls
+
+
+@pytest.mark.parametrize("init", ["imagenet", "pretrained"])
+def test_published_weights_of_a_wrapped_network_are_loaded(run, requested, init):
+    experiment = _experiment(backbone="applications/ResNet50", init=init)
     body = initial_weights.backbone(experiment, run)
-    assert requested == [None, "imagenet"] and np.all(_kernel(body) == 0.5)
-    assert "Keras' own weights of applications/ResNet50" in _log(run)
+    assert requested == [{"weights": init, "folder": None, "load": True}]
+    assert np.all(_kernel(body) == 0.5)
+    assert f"init: {init}, Keras' own weights of applications/ResNet50" in _log(run)
+
+
+def test_weights_of_a_preset_folder_are_loaded_and_their_license_is_named(run, requested):
+    experiment = _experiment(
+        backbone="kerashub/dinov3", init="pretrained", init_weights="my/folder"
+    )
+    initial_weights.backbone(experiment, run)
+    assert requested == [{"weights": "pretrained", "folder": "my/folder", "load": True}]
+    expected = "init: pretrained, weights of kerashub/dinov3 from my/folder; their license is the "
+    assert expected + "license of X" in _log(run)
 
 
 def test_a_failed_download_is_a_config_error(run, monkeypatch):

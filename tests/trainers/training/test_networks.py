@@ -1,5 +1,6 @@
 """Networks from settings: refused settings, networks of one width, the choice of segmenter."""
 
+import dataclasses
 import io
 
 import pytest
@@ -40,6 +41,8 @@ def test_known_networks_are_accepted(name):
         ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*init_weights"),
         ({"init": "imagenet", "width": 0.5}, "width 1. Received width=0.5"),
         ({"init": "jigsaw", "init_weights": "nowhere.h5"}, "nowhere.h5: there is no such file"),
+        ({"init": "pretrained", "backbone": "vgg16"}, "is for the networks of other libraries"),
+        ({"init": "pretrained", "backbone": "kerascv/ResNet18Backbone"}, "weights must be None"),
     ],
 )
 def test_networks_that_cannot_be_built_are_refused(network, message):
@@ -66,18 +69,59 @@ def built(monkeypatch):
     calls, original = [], backbones.build
 
     def build(name, **arguments):
-        calls.append((name, arguments["weights"]))
+        calls.append((name, arguments["weights"], arguments["load"]))
         return original("testing")
 
     monkeypatch.setattr(backbones, "build", build)
     return calls
 
 
-def test_imagenet_weights_are_requested_only_where_they_are_needed(built):
-    experiment = _experiment(backbone="applications/ResNet50", init="imagenet")
-    networks.backbone(experiment, weights="imagenet")
+@pytest.mark.parametrize("init", ["imagenet", "pretrained"])
+def test_published_weights_are_loaded_only_where_they_are_needed(built, init):
+    experiment = _experiment(backbone="applications/ResNet50", init=init)
+    networks.backbone(experiment, load=True)
     networks.backbone(experiment)  # its weights come from the stage before
-    assert built == [("applications/ResNet50", "imagenet"), ("applications/ResNet50", None)]
+    assert built == [("applications/ResNet50", init, load) for load in (True, False)]
+
+
+def test_a_file_replaces_published_weights(built, tmp_path):
+    experiment = _experiment(
+        backbone="applications/ResNet50", init="pretrained", init_weights=str(tmp_path / "a.h5")
+    )
+    networks.backbone(experiment)
+    assert built == [("applications/ResNet50", None, False)]
+
+
+def test_a_unet_is_refused_on_maps_of_one_stride(monkeypatch):
+    def build(*_, **__):
+        body = original("testing")
+        taps = tuple(dataclasses.replace(tap, stride=14) for tap in body.spec.taps)
+        body.spec = dataclasses.replace(body.spec, taps=taps, embedding=taps[-1])
+        return body
+
+    original = backbones.build
+    monkeypatch.setattr(backbones, "build", build)
+    experiment = config.replace(_experiment(backbone="testing"), "segment.head", "unet")
+    with pytest.raises(config.ConfigError, match="has stride 14 alone. Use segment.head=hyperc"):
+        networks.backbone(experiment)
+
+
+def test_a_frozen_backbone_has_no_trainable_variables():
+    experiment = _experiment(backbone="testing")
+    assert networks.segmenter(experiment, 3).backbone.trainable_variables
+    frozen = config.replace(experiment, "segment.frozen", True)
+    model = networks.segmenter(frozen, 3)
+    assert not model.backbone.trainable_variables
+    assert {v.path.split("/")[0] for v in model.trainable_variables} >= {"hypercolumn", "score"}
+
+
+def test_a_decay_over_blocks_needs_adamw():
+    experiment = config.replace(_experiment(backbone="testing"), "segment.layer_decay", 0.75)
+    with pytest.raises(
+        config.ConfigError, match="segment.layer_decay=0.75 needs segment.optimizer"
+    ):
+        networks.check(experiment)
+    networks.check(config.replace(experiment, "segment.optimizer", "adamw"))
 
 
 def test_a_failed_download_is_a_config_error(monkeypatch):
@@ -86,7 +130,7 @@ def test_a_failed_download_is_a_config_error(monkeypatch):
 
     monkeypatch.setattr(backbones, "build", build)
     with pytest.raises(config.ConfigError, match="could not be downloaded"):
-        networks.backbone(_experiment(backbone="applications/ResNet50"), weights="imagenet")
+        networks.backbone(_experiment(backbone="applications/ResNet50"), load=True)
 
 
 @pytest.mark.parametrize("key", ["mm.patch_size", "segment.crop"])

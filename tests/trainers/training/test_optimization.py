@@ -48,6 +48,25 @@ def test_the_backbone_has_its_own_rate():
     assert set(rates.values()) == {0.1}
 
 
+def test_rates_fall_from_block_to_block():
+    optimizer, model = _optimizer(optimizer="adamw", backbone_rate=0.5, layer_decay=0.8)
+    first, second, third = model.backbone.blocks
+    rates = optimizer.rate_multipliers
+    for block, rate in ((first, 0.5 * 0.64), (second, 0.5 * 0.8), (third, 0.5)):
+        assert [rates[v.path] for v in block] == pytest.approx([rate] * len(block))
+    assert set(rates) == {variable.path for variable in model.backbone.trainable_variables}
+
+
+def test_rates_of_twelve_blocks_equal_the_published_recipe():
+    """LightlyTrain: block i of 12 has 0.8 ** (11 - i), the embeddings as the first block."""
+    blocks = [[types.SimpleNamespace(path=f"block{k}/kernel")] for k in range(12)]
+    variables = [variable for block in blocks for variable in block]
+    body = types.SimpleNamespace(blocks=blocks, trainable_variables=variables)
+    rates = list(optimization._rates(body, 1.0, 0.8).values())
+    assert rates == pytest.approx([0.8 ** (11 - k) for k in range(12)])
+    assert (rates[0], rates[-1]) == (pytest.approx(0.08589934592), 1.0)
+
+
 def test_gradients_are_clipped_and_weights_averaged_where_asked():
     optimizer, _ = _optimizer(clip=2.0, ema=0.9)
     assert optimizer.global_clipnorm == 2.0

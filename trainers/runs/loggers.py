@@ -132,10 +132,10 @@ class Loggers:
                 ids[name] = logger.start(workdir.resolve().name, settings, ids.get(name))
             except ImportError as error:
                 raise config.UserError(
-                    f'--loggers={name} needs its package: pip install -e ".[{name}]".'
+                    f'Logger {name} needs its package: pip install -e ".[{name}]".'
                 ) from error
             except Exception as error:  # each service has errors of its own
-                raise config.UserError(f"--loggers={name}: {error}") from error
+                raise config.UserError(f"Logger {name} refused the run: {error}") from error
         if self.loggers:
             write_json(path, ids)
 

@@ -64,6 +64,11 @@ def _run(console):
     settings = run_flags.read(FLAGS.workdir)
     if FLAGS.compare and settings.experiment.ensemble:
         raise config.ConfigError("--compare has no meaning for an ensemble. Leave it out.")
+    if FLAGS.compare and settings.experiment.mm.steps == 0:
+        raise config.ConfigError(
+            f"--compare runs with and without M&M, and preset {settings.preset} has none "
+            "(mm.steps=0). Add --preset=tuned, or --set mm.steps=200."
+        )
     if stages.DATA_CHECK in FLAGS.stage and FLAGS.stage != [stages.DATA_CHECK]:
         raise config.ConfigError(f"--stage={stages.DATA_CHECK} runs alone, before other stages.")
     if FLAGS.stage != [stages.DATA_CHECK]:

@@ -82,7 +82,10 @@ def plan(
         StudyError: M&M has no steps, or an arm or a seed is repeated.
     """
     if shared.mm.steps == 0:
-        raise StudyError("mm.steps is 0, so all arms would be equal. Expected at least 1.")
+        raise StudyError(
+            "mm.steps is 0, so all arms would be equal. Expected at least 1: use preset tuned, or "
+            "set mm.steps."
+        )
     own = _changes_by_arm(changes)
     names_and_seeds = [_arm_and_seeds(name, seeds) for name in names]
     names = [name for name, _ in names_and_seeds]

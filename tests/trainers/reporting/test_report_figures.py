@@ -63,10 +63,10 @@ def dataset(monkeypatch):
 
 @pytest.fixture
 def make_runs(make_run, tmp_path):
-    """Function(name, *variants) -> runs of preset quick with IoUs of three classes."""
+    """Function(name, *variants) -> runs of preset tuned with IoUs of three classes."""
 
     def make(name, *variants, seed=0, **changes):
-        experiment = config.replace(presets.experiment("quick"), "seed", seed)
+        experiment = config.replace(presets.experiment("tuned"), "seed", seed)
         for key, value in changes.items():
             experiment = config.replace(experiment, key.replace("__", "."), value)
         ious = {"road": 0.6, "car": 0.4, "sky": None}
@@ -147,7 +147,7 @@ def test_runs_of_several_graph_sizes_have_one_figure(measured, dataset, make_run
         names, _ = _draw(runs, tmp_path / "report")
     assert names[0] == "graph-sizes-1.png"
     nodes, mious, seconds, title = points[0]
-    assert (nodes, mious, seconds) == ([96, 192], [50.0, 50.0], [2.0, 2.0])
+    assert (nodes, mious, seconds) == ([96, 192], [50.0, 50.0], [1.5, 1.5])
     assert title == "texture_scenes, vgg16 from random"
 
 

@@ -16,11 +16,11 @@ COST = step_cost.StepCost(mm=2000, segment=5000)
 
 
 def make_study(workdir, names=("naive", "class_connected"), seeds=(0, 1), **settings):
-    shared = presets.experiment("quick", "camvid")
+    shared = presets.experiment("tuned", "camvid")
     for key, value in settings.items():
         shared = config.replace(shared, key.replace("__", "."), value)
     arms = plan.plan(list(names), list(seeds), [], config.resolve(shared, 360), COST)
-    return plan.Study(workdir, arms, shared, 360, "quick")
+    return plan.Study(workdir, arms, shared, 360, "tuned")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_every_run_gets_its_settings_in_a_file(processes, tmp_path):
     assert processes == [(stages, study.folder(arm, seed)) for arm, seed in study.runs()]
     for arm, seed in study.runs():
         content = json.loads(plan.settings_file(study.folder(arm, seed)).read_text())
-        assert content["preset"] == "quick" and content["seed"] == seed
+        assert content["preset"] == "tuned" and content["seed"] == seed
         assert content["mm.steps"] == study.experiment(arm, seed).mm.steps
     assert lines[0].startswith("[1/4] naive seed 0: running, log in ")
     assert lines[-1] == "[4/4] class_connected seed 1: mIoU 50.00"

@@ -10,7 +10,7 @@ from trainers.studies import plan, step_cost
 
 
 def shared(**changes):
-    experiment = presets.experiment("quick", "camvid")
+    experiment = presets.experiment("tuned", "camvid")
     for key, value in changes.items():
         experiment = config.replace(experiment, key.replace("__", "."), value)
     return config.resolve(experiment, 360)
@@ -78,12 +78,12 @@ def test_a_study_without_mm_steps_is_refused():
 
 
 def study(names=("naive", "class_connected:1"), seeds=(3, 4), changes=(), **settings):
-    experiment = presets.experiment("quick", "camvid")
+    experiment = presets.experiment("tuned", "camvid")
     for key, value in settings.items():
         experiment = config.replace(experiment, key.replace("__", "."), value)
     resolved = config.resolve(experiment, 360)
     planned = plan.plan(list(names), list(seeds), list(changes), resolved, COST)
-    return plan.Study(pathlib.Path("s"), planned, experiment, 360, "quick")
+    return plan.Study(pathlib.Path("s"), planned, experiment, 360, "tuned")
 
 
 def test_runs_come_seed_by_seed_in_folders_of_their_own():

@@ -9,7 +9,7 @@ from trainers.studies import step_cost
 
 
 def experiment(**changes):
-    result = presets.experiment("quick")
+    result = presets.experiment("tuned")
     for key, value in {"network.backbone": "testing", "network.width": 1.0, **changes}.items():
         result = config.replace(result, key.replace("__", "."), value)
     return config.resolve(result, 160)
@@ -39,11 +39,11 @@ def test_multiply_adds_of_an_mm_step_equal_arithmetic_by_hand():
 def test_images_and_points_raise_the_cost_of_fine_tuning():
     head = {"segment__head": "hypercolumn"}
     base = step_cost.count(experiment(**head), 9)
-    twice = step_cost.count(experiment(segment__num_images=16, **head), 9)  # quick has 8
+    twice = step_cost.count(experiment(segment__num_images=4, **head), 9)  # tuned has 2
     points = step_cost.count(experiment(segment__num_points=512, **head), 9)  # 256
     assert twice.segment == 2 * base.segment and twice.mm == base.mm
     channels = 3 + 4 + 8 + 16 + 16 + 16 + 8 + 8  # all taps of `testing`, fc6 to conv_add2
-    assert points.segment - base.segment == 8 * 256 * (channels * 16 + 16 * 9)
+    assert points.segment - base.segment == 2 * 256 * (channels * 16 + 16 * 9)
 
 
 def test_steps_and_seeds_do_not_change_the_cost_of_a_step():

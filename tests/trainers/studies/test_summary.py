@@ -16,7 +16,7 @@ ARMS = {"naive": (0, 1), "class_connected": (0, 1), "mine": (1,), "alone": (5,)}
 
 
 def _study(workdir):
-    shared = presets.experiment("quick", "camvid", "testing")
+    shared = presets.experiment("tuned", "camvid", "testing")
     shared = config.replace(shared, "network.width", 1.0)
     changes = {
         "naive": presets.WITHOUT_MM,
@@ -25,7 +25,7 @@ def _study(workdir):
         "alone": {},
     }
     arms = [plan.Arm(name, changes[name], seeds) for name, seeds in ARMS.items()]
-    return plan.Study(workdir, arms, shared, 360, "quick")
+    return plan.Study(workdir, arms, shared, 360, "tuned")
 
 
 def _split(title, num_images):
@@ -143,8 +143,8 @@ def test_steps_and_multiply_adds_follow_the_settings_of_the_arm(made):
         operations = (steps[0] * cost.mm + steps[1] * cost.segment) / 1e12
         assert content["arms"][arm.name]["operations"] == pytest.approx(operations)
     assert content["arms"]["mine"]["changes"]["mm.margin"] == "1.5"
-    assert content["arms"]["mine"]["steps"] == [150, 7]
-    assert content["preset"] == "quick" and content["settings"]["network.backbone"] == "testing"
+    assert content["arms"]["mine"]["steps"] == [200, 7]
+    assert content["preset"] == "tuned" and content["settings"]["network.backbone"] == "testing"
 
 
 def test_the_text_has_the_numbers_and_the_commands(made):

@@ -25,7 +25,7 @@ _QUALITY = 90  # of overlays
 _OVERLAY_PIXELS = 40_000_000
 """The most pixels of an overlay (ours): viewers fail on larger JPEG files, and Pillow needs four
 bytes for each."""
-_ROWS = 512  # of a block; a multiple of the period of visualize's hatch
+_ROWS = 64  # of a block; a multiple of the period of visualize's hatch
 
 
 @dataclasses.dataclass(frozen=True)

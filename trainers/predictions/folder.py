@@ -73,7 +73,12 @@ def predict(
         predictor = mm_keras.load_predictor(model)
     except ValueError as error:
         raise config.UserError(str(error)) from error
-    record = journal.Journal(output, journal.checksum(predictor.folder), overwrite)
+    with journal.opened(output, journal.checksum(predictor.folder), overwrite) as record:
+        return _predict_all(sources, record, predictor, kinds, console)
+
+
+def _predict_all(sources, record, predictor, kinds, console) -> Summary:
+    """Predict the images that are not finished."""
     left = [source for source in sources if not record.is_done(source, kinds)]
     skipped, num_turned = [], 0
     try:

@@ -4,19 +4,21 @@ DIR/predictions.jsonl has one line for the model and one for each image. A comma
 skips images that did not change. DIR/areas.csv is made from it.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from mm_keras.inference import ClassTable
 from pipelines.datasets.new_images import Source
 from pipelines.datasets.spec import printable
 from trainers import config
 from trainers.predictions import files
-from trainers.runs.files import replacing
+from trainers.runs import lock
+from trainers.runs.files import remove_leftovers, replacing
 
 JOURNAL = "predictions.jsonl"
 AREAS = "areas.csv"
@@ -28,22 +30,19 @@ class Journal:
     The folder may hold other files. They are never changed: the command writes only into the
     folders of `files.FOLDERS`, and only if it made them.
 
+    `opened` returns it.
+
     Args:
-        folder: the output folder; it is created if it does not exist.
+        folder: the output folder.
         model: `checksum` of the model.
         overwrite: forget the finished images, and predict them again.
 
     Raises:
-        config.UserError: the folder holds predictions of another model, or a file or folder that
-            this program did not make has a name that it needs.
+        config.UserError: the folder holds predictions of another model.
     """
 
     def __init__(self, folder: pathlib.Path, model: str, overwrite: bool = False):
-        if folder.exists() and not folder.is_dir():
-            raise config.UserError(f"{folder} is a file. Choose another --output.")
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._file = folder, folder / JOURNAL
-        _check_ours(folder)
         lines = _lines(self._file)
         owner = lines[0].get("model") if lines else model
         if owner != model and not overwrite:
@@ -98,6 +97,30 @@ class Journal:
         return path
 
 
+@contextlib.contextmanager
+def opened(folder: pathlib.Path, model: str, overwrite: bool = False) -> Iterator[Journal]:
+    """Return the journal of an output folder, which no other process uses meanwhile.
+
+    Args:
+        folder: the output folder; it is created if it does not exist.
+        model: `checksum` of the model.
+        overwrite: forget the finished images, and predict them again.
+
+    Raises:
+        config.UserError: the folder holds predictions of another model, or a file or folder that
+            this program did not make has a name that it needs, or another process predicts into
+            the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise config.UserError(f"{folder} is a file. Choose another --output.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_ours(folder)
+    with lock.holding(folder, "--output"):
+        for place in _folders(folder):
+            remove_leftovers(place)
+        yield Journal(folder, model, overwrite)
+
+
 def checksum(model: pathlib.Path) -> str:
     """Return a checksum of all files of a SavedModel."""
     total = hashlib.sha256()
@@ -119,6 +142,12 @@ def _check_ours(folder):
                 f"{path} was not made by this program, and is not replaced. Choose another "
                 "--output, or move it away."
             )
+
+
+def _folders(folder):
+    """Return the existing folders of results, and all folders below them."""
+    places = [folder / kind for kind in files.FOLDERS if (folder / kind).is_dir()]
+    return [*places, *(path for place in places for path in place.rglob("*") if path.is_dir())]
 
 
 def _lines(file) -> list[dict]:

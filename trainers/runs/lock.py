@@ -13,16 +13,20 @@ import filelock
 from trainers.runs import files
 from trainers.runs.runtime import WorkdirError
 
-OWNER = "owner.json"
+OWNER = ".owner.json"
 """The file that names the process that holds the lock."""
 
 
 @contextlib.contextmanager
-def holding(workdir: pathlib.Path) -> Iterator[None]:
+def holding(workdir: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
     """Hold the lock of a working folder while the body runs.
 
     The operating system releases the lock when its process ends, also after a crash. A lock file
     that is left behind is therefore no obstacle. Temporary files of a killed process are removed.
+
+    Args:
+        workdir: the folder; it is created if it does not exist.
+        flag: the flag that names the folder, for the message.
 
     Raises:
         WorkdirError: another process holds the lock; the message names process and host.
@@ -34,7 +38,7 @@ def holding(workdir: pathlib.Path) -> Iterator[None]:
     except filelock.Timeout:
         raise WorkdirError(
             f"{workdir} is in use by {_owner(workdir)}. Wait for its end, stop it, or choose "
-            "another --workdir."
+            f"another {flag}."
         ) from None
     try:
         files.remove_leftovers(workdir)

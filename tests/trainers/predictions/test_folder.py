@@ -3,6 +3,7 @@
 import csv
 import json
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
@@ -131,6 +132,24 @@ def test_a_stopped_command_continues(model, photos, tmp_path, monkeypatch):
     summary = folder.predict(model, [str(photos)], output)
     assert (summary.num_predicted, summary.num_done) == (1, 1)
     assert [row["image"] for row in _rows(output)] == ["a", "deep/b"]
+
+
+def test_a_second_command_in_the_same_folder_is_refused(model, photos, tmp_path):
+    held = filelock.FileLock(tmp_path / "out" / ".lock")
+    (tmp_path / "out").mkdir()
+    with held, pytest.raises(config.UserError, match="in use by .* choose another --output"):
+        folder.predict(model, [str(photos)], tmp_path / "out")
+    assert folder.predict(model, [str(photos)], tmp_path / "out").num_predicted == 2
+
+
+def test_temporary_files_of_a_killed_command_are_removed(model, photos, tmp_path):
+    name = f"{'0a' * 16}.tmp.png"
+    left = [tmp_path / "out" / "masks" / name, tmp_path / "out" / "masks" / "deep" / name]
+    folder.predict(model, [str(photos)], tmp_path / "out")
+    for file in left:
+        file.write_bytes(b"half")
+    folder.predict(model, [str(photos)], tmp_path / "out")
+    assert not any(file.exists() for file in left)
 
 
 def test_damaged_and_unusable_images_are_named_and_skipped(model, photos, tmp_path):

@@ -18,6 +18,17 @@ from mm_keras.backbones.spec import Pixels
 INSTALL = "pip install 'mm-keras[hub]'"
 IMAGE_CONVERTER, WEIGHTS = "image_converter.json", presets.KERAS_WEIGHTS
 
+IDENTITY = (
+    "num_layers",
+    "hidden_dim",
+    "num_heads",
+    "num_register_tokens",
+    "patch_size",
+    "stackwise_num_blocks",
+    "stackwise_num_repeats",
+)
+"""Settings by which a folder is compared with the network that its caller names."""
+
 
 class Request(NamedTuple):
     """A network of KerasHub to build.
@@ -83,7 +94,8 @@ class KerasHub:
         load = is_pretrained and request.load
         folder = request.source or fetched(request.name, load)
         preset = presets.read(folder)
-        self._check_same(request.name, preset)
+        if request.source is not None:
+            self._check_same(request.name, preset)
         pixels = preset.pixels or presets.DEFAULT_PIXELS.get(preset.class_name)
         if pixels is None and is_pretrained:
             raise ValueError(
@@ -110,7 +122,7 @@ class KerasHub:
                 f"{preset.folder}: is the preset of {preset.class_name}. {name} is of {class_name}."
             )
         if preset.is_keras:
-            expected = presets.as_json(arguments)
+            expected = presets.as_json({k: v for k, v in arguments.items() if k in IDENTITY})
             other = [k for k in expected if preset.arguments.get(k, expected[k]) != expected[k]]
             if other:
                 raise ValueError(

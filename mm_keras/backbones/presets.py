@@ -12,6 +12,7 @@ are read by Keras' HDF5 reader and by safetensors, never by pickle.
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import math
 import os
@@ -140,8 +141,7 @@ def build(preset: Preset, load: bool = True) -> keras.Model:
         file = weights or preset.folder / CONFIG
         with _errors_of(file, preset.class_name):
             return kind.from_preset(os.fspath(preset.folder), load_weights=load)
-    with _errors_of(preset.folder / CONFIG, preset.class_name):
-        network = kind(**arguments_of(preset.class_name, preset.arguments))
+    network = _from_settings(kind, preset)
     if weights is not None:
         with _errors_of(weights, preset.class_name):
             network.load_weights(weights)
@@ -163,6 +163,15 @@ def arguments_of(class_name: str, settings: dict) -> dict:
     if class_name == "ViTBackbone":
         return settings
     return settings | {"image_shape": (None, None, 3)}
+
+
+def _from_settings(kind, preset) -> keras.Model:
+    path = preset.folder / CONFIG
+    unknown = sorted(set(preset.arguments) - set(inspect.signature(kind).parameters))
+    if unknown:
+        raise ValueError(f"{path}: {preset.class_name} has no setting {unknown[0]!r}.")
+    with _errors_of(path, preset.class_name):
+        return kind(**arguments_of(preset.class_name, preset.arguments))
 
 
 def as_json(arguments: dict) -> dict:

@@ -214,7 +214,9 @@ def _short(summary: str, keys: Mapping[str, object]) -> Preset:
         summary,
         keys,
         of_backbone={"alexnet": _ALEXNET},
-        of_network={("vgg16", "random", kind): _SMALL_PIXELS for kind in pixels},
+        of_network={
+            ("vgg16", init, kind): _SMALL_PIXELS for init in ("random", "kmeans") for kind in pixels
+        },
     )
 
 
@@ -284,7 +286,8 @@ def _preset(name: str, recipe: Recipe) -> Preset:
 
 def _command(name, recipe, has_both):
     command = f"python -m trainers.mm --preset={name} --data_dir=DIR"
-    if recipe.init != "random" and (recipe.backbone, recipe.init) != ("vgg16", "imagenet"):
+    is_downloaded = (recipe.backbone, recipe.init) == ("vgg16", "imagenet")
+    if recipe.init in ("imagenet", "colorization", "jigsaw") and not is_downloaded:
         command += " --init_weights=FILE"
     return f"{command} --compare" if has_both else command
 

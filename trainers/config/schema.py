@@ -9,6 +9,7 @@ turns shares into pixels once the data set is known.
 """
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -190,8 +191,13 @@ class Network:
     backbone: str = "vgg16"
     """Name of the network, as mm_keras.backbones.build takes it. Source: M&M paper."""
     init: Annotated[str, AfterValidator(OneOf(lambda: INITS))] = "random"
-    """Origin of the first weights: random, imagenet, pretrained (of a library) or a pretext task.
-    Source: M&M paper, Table 3."""
+    """Origin of the first weights, see the table of starts. Source: M&M paper, Tables 1 and 3."""
+    filters: Literal["kmeans", "pca", "random"] = "kmeans"
+    """Filters of init kmeans: centers of clusters, principal directions, or Gaussian noise.
+    Source: Krähenbühl et al. 2016."""
+    rescale: bool = False
+    """Scale the layers of the first weights until all learn at one rate, from training images.
+    Source: Krähenbühl et al. 2016, option -cs of their code; release none."""
     init_weights: str | None = None
     """File with the weights of the init, or preset folder of kerashub/NAME; none: they are made or
     downloaded. Source: ours."""
@@ -649,7 +655,16 @@ LOSSES = (
 )
 """The names in `mm.loss`."""
 
-INITS = ("random", "imagenet", "pretrained", *PROXIES)
+STARTS = {
+    "random": "Random weights, as the layers of the network define them.",
+    "imagenet": "ImageNet labels: weights that Keras publishes, or a file.",
+    "pretrained": "Published weights of a library, or of a preset folder.",
+    "kmeans": "Filters from the training images without labels (Krähenbühl et al. 2016).",
+    **{name: inspect.getdoc(getattr(Experiment(), name)).splitlines()[0] for name in PROXIES},
+}
+"""{init: one line}. A pretext task has the first line of its settings."""
+
+INITS = tuple(STARTS)
 """The values of `network.init`."""
 
 

@@ -95,6 +95,16 @@ QUICK = {
     "jigsaw.initialization": "he",
     "jigsaw.checkpoint_every": 50,
     "jigsaw.log_every": 10,
+    "color_classes.steps": 300,
+    "color_classes.drops": (),
+    "color_classes.learning_rate": 1e-3,
+    "color_classes.schedule": "cosine",
+    "color_classes.warmup": 0.05,
+    "color_classes.num_images": 8,
+    "color_classes.crop": 112,
+    "color_classes.shorter_side": 180,
+    "color_classes.checkpoint_every": 50,
+    "color_classes.log_every": 10,
     "mm.steps": 150,
     "mm.drops": (112,),
     "mm.num_images": 8,
@@ -111,6 +121,7 @@ QUICK = {
     # These schedules are shorter than the 1,000 steps over which AlexNet's batch norm averages.
     "colorization.statistics_steps": 40,
     "jigsaw.statistics_steps": 40,
+    "color_classes.statistics_steps": 40,
     "mm.statistics_steps": 40,
     "segment.statistics_steps": 40,
     "segment.head": "unet",
@@ -141,7 +152,11 @@ QUICK = {
 
 # The first fully connected layer of AlexNet has a kernel of 6 x 6. Its hypercolumn includes the
 # pixels (release, colorize_hypercolumn.py).
-_ALEXNET = {"colorization.fc6_size": 6, "colorization.input_tap": True}
+_ALEXNET = {
+    "colorization.fc6_size": 6,
+    "colorization.input_tap": True,
+    "color_classes.fc6_size": 6,
+}
 
 # The paper gives no batch size of fine-tuning. The released solvers use 6 x 2 x 4 images for VGG-16
 # (the default) and 16 x iter_size 4 for AlexNet.
@@ -216,7 +231,8 @@ def _short(summary: str, keys: Mapping[str, object]) -> Preset:
         of_backbone={"alexnet": _ALEXNET},
         of_network={
             ("vgg16", init, kind): _SMALL_PIXELS for init in ("random", "kmeans") for kind in pixels
-        },
+        }
+        | {("vgg16", "color_classes", None): _SMALL_PIXELS},
     )
 
 

@@ -351,6 +351,43 @@ class Jigsaw(ProxyTask):
     """First weights of fc6 and fc7; he learns from the first step on. Source: release."""
 
 
+@record
+class ColorClasses(ProxyTask):
+    """Color classes of an image from its lightness (Zhang et al. 2016a)."""
+
+    steps: AtLeastOne = 450000
+    """Number of training steps. Source: train_alexnet/solver.prototxt."""
+    learning_rate: NotNegative = 3e-5
+    """Learning rate before the first drop. Source: train_alexnet/solver.prototxt."""
+    drops: Drops = (300000,)
+    """Update indices at which the learning rate is divided by ten.
+    Source: train_alexnet divides by about three at 240k, 300k and 400k."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: Zhang et al. 2016a, Adam."""
+    decay: NotNegative = 1e-3
+    """Weight decay; sgd couples it to the momentum, adamw does not.
+    Source: train_alexnet/solver.prototxt."""
+    num_images: AtLeastOne = 80
+    """Images of a step. Source: train_alexnet."""
+    crop: Side = 180
+    """Side of the training crops in pixels. Source: train_alexnet."""
+    shorter_side: Side | None = 256
+    """Shorter side in pixels to which larger images are shrunk; none: never.
+    Source: train_alexnet, both sides."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: train_alexnet."""
+    num_neighbors: Annotated[int, Field(ge=1, le=313)] = 10
+    """Color bins of the soft encoding of a target. Source: code 10, paper 5."""
+    uniform_share: Share = 0.5
+    """Share of equal weights in the rebalancing of rare colors; 1: no rebalancing.
+    Source: Zhang et al. 2016a."""
+    fc6_size: Side = 3
+    """Side of the kernel of fc6, with dilation 2; 6 for AlexNet. Source: train_alexnet 6."""
+    start: Literal["kmeans", "random"] = "kmeans"
+    """First weights of the backbone, see init kmeans. Source: train_alexnet kmeans."""
+
+
 Factor = Annotated[float, Field(ge=1, le=16)]
 
 
@@ -611,6 +648,7 @@ class Experiment:
     network: Network = Network()
     colorization: Colorization = Colorization()
     jigsaw: Jigsaw = Jigsaw()
+    color_classes: ColorClasses = ColorClasses()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()

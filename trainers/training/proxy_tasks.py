@@ -19,10 +19,15 @@ import tensorflow as tf
 
 from mm_keras import visualize
 from mm_keras.backbones import Backbone
+from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
-from pipelines.batches import Order, View, colorization, jigsaw, permutations
+from pipelines.batches import Order, View, colorization, images, jigsaw, permutations
 from trainers import config
+from trainers.training import data_dependent
+
+NUM_PRIOR_IMAGES = 2000
+"""Training images from which the shares of the colors are computed. Source: ours."""
 
 
 class Task(Protocol):
@@ -54,6 +59,13 @@ class Task(Protocol):
             order: which images a step shows.
         """
 
+    def prepare(self, train: Sequence[str]):
+        """Set parts of the model from the training images before the first step.
+
+        Args:
+            train: images that the model will be trained on.
+        """
+
     def measure(self, train: Sequence[str], held_out: Sequence[str]) -> dict[str, float]:
         """Return scores of the trained model, each beside the score of a guess.
 
@@ -66,7 +78,7 @@ class Task(Protocol):
         """Return a picture of the model's predictions, uint8 [height, width, 3]."""
 
 
-class Colorization:
+class Colorization(Task):
     """Predict the colors of a gray image (Larsson et al. 2017)."""
 
     section = "colorization"
@@ -112,7 +124,7 @@ class Colorization:
         return visualize.colorization_gallery(images, self.model.colorize(images).numpy())
 
 
-class Jigsaw:
+class Jigsaw(Task):
     """Predict the permutation of shuffled tiles (Noroozi and Favaro 2016)."""
 
     section = "jigsaw"
@@ -160,7 +172,47 @@ class Jigsaw:
         )
 
 
-TASKS: dict[str, type[Task]] = {task.section: task for task in (Colorization, Jigsaw)}
+class ColorClasses(Task):
+    """Classify the colors of an image from its lightness (Zhang et al. 2016a)."""
+
+    section = "color_classes"
+    needs_color = True
+    pixels = "lightness"
+
+    def __init__(self, experiment, backbone):
+        self.experiment, self.settings = experiment, experiment.color_classes
+        self.model = color_classes_model.ColorClasses(
+            backbone,
+            num_neighbors=self.settings.num_neighbors,
+            uniform_share=self.settings.uniform_share,
+            fc6_size=self.settings.fc6_size,
+        )
+
+    def prepare(self, train):
+        if self.settings.start == "kmeans":
+            data_dependent.initialize(self.model.backbone, train, self.experiment)
+        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
+
+    def batches(self, files, order):
+        settings = self.settings
+        view = View(
+            crop=settings.crop,
+            shorter_side=settings.shorter_side,
+            mirror=settings.mirror,
+            enlarge=True,
+        )
+        return images.batches(files, view, order)
+
+    def measure(self, train, held_out):
+        del train
+        return color_classes_model.evaluate(self.model, _once(self, held_out))
+
+    def picture(self, held_out):
+        shown = next(iter(_once(self, held_out)))["image"].numpy()
+        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
+
+
+TASKS: dict[str, type[Task]] = {task.section: task for task in (Colorization, Jigsaw, ColorClasses)}
 """{init: its pretext task}."""
 
 

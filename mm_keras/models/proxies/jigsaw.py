@@ -182,7 +182,12 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
 
 
 def mean_color(pixels: Pixels) -> tuple[float, float, float]:
-    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros."""
+    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros.
+
+    For Lab it is the gray level nearest to it.
+    """
+    if pixels.color in ("lab", "lightness"):
+        return tuple(float(value) for value in pixels.pad_color)
     color = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
     return tuple(float(value) for value in (color[::-1] if pixels.color == "bgr" else color))
 

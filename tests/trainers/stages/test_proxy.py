@@ -29,10 +29,14 @@ KEYS = {
     "jigsaw.cell": 16,
     "jigsaw.tile": 12,
     "jigsaw.num_permutations": 5,
+    "color_classes.crop": 32,
+    "color_classes.shorter_side": None,
+    "mm.crop": 32,
 }
 FIGURES = {
     "colorization": {f"{n}{m}_cross_entropy" for n in ("hue", "chroma") for m in ("", "_mean")},
     "jigsaw": {"accuracy", "chance"},
+    "color_classes": {"color_cross_entropy", "color_prior_cross_entropy", "color_auc", "gray_auc"},
 }
 
 
@@ -78,9 +82,9 @@ def test_a_task_trains_and_writes_weights_scores_and_a_picture(init, images, tmp
     lines = (run.folder("proxy") / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
     text = run.console.file.getvalue()
-    used = 18 if init == "colorization" else 20
-    assert f"{used} of 20 unlabelled images are used" in text
-    assert ("Left out 2 gray images" in text) == (init == "colorization")
+    needs_color = proxy_tasks.TASKS[init].needs_color
+    assert f"{18 if needs_color else 20} of 20 unlabelled images are used" in text
+    assert ("Left out 2 gray images" in text) == needs_color
     assert any("held_out" in tag for tag in _tags(run.folder("proxy") / "logs"))
 
 

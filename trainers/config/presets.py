@@ -105,6 +105,16 @@ QUICK = {
     "color_classes.shorter_side": 180,
     "color_classes.checkpoint_every": 50,
     "color_classes.log_every": 10,
+    "context_encoder.steps": 300,
+    "context_encoder.drops": (),
+    "context_encoder.schedule": "cosine",
+    "context_encoder.warmup": 0.05,
+    "context_encoder.num_images": 8,
+    "context_encoder.crop": 112,
+    "context_encoder.shorter_side": 180,
+    "context_encoder.decoder": (64, 32),
+    "context_encoder.checkpoint_every": 50,
+    "context_encoder.log_every": 10,
     "mm.steps": 150,
     "mm.drops": (112,),
     "mm.num_images": 8,
@@ -122,6 +132,7 @@ QUICK = {
     "colorization.statistics_steps": 40,
     "jigsaw.statistics_steps": 40,
     "color_classes.statistics_steps": 40,
+    "context_encoder.statistics_steps": 40,
     "mm.statistics_steps": 40,
     "segment.statistics_steps": 40,
     "segment.head": "unet",
@@ -232,7 +243,7 @@ def _short(summary: str, keys: Mapping[str, object]) -> Preset:
         of_network={
             ("vgg16", init, kind): _SMALL_PIXELS for init in ("random", "kmeans") for kind in pixels
         }
-        | {("vgg16", "color_classes", None): _SMALL_PIXELS},
+        | {("vgg16", init, None): _SMALL_PIXELS for init in ("color_classes", "context_encoder")},
     )
 
 

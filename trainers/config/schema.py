@@ -388,6 +388,36 @@ class ColorClasses(ProxyTask):
     """First weights of the backbone, see init kmeans. Source: train_alexnet kmeans."""
 
 
+@record
+class ContextEncoder(ProxyTask):
+    """Context encoder: fill a hole in an image (Pathak et al. 2016), without adversarial loss."""
+
+    steps: AtLeastOne = 100000
+    """Number of training steps. Source: Pathak et al. 2016."""
+    learning_rate: NotNegative = 1e-3
+    """Learning rate before the first drop. Source: ours."""
+    drops: Drops = (70000, 90000)
+    """Update indices at which the learning rate is divided by ten. Source: ours."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: ours; the released inpainting network uses Adam."""
+    num_images: AtLeastOne = 64
+    """Images of a step. Source: the released inpainting network."""
+    crop: Side = 227
+    """Side of the training crops in pixels. Source: Pathak et al. 2016."""
+    shorter_side: Side | None = 256
+    """Shorter side in pixels to which larger images are shrunk; none: never. Source: ours."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: the released inpainting network."""
+    hole: Literal["region", "block", "central"] = "region"
+    """Shape of the holes (pipelines.batches.holes). Source: Pathak et al. 2016."""
+    loss: Literal["l2", "l1"] = "l2"
+    """Error of a pixel in the hole. Source: paper l2; the authors' features used l1."""
+    decoder: Annotated[tuple[int, ...], AfterValidator(_sizes)] = (128, 64, 64, 32)
+    """Channels of the layers that enlarge the map, before the last one of 3.
+    Source: a port of Pathak et al. 2016."""
+
+
 Factor = Annotated[float, Field(ge=1, le=16)]
 
 
@@ -649,6 +679,7 @@ class Experiment:
     colorization: Colorization = Colorization()
     jigsaw: Jigsaw = Jigsaw()
     color_classes: ColorClasses = ColorClasses()
+    context_encoder: ContextEncoder = ContextEncoder()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()

@@ -21,6 +21,7 @@ BASELINES = {
     "chroma_cross_entropy": ("chroma_mean_cross_entropy", -1),
     "accuracy": ("chance", 1),
     "color_cross_entropy": ("color_prior_cross_entropy", -1),
+    "hole_error": ("fill_error", -1),
 }
 """{score: (score of a guess that ignores the image, 1 if larger values are better, else -1)}."""
 
@@ -64,8 +65,9 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
 
 
 def _task(task_class, experiment):
+    backbone = networks.backbone(experiment)
     try:
-        task = task_class(experiment, networks.backbone(experiment))
+        task = task_class(experiment, backbone)
     except ValueError as error:
         raise config.ConfigError(f"{error} (section {task_class.section})") from error
     optimization.compile_model(task.model, getattr(experiment, task_class.section))

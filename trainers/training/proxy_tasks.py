@@ -21,8 +21,9 @@ from mm_keras import visualize
 from mm_keras.backbones import Backbone
 from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
+from mm_keras.models.proxies import context_encoder as context_encoder_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
-from pipelines.batches import Order, View, colorization, images, jigsaw, permutations
+from pipelines.batches import Order, View, colorization, holes, images, jigsaw, permutations
 from trainers import config
 from trainers.training import data_dependent
 
@@ -212,7 +213,44 @@ class ColorClasses(Task):
         return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
 
 
-TASKS: dict[str, type[Task]] = {task.section: task for task in (Colorization, Jigsaw, ColorClasses)}
+class ContextEncoder(Task):
+    """Fill a hole in an image (Pathak et al. 2016)."""
+
+    section = "context_encoder"
+    needs_color = False
+    pixels = "bgr"
+
+    def __init__(self, experiment, backbone):
+        self.settings = settings = experiment.context_encoder
+        self.color = backbone.spec.pad_color
+        self.model = context_encoder_model.ContextEncoder(
+            backbone, settings.crop, settings.decoder, settings.loss
+        )
+
+    def batches(self, files, order):
+        settings = self.settings
+        view = View(
+            crop=settings.crop,
+            shorter_side=settings.shorter_side,
+            mirror=settings.mirror,
+            enlarge=True,
+        )
+        return holes.batches(files, view, order, settings.hole, self.color)
+
+    def measure(self, train, held_out):
+        mean = context_encoder_model.mean_pixels(self.model, _once(self, train[: len(held_out)]))
+        return context_encoder_model.evaluate(self.model, _once(self, held_out), mean)
+
+    def picture(self, held_out):
+        batch = next(iter(_once(self, held_out)))
+        filled = self.model.fill(batch["image"], batch["target"]).numpy()
+        originals = batch["target"].numpy()[..., :3]
+        return visualize.holes_gallery(batch["image"].numpy(), filled, originals)
+
+
+TASKS: dict[str, type[Task]] = {
+    task.section: task for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder)
+}
 """{init: its pretext task}."""
 
 

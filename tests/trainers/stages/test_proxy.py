@@ -31,11 +31,17 @@ KEYS = {
     "jigsaw.num_permutations": 5,
     "color_classes.crop": 32,
     "color_classes.shorter_side": None,
+    "context_encoder.crop": 32,
+    "context_encoder.shorter_side": None,
+    "context_encoder.decoder": (4,),
     "mm.crop": 32,
 }
 FIGURES = {
     "colorization": {f"{n}{m}_cross_entropy" for n in ("hue", "chroma") for m in ("", "_mean")},
     "jigsaw": {"accuracy", "chance"},
+    "context_encoder": {
+        f"{name}_error" for name in ("hole", "fill", "mean_fill", "visible_fill", "nearest_fill")
+    },
     "color_classes": {"color_cross_entropy", "color_prior_cross_entropy", "color_auc", "gray_auc"},
 }
 

@@ -2,8 +2,7 @@
 
 The first source that applies is used: a file or preset folder (`network.init_weights`), the proxy
 stage of this working folder, the published weights of a library, filters from the training images,
-random weights. The log line
-`init: ...` reports which weights were loaded.
+random weights. The log line `init: ...` reports which weights were loaded.
 """
 
 import dataclasses

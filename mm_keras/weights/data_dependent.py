@@ -173,6 +173,9 @@ def change_rates(
 def _gradients(network, images, kernels, top):
     import tensorflow as tf  # the library imports without it
 
+    # Under a strategy of several replicas, the first replica's copy is the one that is read.
+    copies = tf.distribute.get_strategy().experimental_local_results
+    kernels = [copies(kernel)[0] for kernel in kernels]
     with tf.GradientTape() as tape:
         tape.watch(kernels)
         output = _output(network, network(images, training=True))

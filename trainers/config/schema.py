@@ -403,7 +403,7 @@ class ContextEncoder(ProxyTask):
     Source: ours; the released inpainting network uses Adam."""
     num_images: AtLeastOne = 64
     """Images of a step. Source: the released inpainting network."""
-    crop: Side = 227
+    crop: Annotated[int, Field(ge=8, le=16384)] = 227
     """Side of the training crops in pixels. Source: Pathak et al. 2016."""
     shorter_side: Side | None = 256
     """Shorter side in pixels to which larger images are shrunk; none: never. Source: ours."""
@@ -416,6 +416,40 @@ class ContextEncoder(ProxyTask):
     decoder: Annotated[tuple[int, ...], AfterValidator(_sizes)] = (128, 64, 64, 32)
     """Channels of the layers that enlarge the map, before the last one of 3.
     Source: a port of Pathak et al. 2016."""
+
+
+@record
+class ContextPrediction(ProxyTask):
+    """Context prediction: the place of a patch beside another one (Doersch et al. 2015)."""
+
+    steps: AtLeastOne = 1000000
+    """Number of training steps. Source: deepcontext, 1 to 1.7 million."""
+    learning_rate: NotNegative = 2.5e-3
+    """Learning rate before the first drop.
+    Source: deepcontext, 1e-5 on the sum over 256 pairs."""
+    decay: NotNegative = 0.0
+    """Weight decay; sgd couples it to the momentum, adamw does not. Source: deepcontext."""
+    num_images: AtLeastOne = 256
+    """Images of a step, one pair of patches each. Source: deepcontext, 512 patches."""
+    shorter_side: Side | None = None
+    """Shorter side in pixels to which larger images are shrunk; none: never.
+    Source: ours; deepcontext scales to 150 to 450 thousand pixels."""
+    patch: Side = 96
+    """Side of a patch in pixels. Source: Doersch et al. 2015."""
+    gap: Annotated[int, Field(ge=0, le=16384)] = 48
+    """Pixels between two patches on average. Source: Doersch et al. 2015."""
+    jitter: Annotated[int, Field(ge=0, le=16384)] = 7
+    """Largest shift of a patch along each axis; at most half of the gap.
+    Source: Doersch et al. 2015."""
+    color: Literal["drop", "project", "keep"] = "drop"
+    """Change of colors against chromatic aberration (pipelines.batches.neighbors).
+    Source: deepcontext drop; Doersch et al. 2015 both."""
+    spread: Positive = 50.0
+    """Standard deviation of a normalized patch in gray levels. Source: deepcontext."""
+    dropout: ShareBelowOne = 0.0
+    """Dropout of fc6 and fc7. Source: deepcontext."""
+    initialization: Literal["release", "he"] = "he"
+    """First weights of fc6 and fc7, as for jigsaw. Source: ours; deepcontext Xavier."""
 
 
 Factor = Annotated[float, Field(ge=1, le=16)]
@@ -680,6 +714,7 @@ class Experiment:
     jigsaw: Jigsaw = Jigsaw()
     color_classes: ColorClasses = ColorClasses()
     context_encoder: ContextEncoder = ContextEncoder()
+    context_prediction: ContextPrediction = ContextPrediction()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()

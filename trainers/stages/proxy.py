@@ -37,7 +37,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_color)
     with runtime.replicas.scope():
         task = _task(task_class, experiment)
-    task.prepare(train)
+        task.prepare(train)
 
     def data(start_step, share):
         order = Order(

@@ -23,7 +23,16 @@ from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
 from mm_keras.models.proxies import context_encoder as context_encoder_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
-from pipelines.batches import Order, View, colorization, holes, images, jigsaw, permutations
+from pipelines.batches import (
+    Order,
+    View,
+    colorization,
+    holes,
+    images,
+    jigsaw,
+    neighbors,
+    permutations,
+)
 from trainers import config
 from trainers.training import data_dependent
 
@@ -248,8 +257,63 @@ class ContextEncoder(Task):
         return visualize.holes_gallery(batch["image"].numpy(), filled, originals)
 
 
+class ContextPrediction(Task):
+    """Predict where a patch lies beside another one (Doersch et al. 2015)."""
+
+    section = "context_prediction"
+    needs_color = False
+    pixels = "bgr"
+
+    def __init__(self, experiment, backbone):
+        settings = experiment.context_prediction
+        self.pair = neighbors.Pair(
+            shorter_side=settings.shorter_side,
+            patch=settings.patch,
+            gap=settings.gap,
+            jitter=settings.jitter,
+            color=settings.color,
+        )
+        self.model = jigsaw_model.Jigsaw(
+            backbone,
+            neighbors.NUM_OFFSETS,
+            tile=settings.patch,
+            normalization="joint",
+            spread=settings.spread,
+            dropout=settings.dropout,
+            initialization=settings.initialization,
+            num_tiles=2,
+            name=self.section,
+        )
+
+    def batches(self, files, order):
+        return neighbors.batches(files, self.pair, order)
+
+    def measure(self, train, held_out):
+        del train
+        figures = jigsaw_model.evaluate(self.model, _once(self, held_out))
+        return {"accuracy": figures["accuracy"], "chance": 1 / neighbors.NUM_OFFSETS}
+
+    def picture(self, held_out):
+        batch = next(iter(_once(self, held_out)))
+        tiles, truth = batch["tiles"].numpy(), batch["permutation"].numpy()
+        predicted = np.argmax(self.model.predict_on_batch(tiles), axis=-1)
+        empty = np.full_like(tiles[:, :1], 128).repeat(jigsaw.NUM_TILES - 2, axis=1)
+        puzzles = np.concatenate([tiles, empty], axis=1)
+        return visualize.jigsaw_gallery(puzzles, _arranged(truth), _arranged(predicted))
+
+
+def _arranged(offsets):
+    """Return permutations [N, 9]: the middle cell, the cell of the neighbor, all other cells."""
+    rows = []
+    for cell in neighbors.cells(offsets):
+        others = np.setdiff1d(np.arange(jigsaw.NUM_TILES), [neighbors.MIDDLE, cell])
+        rows.append([neighbors.MIDDLE, cell, *others])
+    return np.array(rows)
+
+
 TASKS: dict[str, type[Task]] = {
-    task.section: task for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder)
+    task.section: task
+    for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder, ContextPrediction)
 }
 """{init: its pretext task}."""
 

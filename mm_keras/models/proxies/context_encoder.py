@@ -221,8 +221,11 @@ def _decoder(shape, channels):
 
 
 def _enlarged(features, channels, name):
+    # The deviation of the released inpainting network. Batch norm follows, except for the pixels,
+    # which so start near 0.
+    initializer = keras.initializers.RandomNormal(stddev=0.02)
     return keras.layers.Conv2DTranspose(
-        channels, 5, strides=2, padding="same", kernel_initializer="he_normal", name=name
+        channels, 5, strides=2, padding="same", kernel_initializer=initializer, name=name
     )(features)
 
 

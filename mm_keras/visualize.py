@@ -251,6 +251,32 @@ def colorization_gallery(images, colorized, panel_size=320) -> np.ndarray:
     return _on_page(_table(["original", "gray", "colorized"], rows))
 
 
+def holes_gallery(inputs, filled, originals, panel_size=320) -> np.ndarray:
+    """Draw one image per row: with its hole, filled by the network, original.
+
+    Args:
+        inputs: uint8 [H, W, 3] each, RGB, at least one; the hole has one color.
+        filled, originals: images of the same sizes.
+        panel_size: longer side in pixels to which each picture is scaled (bilinear).
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: if there is no image, or the numbers of images differ.
+    """
+    if not len(inputs) == len(filled) == len(originals) >= 1:
+        raise ValueError(
+            "Expected equally many images of each kind, and at least one. Received "
+            f"{len(inputs)}, {len(filled)} and {len(originals)}."
+        )
+    rows = [
+        [_scaled_picture(_checked_image(picture), panel_size) for picture in row]
+        for row in zip(inputs, filled, originals, strict=True)
+    ]
+    return _on_page(_table(["hole", "filled", "original"], rows))
+
+
 def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
     """Draw one puzzle per row: shuffled tiles, predicted arrangement, solution.
 

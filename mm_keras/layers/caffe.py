@@ -214,7 +214,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
             )
             self._accumulate(mean, variance, values)
         else:
-            mean, variance = self._statistics()
+            mean, variance = self.statistics()
         normalized = ops.batch_normalization(values, mean, variance, axis=-1, epsilon=self.epsilon)
         return ops.cast(normalized, self.compute_dtype)
 
@@ -233,7 +233,7 @@ class AccumulatedBatchNormalization(keras.layers.Layer):
         ):
             total.assign(self.fraction * total + value)
 
-    def _statistics(self):
+    def statistics(self):
         """Return mean and variance for inference, float32 [C] each."""
         factor = ops.convert_to_tensor(self.factor)
         is_empty = factor == 0

@@ -3,6 +3,11 @@
 import keras
 from keras import ops
 
+from mm_keras.layers import lab
+
+COLORS = ("gray", "bgr", "rgb", "lab", "lightness")
+"""The color spaces of `InputAdapter`."""
+
 
 @keras.saving.register_keras_serializable("mm_keras")
 class InputAdapter(keras.layers.Layer):
@@ -11,7 +16,8 @@ class InputAdapter(keras.layers.Layer):
     No other code scales pixels.
 
     Args:
-        color: "gray" (one channel, the mean of the three), "bgr" or "rgb".
+        color: "gray" (one channel, the mean of the three), "bgr", "rgb", "lab" (L in 0..100, a and
+            b, see `mm_keras.layers.lab`) or "lightness" (one channel, L).
         scale: factor on the pixels, applied first. One number, or three in the channel order of
             `color`.
         mean: mean that is subtracted after scaling. One number, or three in the same order.
@@ -34,23 +40,27 @@ class InputAdapter(keras.layers.Layer):
 
     def __init__(self, color="rgb", scale=1.0, mean=0.0, **kwargs):
         super().__init__(**kwargs)
-        if color not in ("gray", "bgr", "rgb"):
-            raise ValueError(f"color must be 'gray', 'bgr' or 'rgb'. Received {color!r}.")
+        if color not in COLORS:
+            raise ValueError(f"color must be one of {COLORS}. Received {color!r}.")
         self.color = color
         self.scale, self.mean = _three(scale=scale), _three(mean=mean)
 
     @property
     def num_channels(self) -> int:
-        return 1 if self.color == "gray" else 3
+        return 1 if self.color in ("gray", "lightness") else 3
 
     def call(self, images):
         pixels = ops.cast(images, "float32")
         if self.color == "bgr":
             pixels = ops.flip(pixels, axis=-1)
+        if self.color in ("lab", "lightness"):
+            pixels = lab.rgb_to_lab(pixels)
         scale, mean = (ops.convert_to_tensor(x, "float32") for x in (self.scale, self.mean))
         pixels = pixels * scale - mean
         if self.color == "gray":
             pixels = self.GRAY_WEIGHT * ops.sum(pixels, axis=-1, keepdims=True)
+        if self.color == "lightness":
+            pixels = pixels[..., :1]
         return ops.cast(pixels, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):

@@ -68,6 +68,8 @@ READERS = {
 
 SHOWN = 12  # entries of a list in messages
 
+_LAB = {"lab", "lightness"}
+
 
 class Mismatch(NamedTuple):
     """An array of the file that does not fit: its name, its shape, and the shapes that fit."""
@@ -246,6 +248,13 @@ class _Plan:
         expected = table.pixels[first].get(stored.shape[1])
         if expected is None or _same_pixels(expected, spec.pixels):
             return None
+        if _LAB & {expected.color, spec.pixels.color}:
+            raise WeightsError(
+                f"{self.path}: {stored.name} expects {_described(expected)} pixels; "
+                f"{self.model.name} gives it {_described(spec.pixels)} pixels. No change of the "
+                "kernel can replace Lab, which is no linear map of RGB. Build the network with "
+                f"pixels={_described(expected)!r}."
+            )
         is_spread = expected.color == "gray" and spec.pixels.color != "gray"
         if is_spread and not gray_to_color:
             raise WeightsError(

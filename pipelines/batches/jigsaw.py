@@ -188,17 +188,17 @@ def draw_offsets(jitter: int, channel_jitter: int, seed: int | tf.Tensor) -> tf.
 
 
 def cut_tiles(square: tf.Tensor, order: tf.Tensor, offsets: tf.Tensor, tile: int) -> tf.Tensor:
-    """Cut the nine tiles of a puzzle.
+    """Cut tiles of a puzzle.
 
     Args:
         square: uint8 [side, side, 3], side divisible by 3.
-        order: int32 [9]; slot i receives grid cell order[i].
-        offsets: int32 [9, 3, 2], (y, x) of each slot's channels from the corner of their cell, in
+        order: int32 [n]; slot i receives grid cell order[i]. A whole puzzle has 9.
+        offsets: int32 [n, 3, 2], (y, x) of each slot's channels from the corner of their cell, in
             0..side / 3 - tile.
         tile: side of the tiles in pixels.
 
     Returns:
-        uint8 [9, tile, tile, 3].
+        uint8 [n, tile, tile, 3].
 
     Example:
         >>> square = tf.zeros([9, 9, 3], tf.uint8)

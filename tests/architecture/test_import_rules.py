@@ -44,7 +44,11 @@ LAYERS = (
 """Packages of trainers from bottom to top; packages of one line do not import each other."""
 
 TENSORFLOW_MODULES = ("mm_keras.inference",)
-TENSORFLOW_INSIDE = ("mm_keras.models", "mm_keras.layers.normalization")
+TENSORFLOW_INSIDE = (
+    "mm_keras.models",
+    "mm_keras.layers.normalization",
+    "mm_keras.weights.data_dependent",
+)
 TENSORFLOW_FREE = (
     "trainers.config",
     "trainers.flags",

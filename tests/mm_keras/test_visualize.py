@@ -190,6 +190,23 @@ def test_segmentation_gallery_scales_to_the_panel_and_never_mixes_class_ids():
         assert seen == {tuple(COLORS[0]), tuple(COLORS[2]), (255, 255, 255)}
 
 
+def test_holes_gallery_shows_hole_filled_and_original():
+    rng = np.random.default_rng(4)
+    rows = [[rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(3)] for _ in range(2)]
+    picture = visualize.holes_gallery(*zip(*rows, strict=True), panel_size=60)
+    assert has_margin(picture) and picture.shape[1] == 3 * 60 + 4 * 6
+    for row in rows:
+        ((y, x),) = find(picture, row[0])
+        assert [find(picture, other) for other in row[1:]] == [[(y, x + 66)], [(y, x + 132)]]
+
+
+@pytest.mark.parametrize("numbers", [(0, 0, 0), (1, 2, 1)])
+def test_a_holes_gallery_needs_equally_many_images(numbers):
+    image = np.zeros((4, 4, 3), "uint8")
+    with pytest.raises(ValueError, match="equally many images"):
+        visualize.holes_gallery(*([image] * number for number in numbers))
+
+
 def test_colorization_gallery_shows_original_gray_and_colorized():
     rng = np.random.default_rng(4)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 60), (60, 30)]]

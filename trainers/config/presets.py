@@ -97,6 +97,36 @@ QUICK = {
     "jigsaw.initialization": "he",
     "jigsaw.checkpoint_every": 50,
     "jigsaw.log_every": 10,
+    "color_classes.steps": 300,
+    "color_classes.drops": (),
+    "color_classes.learning_rate": 1e-3,
+    "color_classes.schedule": "cosine",
+    "color_classes.warmup": 0.05,
+    "color_classes.num_images": 8,
+    "color_classes.crop": 112,
+    "color_classes.shorter_side": 180,
+    "color_classes.checkpoint_every": 50,
+    "color_classes.log_every": 10,
+    "context_encoder.steps": 300,
+    "context_encoder.drops": (),
+    "context_encoder.schedule": "cosine",
+    "context_encoder.warmup": 0.05,
+    "context_encoder.num_images": 8,
+    "context_encoder.crop": 112,
+    "context_encoder.shorter_side": 180,
+    "context_encoder.decoder": (64, 32),
+    "context_encoder.checkpoint_every": 50,
+    "context_encoder.log_every": 10,
+    "context_prediction.steps": 300,
+    "context_prediction.drops": (250,),
+    "context_prediction.learning_rate": 0.01,
+    "context_prediction.num_images": 32,
+    "context_prediction.shorter_side": 132,
+    "context_prediction.patch": 32,
+    "context_prediction.gap": 12,
+    "context_prediction.jitter": 4,
+    "context_prediction.checkpoint_every": 50,
+    "context_prediction.log_every": 10,
     # From random weights, fine-tuning uses the time better (docs/results/ingredients.md).
     "mm.steps": 0,
     "mm.drops": (),
@@ -114,6 +144,9 @@ QUICK = {
     # These schedules are shorter than the 1,000 steps over which AlexNet's batch norm averages.
     "colorization.statistics_steps": 40,
     "jigsaw.statistics_steps": 40,
+    "color_classes.statistics_steps": 40,
+    "context_encoder.statistics_steps": 40,
+    "context_prediction.statistics_steps": 40,
     "mm.statistics_steps": 40,
     "segment.statistics_steps": 40,
     "segment.head": "unet",
@@ -145,7 +178,11 @@ QUICK = {
 
 # The first fully connected layer of AlexNet has a kernel of 6 x 6. Its hypercolumn includes the
 # pixels (release, colorize_hypercolumn.py).
-_ALEXNET = {"colorization.fc6_size": 6, "colorization.input_tap": True}
+_ALEXNET = {
+    "colorization.fc6_size": 6,
+    "colorization.input_tap": True,
+    "color_classes.fc6_size": 6,
+}
 
 # The paper gives no batch size of fine-tuning. The released solvers use 6 x 2 x 4 images for VGG-16
 # (the default) and 16 x iter_size 4 for AlexNet.
@@ -224,7 +261,10 @@ def _short(
         keys,
         of_backbone={"alexnet": _ALEXNET},
         of_init=of_init,
-        of_network={("vgg16", "random", kind): _SMALL_PIXELS for kind in pixels},
+        of_network={
+            ("vgg16", init, kind): _SMALL_PIXELS for init in ("random", "kmeans") for kind in pixels
+        }
+        | {("vgg16", init, None): _SMALL_PIXELS for init in ("color_classes", "context_encoder")},
     )
 
 
@@ -300,7 +340,8 @@ def _preset(name: str, recipe: Recipe) -> Preset:
 
 def _command(name, recipe, has_both):
     command = f"python -m trainers.mm --preset={name} --data_dir=DIR"
-    if recipe.init != "random" and (recipe.backbone, recipe.init) != ("vgg16", "imagenet"):
+    is_downloaded = (recipe.backbone, recipe.init) == ("vgg16", "imagenet")
+    if recipe.init in ("imagenet", "colorization", "jigsaw") and not is_downloaded:
         command += " --init_weights=FILE"
     return f"{command} --compare" if has_both else command
 

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterator
 
 from trainers.config import keys, presets
-from trainers.config.schema import Experiment
+from trainers.config.schema import PROXIES, STARTS, Experiment
 
 _HEAD = """\
 # Configuration
@@ -21,6 +21,14 @@ stands for no value. Sizes that are "int or float" are pixels, or a share of the
 side. `python -m trainers.mm --print_config` prints the settings of a run with their origins.
 """
 
+_STARTS = """\
+## Starts
+
+The values of `network.init`. Stage proxy trains a pretext task on images without labels, unless
+`network.init_weights` names a file. With `network.rescale=true` the layers of any start are scaled
+to one change rate.
+"""
+
 _PRESETS = """\
 ## Presets
 
@@ -32,7 +40,16 @@ tables as well. The values below differ from the defaults above. To see the valu
 
 def page() -> str:
     """Return docs/reference/configuration.md."""
-    return "\n".join([_HEAD, *_sections(), _PRESETS, *_preset_parts()])
+    return "\n".join([_HEAD, *_sections(), _STARTS, *starts(), "", _PRESETS, *_preset_parts()])
+
+
+def starts() -> Iterator[str]:
+    """Yield the rows of the table of starts."""
+    yield "| init | start | stage proxy |"
+    yield "|---|---|---|"
+    for init, summary in STARTS.items():
+        stage = "pretext task" if init in PROXIES else "-"
+        yield f"| `{init}` | {summary.removesuffix('.')} | {stage} |"
 
 
 def _sections() -> Iterator[str]:

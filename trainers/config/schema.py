@@ -9,6 +9,7 @@ turns shares into pixels once the data set is known.
 """
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -190,8 +191,13 @@ class Network:
     backbone: str = "vgg16"
     """Name of the network, as mm_keras.backbones.build takes it. Source: M&M paper."""
     init: Annotated[str, AfterValidator(OneOf(lambda: INITS))] = "random"
-    """Origin of the first weights: random, imagenet, pretrained (of a library) or a pretext task.
-    Source: M&M paper, Table 3."""
+    """Origin of the first weights, see the table of starts. Source: M&M paper, Tables 1 and 3."""
+    filters: Literal["kmeans", "pca", "random"] = "kmeans"
+    """Filters of init kmeans: centers of clusters, principal directions, or Gaussian noise.
+    Source: Krähenbühl et al. 2016."""
+    rescale: bool = False
+    """Scale the layers of the first weights until all learn at one rate, from training images.
+    Source: Krähenbühl et al. 2016, option -cs of their code; release none."""
     init_weights: str | None = None
     """File with the weights of the init, or preset folder of kerashub/NAME; none: they are made or
     downloaded. Source: ours."""
@@ -343,6 +349,107 @@ class Jigsaw(ProxyTask):
     """Dropout of fc6 and fc7. Source: Noroozi and Favaro 2016."""
     initialization: Literal["release", "he"] = "release"
     """First weights of fc6 and fc7; he learns from the first step on. Source: release."""
+
+
+@record
+class ColorClasses(ProxyTask):
+    """Color classes of an image from its lightness (Zhang et al. 2016a)."""
+
+    steps: AtLeastOne = 450000
+    """Number of training steps. Source: train_alexnet/solver.prototxt."""
+    learning_rate: NotNegative = 3e-5
+    """Learning rate before the first drop. Source: train_alexnet/solver.prototxt."""
+    drops: Drops = (300000,)
+    """Update indices at which the learning rate is divided by ten.
+    Source: train_alexnet divides by about three at 240k, 300k and 400k."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: Zhang et al. 2016a, Adam."""
+    decay: NotNegative = 1e-3
+    """Weight decay; sgd couples it to the momentum, adamw does not.
+    Source: train_alexnet/solver.prototxt."""
+    num_images: AtLeastOne = 80
+    """Images of a step. Source: train_alexnet."""
+    crop: Side = 180
+    """Side of the training crops in pixels. Source: train_alexnet."""
+    shorter_side: Side | None = 256
+    """Shorter side in pixels to which larger images are shrunk; none: never.
+    Source: train_alexnet, both sides."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: train_alexnet."""
+    num_neighbors: Annotated[int, Field(ge=1, le=313)] = 10
+    """Color bins of the soft encoding of a target. Source: code 10, paper 5."""
+    uniform_share: Share = 0.5
+    """Share of equal weights in the rebalancing of rare colors; 1: no rebalancing.
+    Source: Zhang et al. 2016a."""
+    fc6_size: Side = 3
+    """Side of the kernel of fc6, with dilation 2; 6 for AlexNet. Source: train_alexnet 6."""
+    start: Literal["kmeans", "random"] = "kmeans"
+    """First weights of the backbone, see init kmeans. Source: train_alexnet kmeans."""
+
+
+@record
+class ContextEncoder(ProxyTask):
+    """Context encoder: fill a hole in an image (Pathak et al. 2016), without adversarial loss."""
+
+    steps: AtLeastOne = 100000
+    """Number of training steps. Source: Pathak et al. 2016."""
+    learning_rate: NotNegative = 1e-3
+    """Learning rate before the first drop. Source: ours."""
+    drops: Drops = (70000, 90000)
+    """Update indices at which the learning rate is divided by ten. Source: ours."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: ours; the released inpainting network uses Adam."""
+    num_images: AtLeastOne = 64
+    """Images of a step. Source: the released inpainting network."""
+    crop: Annotated[int, Field(ge=8, le=16384)] = 227
+    """Side of the training crops in pixels. Source: Pathak et al. 2016."""
+    shorter_side: Side | None = 256
+    """Shorter side in pixels to which larger images are shrunk; none: never. Source: ours."""
+    mirror: bool = True
+    """Mirror images with probability 1/2. Source: the released inpainting network."""
+    hole: Literal["region", "block", "central"] = "region"
+    """Shape of the holes (pipelines.batches.holes). Source: Pathak et al. 2016."""
+    loss: Literal["l2", "l1"] = "l2"
+    """Error of a pixel in the hole. Source: paper l2; the authors' features used l1."""
+    decoder: Annotated[tuple[int, ...], AfterValidator(_sizes)] = (128, 64, 64, 32)
+    """Channels of the layers that enlarge the map, before the last one of 3.
+    Source: a port of Pathak et al. 2016."""
+
+
+@record
+class ContextPrediction(ProxyTask):
+    """Context prediction: the place of a patch beside another one (Doersch et al. 2015)."""
+
+    steps: AtLeastOne = 1000000
+    """Number of training steps. Source: deepcontext, 1 to 1.7 million."""
+    learning_rate: NotNegative = 2.5e-3
+    """Learning rate before the first drop.
+    Source: deepcontext, 1e-5 on the sum over 256 pairs."""
+    decay: NotNegative = 0.0
+    """Weight decay; sgd couples it to the momentum, adamw does not. Source: deepcontext."""
+    num_images: AtLeastOne = 256
+    """Images of a step, one pair of patches each. Source: deepcontext, 512 patches."""
+    shorter_side: Side | None = None
+    """Shorter side in pixels to which larger images are shrunk; none: never.
+    Source: ours; deepcontext scales to 150 to 450 thousand pixels."""
+    patch: Side = 96
+    """Side of a patch in pixels. Source: Doersch et al. 2015."""
+    gap: Annotated[int, Field(ge=0, le=16384)] = 48
+    """Pixels between two patches on average. Source: Doersch et al. 2015."""
+    jitter: Annotated[int, Field(ge=0, le=16384)] = 7
+    """Largest shift of a patch along each axis; at most half of the gap.
+    Source: Doersch et al. 2015."""
+    color: Literal["drop", "project", "keep"] = "drop"
+    """Change of colors against chromatic aberration (pipelines.batches.neighbors).
+    Source: deepcontext drop; Doersch et al. 2015 both."""
+    spread: Positive = 50.0
+    """Standard deviation of a normalized patch in gray levels. Source: deepcontext."""
+    dropout: ShareBelowOne = 0.0
+    """Dropout of fc6 and fc7. Source: deepcontext."""
+    initialization: Literal["release", "he"] = "he"
+    """First weights of fc6 and fc7, as for jigsaw. Source: ours; deepcontext Xavier."""
 
 
 Factor = Annotated[float, Field(ge=1, le=16)]
@@ -605,6 +712,9 @@ class Experiment:
     network: Network = Network()
     colorization: Colorization = Colorization()
     jigsaw: Jigsaw = Jigsaw()
+    color_classes: ColorClasses = ColorClasses()
+    context_encoder: ContextEncoder = ContextEncoder()
+    context_prediction: ContextPrediction = ContextPrediction()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()
@@ -649,7 +759,16 @@ LOSSES = (
 )
 """The names in `mm.loss`."""
 
-INITS = ("random", "imagenet", "pretrained", *PROXIES)
+STARTS = {
+    "random": "Random weights, as the layers of the network define them.",
+    "imagenet": "ImageNet labels: weights that Keras publishes, or a file.",
+    "pretrained": "Published weights of a library, or of a preset folder.",
+    "kmeans": "Filters from the training images without labels (Krähenbühl et al. 2016).",
+    **{name: inspect.getdoc(getattr(Experiment(), name)).splitlines()[0] for name in PROXIES},
+}
+"""{init: one line}. A pretext task has the first line of its settings."""
+
+INITS = tuple(STARTS)
 """The values of `network.init`."""
 
 

@@ -20,6 +20,8 @@ BASELINES = {
     "hue_cross_entropy": ("hue_mean_cross_entropy", -1),
     "chroma_cross_entropy": ("chroma_mean_cross_entropy", -1),
     "accuracy": ("chance", 1),
+    "color_cross_entropy": ("color_prior_cross_entropy", -1),
+    "hole_error": ("fill_error", -1),
 }
 """{score: (score of a guess that ignores the image, 1 if larger values are better, else -1)}."""
 
@@ -35,6 +37,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_color)
     with runtime.replicas.scope():
         task = _task(task_class, experiment)
+        task.prepare(train)
 
     def data(start_step, share):
         order = Order(
@@ -62,7 +65,11 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
 
 
 def _task(task_class, experiment):
-    task = task_class(experiment, networks.backbone(experiment))
+    backbone = networks.backbone(experiment)
+    try:
+        task = task_class(experiment, backbone)
+    except ValueError as error:
+        raise config.ConfigError(f"{error} (section {task_class.section})") from error
     optimization.compile_model(task.model, getattr(experiment, task_class.section))
     return task
 

@@ -1,8 +1,8 @@
 """The first weights of a network, as `network.init` and `network.init_weights` select them.
 
 The first source that applies is used: a file or preset folder (`network.init_weights`), the proxy
-stage of this working folder, the published weights of a library, random weights. The log line
-`init: ...` reports which weights were loaded.
+stage of this working folder, the published weights of a library, filters from the training images,
+random weights. The log line `init: ...` reports which weights were loaded.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from mm_keras.weights import imagenet
 from pipelines import batches
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import networks, seeds
+from trainers.training import data_dependent, networks, seeds
 
 NUM_IMAGES = 16
 """Training images from which batch norms are set that the weights do not have."""
@@ -34,6 +34,9 @@ def backbone(experiment: config.Experiment, runtime: Runtime) -> Backbone:
     result = networks.backbone(experiment, load=is_published)
     origin = _published(result, experiment.network) if is_published else None
     runtime.log(f"init: {origin or _load(result, experiment, runtime)}")
+    if experiment.network.rescale:
+        files = runtime.dataset.train.image_files
+        runtime.log(f"init: {data_dependent.rescale(result, files, experiment)}")
     return result
 
 
@@ -68,6 +71,9 @@ def _load(body: Backbone, experiment, runtime) -> str:
     if network.init == "imagenet":
         norms = _set_norms(body, experiment, runtime, None)
         return f"imagenet, {_load_imagenet(body)}{norms}"
+    if network.init == "kmeans":
+        files = runtime.dataset.train.image_files
+        return data_dependent.initialize(body, files, experiment, network.filters)
     return f"random weights, seed {experiment.seed}"
 
 

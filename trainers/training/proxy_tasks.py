@@ -19,10 +19,25 @@ import tensorflow as tf
 
 from mm_keras import visualize
 from mm_keras.backbones import Backbone
+from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
+from mm_keras.models.proxies import context_encoder as context_encoder_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
-from pipelines.batches import Order, View, colorization, jigsaw, permutations
+from pipelines.batches import (
+    Order,
+    View,
+    colorization,
+    holes,
+    images,
+    jigsaw,
+    neighbors,
+    permutations,
+)
 from trainers import config
+from trainers.training import data_dependent
+
+NUM_PRIOR_IMAGES = 2000
+"""Training images from which the shares of the colors are computed. Source: ours."""
 
 
 class Task(Protocol):
@@ -54,6 +69,13 @@ class Task(Protocol):
             order: which images a step shows.
         """
 
+    def prepare(self, train: Sequence[str]):
+        """Set parts of the model from the training images before the first step.
+
+        Args:
+            train: images that the model will be trained on.
+        """
+
     def measure(self, train: Sequence[str], held_out: Sequence[str]) -> dict[str, float]:
         """Return scores of the trained model, each beside the score of a guess.
 
@@ -66,7 +88,7 @@ class Task(Protocol):
         """Return a picture of the model's predictions, uint8 [height, width, 3]."""
 
 
-class Colorization:
+class Colorization(Task):
     """Predict the colors of a gray image (Larsson et al. 2017)."""
 
     section = "colorization"
@@ -112,7 +134,7 @@ class Colorization:
         return visualize.colorization_gallery(images, self.model.colorize(images).numpy())
 
 
-class Jigsaw:
+class Jigsaw(Task):
     """Predict the permutation of shuffled tiles (Noroozi and Favaro 2016)."""
 
     section = "jigsaw"
@@ -160,7 +182,139 @@ class Jigsaw:
         )
 
 
-TASKS: dict[str, type[Task]] = {task.section: task for task in (Colorization, Jigsaw)}
+class ColorClasses(Task):
+    """Classify the colors of an image from its lightness (Zhang et al. 2016a)."""
+
+    section = "color_classes"
+    needs_color = True
+    pixels = "lightness"
+
+    def __init__(self, experiment, backbone):
+        self.experiment, self.settings = experiment, experiment.color_classes
+        self.model = color_classes_model.ColorClasses(
+            backbone,
+            num_neighbors=self.settings.num_neighbors,
+            uniform_share=self.settings.uniform_share,
+            fc6_size=self.settings.fc6_size,
+        )
+
+    def prepare(self, train):
+        if self.settings.start == "kmeans":
+            data_dependent.initialize(self.model.backbone, train, self.experiment)
+        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
+
+    def batches(self, files, order):
+        settings = self.settings
+        view = View(
+            crop=settings.crop,
+            shorter_side=settings.shorter_side,
+            mirror=settings.mirror,
+            enlarge=True,
+        )
+        return images.batches(files, view, order)
+
+    def measure(self, train, held_out):
+        del train
+        return color_classes_model.evaluate(self.model, _once(self, held_out))
+
+    def picture(self, held_out):
+        shown = next(iter(_once(self, held_out)))["image"].numpy()
+        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
+
+
+class ContextEncoder(Task):
+    """Fill a hole in an image (Pathak et al. 2016)."""
+
+    section = "context_encoder"
+    needs_color = False
+    pixels = "bgr"
+
+    def __init__(self, experiment, backbone):
+        self.settings = settings = experiment.context_encoder
+        self.color = backbone.spec.pad_color
+        self.model = context_encoder_model.ContextEncoder(
+            backbone, settings.crop, settings.decoder, settings.loss
+        )
+
+    def batches(self, files, order):
+        settings = self.settings
+        view = View(
+            crop=settings.crop,
+            shorter_side=settings.shorter_side,
+            mirror=settings.mirror,
+            enlarge=True,
+        )
+        return holes.batches(files, view, order, settings.hole, self.color)
+
+    def measure(self, train, held_out):
+        mean = context_encoder_model.mean_pixels(self.model, _once(self, train[: len(held_out)]))
+        return context_encoder_model.evaluate(self.model, _once(self, held_out), mean)
+
+    def picture(self, held_out):
+        batch = next(iter(_once(self, held_out)))
+        filled = self.model.fill(batch["image"], batch["target"]).numpy()
+        originals = batch["target"].numpy()[..., :3]
+        return visualize.holes_gallery(batch["image"].numpy(), filled, originals)
+
+
+class ContextPrediction(Task):
+    """Predict where a patch lies beside another one (Doersch et al. 2015)."""
+
+    section = "context_prediction"
+    needs_color = False
+    pixels = "bgr"
+
+    def __init__(self, experiment, backbone):
+        settings = experiment.context_prediction
+        self.pair = neighbors.Pair(
+            shorter_side=settings.shorter_side,
+            patch=settings.patch,
+            gap=settings.gap,
+            jitter=settings.jitter,
+            color=settings.color,
+        )
+        self.model = jigsaw_model.Jigsaw(
+            backbone,
+            neighbors.NUM_OFFSETS,
+            tile=settings.patch,
+            normalization="joint",
+            spread=settings.spread,
+            dropout=settings.dropout,
+            initialization=settings.initialization,
+            num_tiles=2,
+            name=self.section,
+        )
+
+    def batches(self, files, order):
+        return neighbors.batches(files, self.pair, order)
+
+    def measure(self, train, held_out):
+        del train
+        figures = jigsaw_model.evaluate(self.model, _once(self, held_out))
+        return {"accuracy": figures["accuracy"], "chance": 1 / neighbors.NUM_OFFSETS}
+
+    def picture(self, held_out):
+        batch = next(iter(_once(self, held_out)))
+        tiles, truth = batch["tiles"].numpy(), batch["permutation"].numpy()
+        predicted = np.argmax(self.model.predict_on_batch(tiles), axis=-1)
+        empty = np.full_like(tiles[:, :1], 128).repeat(jigsaw.NUM_TILES - 2, axis=1)
+        puzzles = np.concatenate([tiles, empty], axis=1)
+        return visualize.jigsaw_gallery(puzzles, _arranged(truth), _arranged(predicted))
+
+
+def _arranged(offsets):
+    """Return permutations [N, 9]: the middle cell, the cell of the neighbor, all other cells."""
+    rows = []
+    for cell in neighbors.cells(offsets):
+        others = np.setdiff1d(np.arange(jigsaw.NUM_TILES), [neighbors.MIDDLE, cell])
+        rows.append([neighbors.MIDDLE, cell, *others])
+    return np.array(rows)
+
+
+TASKS: dict[str, type[Task]] = {
+    task.section: task
+    for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder, ContextPrediction)
+}
 """{init: its pretext task}."""
 
 

@@ -43,6 +43,8 @@ class Jigsaw(Trainable):
             0.005 with biases 1 (train_val_cfn_jps.prototxt); with it the loss stays flat for
             hundreds of steps. "he" is He's Gaussian with biases 0; with it the loss falls at once.
             In both, fc8 is Gaussian of standard deviation 0.01 with biases 0.
+        num_tiles: number of tiles of a puzzle. Two tiles and eight "permutations" are context
+            prediction (Doersch et al. 2015), see `pipelines.batches.neighbors`.
         name: name of the model.
 
     Raises:
@@ -60,17 +62,18 @@ class Jigsaw(Trainable):
         spread: float = 50.0,
         dropout: float = 0.5,
         initialization: str = "release",
+        num_tiles: int = NUM_TILES,
         name: str = "jigsaw",
     ):
         _check(num_permutations, tile, normalization, spread, initialization)
         super().__init__(name, ("gradient_norm", "accuracy"))
         self.backbone = backbone
-        self.num_permutations, self.tile = num_permutations, tile
+        self.num_permutations, self.tile, self.num_tiles = num_permutations, tile, num_tiles
         self.normalization, self.spread = normalization, spread
         fc6_units, fc7_units = (scaled(units, backbone.spec.width) for units in (1024, 4096))
         maps = _embedding_shape(backbone, tile)
         self.branch = _block("fc6", maps, fc6_units, dropout, initialization)
-        self.joint = _block("fc7", (NUM_TILES, fc6_units), fc7_units, dropout, initialization)
+        self.joint = _block("fc7", (num_tiles, fc6_units), fc7_units, dropout, initialization)
         self.fc8 = keras.layers.Dense(
             num_permutations,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
@@ -86,7 +89,7 @@ class Jigsaw(Trainable):
         """
         maps = self.backbone(self.network_tiles(tiles), training=training)
         features = self.branch(maps[self.backbone.spec.embedding.name], training=training)
-        puzzles = ops.reshape(features, (-1, NUM_TILES, features.shape[-1]))
+        puzzles = ops.reshape(features, (-1, self.num_tiles, features.shape[-1]))
         return ops.cast(self.fc8(self.joint(puzzles, training=training)), "float32")
 
     def network_tiles(self, tiles):
@@ -182,7 +185,12 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
 
 
 def mean_color(pixels: Pixels) -> tuple[float, float, float]:
-    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros."""
+    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros.
+
+    For Lab it is the gray level nearest to it.
+    """
+    if pixels.color in ("lab", "lightness"):
+        return tuple(float(value) for value in pixels.pad_color)
     color = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
     return tuple(float(value) for value in (color[::-1] if pixels.color == "bgr" else color))
 

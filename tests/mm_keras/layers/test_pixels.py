@@ -54,3 +54,12 @@ def test_the_pad_color_is_the_mean_or_black(name):
 def test_unknown_colors_and_wrong_scales_are_rejected(arguments):
     with pytest.raises(ValueError, match="must be"):
         layers.InputAdapter(**arguments)
+
+
+def test_lab_and_lightness_are_shifted_lab_colors():
+    rgb = np.array([[200, 120, 40], [10, 20, 30]], "uint8")[None]
+    expected = np.array([[57.91229, 25.29522, 54.08278], [5.94847, -0.66931, -8.13641]])
+    np.testing.assert_allclose(_adapter("lab")(rgb)[0], expected - [50, 0, 0], atol=1e-3)
+    lightness = layers.InputAdapter.from_config(_adapter("lightness").get_config())
+    np.testing.assert_allclose(lightness(rgb)[0], expected[:, :1] - 50, atol=1e-3)
+    assert lightness.compute_output_shape((1, 4, 4, 3)) == (1, 4, 4, 1)

@@ -166,7 +166,7 @@ def test_defaults_are_values_that_the_settings_accept():
         ("colorization.held_out", "float, more than 0, less than 1"),
         ("mm.drops", "a list of int"),
         ("mm.rule", "paper or release"),
-        ("network.init", "random or imagenet or pretrained or colorization or jigsaw"),
+        ("network.init", " or ".join(config.STARTS)),
         ("data.service", "none or str"),
     ],
 )

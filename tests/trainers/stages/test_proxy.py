@@ -29,10 +29,24 @@ KEYS = {
     "jigsaw.cell": 16,
     "jigsaw.tile": 12,
     "jigsaw.num_permutations": 5,
+    "color_classes.crop": 32,
+    "color_classes.shorter_side": None,
+    "context_prediction.patch": 12,
+    "context_prediction.gap": 4,
+    "context_prediction.jitter": 2,
+    "context_encoder.crop": 32,
+    "context_encoder.shorter_side": None,
+    "context_encoder.decoder": (4,),
+    "mm.crop": 32,
 }
 FIGURES = {
     "colorization": {f"{n}{m}_cross_entropy" for n in ("hue", "chroma") for m in ("", "_mean")},
     "jigsaw": {"accuracy", "chance"},
+    "context_prediction": {"accuracy", "chance"},
+    "context_encoder": {
+        f"{name}_error" for name in ("hole", "fill", "mean_fill", "visible_fill", "nearest_fill")
+    },
+    "color_classes": {"color_cross_entropy", "color_prior_cross_entropy", "color_auc", "gray_auc"},
 }
 
 
@@ -78,9 +92,9 @@ def test_a_task_trains_and_writes_weights_scores_and_a_picture(init, images, tmp
     lines = (run.folder("proxy") / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
     text = run.console.file.getvalue()
-    used = 18 if init == "colorization" else 20
-    assert f"{used} of 20 unlabelled images are used" in text
-    assert ("Left out 2 gray images" in text) == (init == "colorization")
+    needs_color = proxy_tasks.TASKS[init].needs_color
+    assert f"{18 if needs_color else 20} of 20 unlabelled images are used" in text
+    assert ("Left out 2 gray images" in text) == needs_color
     assert any("held_out" in tag for tag in _tags(run.folder("proxy") / "logs"))
 
 
@@ -130,3 +144,16 @@ def test_each_held_out_image_is_measured_at_most_once(num_files, num_shown):
 )
 def test_a_score_that_a_guess_reaches_is_reported(figures, names):
     assert [text.split()[0] for text in proxy.not_better(figures)] == names
+
+
+def test_pairs_are_arranged_around_the_middle():
+    found = proxy_tasks._arranged(np.array([0, 7]))
+    assert found[:, :2].tolist() == [[4, 0], [4, 8]]
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.tile(np.arange(9), (2, 1)))
+
+
+def test_settings_that_a_task_refuses_are_a_config_error(images, tmp_path):
+    key = "context_prediction.jitter"
+    experiment = config.replace(_experiment("context_prediction", images), key, 3)
+    with pytest.raises(config.ConfigError, match=r"half of the gap.*section context_prediction"):
+        proxy.run(experiment, _runtime(tmp_path))

@@ -148,3 +148,44 @@ def test_batch_norm_of_imagenet_weights_follows_the_settings(
     plain = networks.backbone(experiment)  # the same random weights, batch norm as the identity
     name = body.spec.embedding.name
     np.testing.assert_allclose(body(pixels)[name], plain(pixels)[name], rtol=1e-2, atol=1e-2)
+
+
+def _small(**network):
+    return config.changed(_experiment(**network), {"mm.crop": 24, "data.shorter_side": 24})
+
+
+@pytest.mark.parametrize("filters", ["kmeans", "pca", "random"])
+def test_filters_come_from_the_training_images(make_runtime, tmp_path, filters):
+    run = make_runtime(tmp_path)
+    run.console = rich.console.Console(file=io.StringIO(), width=1000)
+    experiment = _small(init="kmeans", filters=filters)
+    body = initial_weights.backbone(experiment, run)
+    text = f"init: {filters} filters of 3 layers from 2 images without labels; channels of a layer"
+    assert text in _log(run) and "0% after" in _log(run)
+    assert np.any(_kernel(body) != _kernel(networks.backbone(experiment)))
+    np.testing.assert_array_equal(_kernel(initial_weights.backbone(experiment, run)), _kernel(body))
+
+
+def test_any_start_can_be_rescaled(make_runtime, tmp_path):
+    run = make_runtime(tmp_path)
+    run.console = rich.console.Console(file=io.StringIO(), width=1000)
+    body = initial_weights.backbone(_small(rescale=True), run)
+    assert "init: random weights, seed 0" in _log(run)
+    assert "init: 3 layers rescaled; channels of a layer" in _log(run)
+    plain = _kernel(networks.backbone(_experiment()))
+    factors = _kernel(body) / plain
+    np.testing.assert_allclose(factors, factors.mean(), rtol=1e-4)
+    assert abs(factors.mean() - 1) > 1e-3
+
+
+def test_networks_that_rescaling_does_not_cover_are_refused(make_runtime, tmp_path, monkeypatch):
+    monkeypatch.setattr(initial_weights.data_dependent.data_dependent, "rescale", lambda *_: [])
+    with pytest.raises(config.ConfigError, match="network.rescale=true does not cover testing"):
+        initial_weights.backbone(_small(rescale=True), make_runtime(tmp_path))
+
+
+def test_equal_training_images_are_a_config_error(make_runtime, tmp_path, monkeypatch):
+    crops = np.zeros((2, 24, 24, 3), "uint8")
+    monkeypatch.setattr(initial_weights.data_dependent, "_crops", lambda *_: crops)
+    with pytest.raises(config.ConfigError, match="zero or not finite|pixels .* are equal"):
+        initial_weights.backbone(_small(init="kmeans"), make_runtime(tmp_path))

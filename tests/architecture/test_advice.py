@@ -105,7 +105,7 @@ TRIED = {
     "done already in {}; --overwrite": (CHAIN, "overwriting_the_evaluation_leaves_the_export"),
     "has no labels, so there is nothing to": (FAULTS, "the_advice_for_images_without_labels"),
     "Add --dataset=folder for your own": (FAULTS, "the_advice_for_a_folder_without_a_data_set"),
-    "choose another --workdir.": (FAULTS, "a_second_run_in_the_same_folder"),
+    "Wait for its end, stop it, or choose": (FAULTS, "a_second_run_in_the_same_folder"),
     "run these stages again: --overwrite": (FAULTS, "the_advice_for_other_settings"),
     "first (or with --stage=all": (FAULTS, "the_advice_for_a_missing_stage"),
     "was changed or damaged after": (FAULTS, "damaged_files_of_a_run"),

@@ -112,7 +112,7 @@ def annealed_mean(logits, temperature: float = TEMPERATURE, bins=BINS):
 
     Example:
 
-    >>> annealed_mean(np.log([0.4, 0.6]), 1.0, np.array([[0.0, 0.0], [10.0, 5.0]])).numpy()
+    >>> annealed_mean(np.log([0.4, 0.6]), 1.0, np.array([[0.0, 0.0], [10.0, 5.0]])).numpy().round(3)
     array([6., 3.], dtype=float32)
     """
     sharper = ops.softmax(ops.cast(logits, "float32") / temperature, axis=-1)

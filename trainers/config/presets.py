@@ -107,7 +107,8 @@ QUICK = {
     "color_classes.shorter_side": 180,
     "color_classes.checkpoint_every": 50,
     "color_classes.log_every": 10,
-    "context_encoder.steps": 300,
+    # After 300 steps the error was between the mean color's and the nearest pixel's.
+    "context_encoder.steps": 1000,
     "context_encoder.drops": (),
     "context_encoder.schedule": "cosine",
     "context_encoder.warmup": 0.05,

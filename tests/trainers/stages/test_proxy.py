@@ -83,7 +83,17 @@ def test_every_task_has_settings_and_an_entry():
         assert task.pixels in backbones.PIXELS
 
 
-@pytest.mark.parametrize("init", config.PROXIES)
+QUICKEST = ("jigsaw", "context_prediction")
+"""The tasks that the default tests train."""
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        pytest.param(init, marks=() if init in QUICKEST else pytest.mark.slow)
+        for init in config.PROXIES
+    ],
+)
 def test_a_task_trains_and_writes_weights_scores_and_a_picture(init, images, tmp_path):
     run = _runtime(tmp_path)
     stage_scope.run_stage(find("proxy"), _experiment(init, images), run)

@@ -94,6 +94,7 @@ def test_images_without_color_have_no_weight():
     np.testing.assert_allclose(half, alone / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_few_steps_learn_colors_that_follow_from_the_lightness():
     model = build()
     shown = np.zeros((4, 32, 32, 3), "uint8")

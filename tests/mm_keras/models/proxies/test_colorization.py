@@ -174,6 +174,7 @@ def test_one_step_equals_gradient_descent_by_hand():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_finds_the_color_of_dark_and_bright():
     """Dark is blue, bright is orange: lightness determines the color."""
     rng = np.random.default_rng(0)

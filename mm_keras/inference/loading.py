@@ -59,7 +59,7 @@ class LoadedPredictor:
         """Predict the class of each pixel.
 
         Args:
-            image: uint8 RGB [H, W, 3].
+            image: uint8 RGB [H, W, 3]; a tensor is not copied.
 
         Returns:
             `Prediction` of numpy arrays: class_ids int32 [H, W], probability float32 [H, W].
@@ -80,7 +80,7 @@ class LoadedPredictor:
         return self._run("serve_probabilities", image)["probabilities"]
 
     def _run(self, signature, image):
-        image = np.asarray(image)
+        image = image if tf.is_tensor(image) else np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
             raise ImageError(
                 "The model takes one image, uint8 RGB [height, width, 3]. "
@@ -88,7 +88,7 @@ class LoadedPredictor:
                 "equal bands."
             )
         try:
-            result = self._signatures[signature](images=tf.constant(image[None]))
+            result = self._signatures[signature](images=tf.convert_to_tensor(image)[None])
         except tf.errors.InvalidArgumentError as error:
             raise ImageError(_first_line(error)) from error
         # A view of the tensor: a copy of a large image's result needs a gigabyte.

@@ -57,6 +57,7 @@ def run(request):
     os.environ.update(request["environment"])
     os.chdir(request.get("folder", "."))
     sys.argv = ["trainers.mm", *request["arguments"]]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     changes = Changes(request.get("watched", ()), *request.get("kill", (0, 0)))
     sys.addaudithook(changes)
     try:

@@ -72,10 +72,11 @@ def write(
         ImageError: if the model cannot take the image.
     """
     result, classes = predictor(image.pixels), predictor.classes
+    pixels = np.asarray(memoryview(image.pixels))
     is_geo = bool(image.geo_tags)
     contents = {
         "masks": lambda: _mask(result.class_ids, classes, image.geo_tags),
-        "overlays": lambda: _overlay(image.pixels, result.class_ids, classes),
+        "overlays": lambda: _overlay(pixels, result.class_ids, classes),
         "confidence": lambda: _gray(result.probability, image.geo_tags),
         "probabilities": lambda: _arrays(predictor.probabilities(image.pixels)),
     }
@@ -87,11 +88,11 @@ def write(
             temporary.write_bytes(contents[kind]())
     counts = sum(
         np.bincount(result.class_ids[rows].ravel(), minlength=classes.num_classes)
-        for rows in _blocks(image.pixels.shape[0])
+        for rows in _blocks(len(pixels))
     )
     return {
-        "height": image.pixels.shape[0],
-        "width": image.pixels.shape[1],
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
         "confidence": round(float(result.probability.mean(dtype=np.float64)), 6),
         "pixels": counts.tolist(),
         "is_geo": is_geo,

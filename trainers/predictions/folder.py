@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import rich.console
 import rich.progress
+import tensorflow as tf
 
 import mm_keras
 from mm_keras import inference
@@ -102,6 +103,8 @@ def _predict(
     """Predict one image; return whether it was turned."""
     window = predictor.classes.window
     image = new_images.read(source.file, window and PixelWindow(**window))
+    # The array is forgotten: TensorFlow and numpy share the pixels of a large image.
+    image = dataclasses.replace(image, pixels=tf.constant(image.pixels))
     result = files.write(record.folder, source.name, image, predictor, kinds)
     record.add(source, result)
     return image.is_turned

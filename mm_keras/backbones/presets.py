@@ -18,6 +18,7 @@ import math
 import os
 import pathlib
 
+import h5py
 import keras
 
 from mm_keras.backbones.spec import PIXELS, Pixels
@@ -145,7 +146,20 @@ def build(preset: Preset, load: bool = True) -> keras.Model:
     if weights is not None:
         with _errors_of(weights, preset.class_name):
             network.load_weights(weights)
+        _check_complete(weights, network)
     return network
+
+
+def _check_complete(path, network):
+    """Raise an error for a file without some layers: Keras leaves them random with a warning."""
+    found = []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda _, item: found.append(isinstance(item, h5py.Dataset)))
+    count = sum(found)
+    if count < len(network.weights):
+        raise ValueError(
+            f"{path}: has {count} arrays. The network of {CONFIG} has {len(network.weights)}."
+        )
 
 
 def arguments_of(class_name: str, settings: dict) -> dict:

@@ -7,6 +7,7 @@ import json
 import shutil
 import zlib
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -121,6 +122,11 @@ def _truncate(folder):
     path.write_bytes(path.read_bytes()[:2000])
 
 
+def _without_a_layer(folder):
+    with h5py.File(folder / "model.weights.h5", "a") as file:
+        del file["layers/dinov2_encoder/layers/dinov2_layer_1"]
+
+
 def _of_another_width(folder):
     config = json.loads((folder / "config.json").read_text())
     config["config"]["hidden_dim"] = 64
@@ -137,6 +143,7 @@ def _with_unknown_setting(folder):
     ("damage", "message"),
     [
         (_truncate, "model.weights.h5: does not fit DINOV2Backbone, or is damaged"),
+        (_without_a_layer, "model.weights.h5: "),
         (_of_another_width, "model.weights.h5: does not fit DINOV2Backbone, or is damaged"),
         (_with_unknown_setting, "config.json: DINOV2Backbone has no setting 'num_wheels'"),
         (lambda folder: (folder / "model.weights.h5").unlink(), "has no weights. Expected model.w"),

@@ -2,8 +2,12 @@
 
 import numpy as np
 
-RULES = ("none", "inverse_frequency", "inverse_root", "effective_number", "enet", "median")
+RULES = ("none", "auto", "inverse_frequency", "inverse_root", "effective_number", "enet", "median")
 """The rules that `class_weights` knows."""
+
+RARE_SHARE = 0.005
+"""Share of the pixels below which rule "auto" calls a class rare. Source: ours; the data check
+warns at the same share."""
 
 
 def class_weights(counts, rule: str = "none") -> np.ndarray:
@@ -12,6 +16,7 @@ def class_weights(counts, rule: str = "none") -> np.ndarray:
     | rule | weight of class k with n pixels, share p of all labelled pixels |
     |---|---|
     | none | 1 |
+    | auto | as enet if a class that is present has less than 0.5 % of the pixels, else as none |
     | inverse_frequency | 1 / (K p), K the classes present (the rule "balanced" of scikit-learn) |
     | inverse_root | 1 / sqrt(K p), half as strong on a logarithmic scale (Mahajan et al. 2018) |
     | effective_number | (1 - b) / (1 - b ** n), scaled to mean 1 (Cui et al. 2019) |
@@ -53,6 +58,12 @@ def _none(counts):
     return np.ones(counts.shape[1])
 
 
+def _auto(counts):
+    pixels = counts.sum(0)
+    is_rare = (pixels > 0) & (pixels < RARE_SHARE * pixels.sum())
+    return _enet(counts) if is_rare.any() else _none(counts)
+
+
 def _inverse_frequency(counts):
     pixels = counts.sum(0)
     return _divided(pixels.sum() / np.count_nonzero(pixels), pixels)
@@ -92,6 +103,7 @@ _RULES = {
     "none": _none,
     "inverse_frequency": _inverse_frequency,
     "effective_number": _effective_number,
+    "auto": _auto,
     "inverse_root": _inverse_root,
     "enet": _enet,
     "median": _median,

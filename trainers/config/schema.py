@@ -641,7 +641,7 @@ class Segment(LabelledStage):
     )
     """Loss over the pixels (mm_keras.losses.PIXEL_LOSSES). Source: release cross_entropy."""
     class_weights: Literal[
-        "none", "inverse_frequency", "inverse_root", "effective_number", "enet", "median"
+        "none", "auto", "inverse_frequency", "inverse_root", "effective_number", "enet", "median"
     ] = "none"
     """Rule of the weights of the classes in the loss (mm_keras.losses.class_weights).
     Source: release none."""

@@ -31,6 +31,12 @@ def test_inverse_frequency_gives_all_classes_the_same_total_weight():
     np.testing.assert_allclose(totals.sum() / counts.sum(), 1, rtol=1e-6)  # the mean over pixels
 
 
+@pytest.mark.parametrize("rare, rule", [(51, "none"), (49, "enet"), (0, "none")])
+def test_auto_weighs_the_classes_where_one_of_them_is_rare(rare, rule):
+    counts = [[10_000 - 100 - rare, 100, rare]]
+    np.testing.assert_array_equal(class_weights(counts, "auto"), class_weights(counts, rule))
+
+
 def test_inverse_roots_lie_halfway_between_equal_and_inverse_weights():
     counts = [[400, 25, 0]]
     inverse, root = (class_weights(counts, f"inverse_{rule}") for rule in ("frequency", "root"))
@@ -57,7 +63,7 @@ def test_effective_numbers_of_billions_of_pixels_are_exact_enough():
 def test_rarer_classes_weigh_more_and_absent_ones_are_finite(rule):
     weights = class_weights([[1000, 50, 1, 0]], rule)
     assert weights.dtype == np.float32 and np.isfinite(weights).all()
-    if rule != "none":
+    if rule != "none":  # one class of the counts is rare, so "auto" weighs them
         assert weights[0] < weights[1] < weights[2]
 
 

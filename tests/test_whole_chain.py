@@ -19,6 +19,7 @@ SMALL = [
     *("--set=mm.log_every=1", "--set=mm.checkpoint_every=3"),
     *("--set=segment.steps=8", "--set=segment.drops=", "--set=segment.num_images=2"),
     *("--set=segment.log_every=1", "--set=segment.checkpoint_every=3"),
+    "--set=segment.validate_every=0",
 ]
 
 
@@ -188,7 +189,9 @@ def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(envi
             "Unknown backbone 'vgg61'.*Did you mean 'vgg16'",
             marks=pytest.mark.slow,
         ),
-        (["--dataset=camvids"], "no data set 'camvids'.*camvid"),
+        pytest.param(
+            ["--dataset=camvids"], "no data set 'camvids'.*camvid", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_wrong_flags_get_one_clear_line(environment, tmp_path, arguments, message):

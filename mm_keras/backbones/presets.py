@@ -18,7 +18,6 @@ import math
 import os
 import pathlib
 
-import h5py
 import keras
 
 from mm_keras.backbones.spec import PIXELS, Pixels
@@ -152,6 +151,8 @@ def build(preset: Preset, load: bool = True) -> keras.Model:
 
 def _check_complete(path, network):
     """Raise an error for a file without some layers: Keras leaves them random with a warning."""
+    import h5py  # late: `mm_keras` imports without it
+
     found = []
     with h5py.File(path, "r") as file:
         file.visititems(lambda _, item: found.append(isinstance(item, h5py.Dataset)))

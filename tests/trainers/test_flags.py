@@ -70,6 +70,7 @@ def test_all_problems_of_a_settings_file_are_named_at_once(flags, tmp_path):
         assert word in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_ensemble_takes_the_settings_of_its_members(flags, members):
     workdirs = ",".join(map(str, members.values()))
     flags(f"--ensemble={workdirs}", "--set=evaluate.flip=true", "--eval_split=train")

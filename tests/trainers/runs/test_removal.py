@@ -36,17 +36,17 @@ def _titles(parts):
         (["evaluate"], False, "evaluate"),
         (["evaluate"], True, "evaluate, naive evaluate"),
         (["export"], False, "export"),
-        (["segment"], False, "segment, evaluate, export, predict"),
+        (["segment"], False, "segment, evaluate, export, predict, suggest"),
         (
             ["segment"],
             True,
-            "segment, evaluate, export, predict, naive segment, naive evaluate",
+            "segment, evaluate, export, predict, suggest, naive segment, naive evaluate",
         ),
-        (["mm"], False, "mm, segment, evaluate, export, predict"),
+        (["mm"], False, "mm, segment, evaluate, export, predict, suggest"),
         (
             ["proxy"],
             False,
-            "proxy, mm, segment, evaluate, export, predict, naive segment, naive evaluate",
+            "proxy, mm, segment, evaluate, export, predict, suggest, naive segment, naive evaluate",
         ),
     ],
 )

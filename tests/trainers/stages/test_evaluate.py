@@ -66,6 +66,7 @@ def test_boundary_scores_can_be_disabled(all_ground, make_runtime, tmp_path):
     assert "miou" in results and "boundary_iou" not in results and "thin_iou" not in results
 
 
+@pytest.mark.slow
 def test_scores_of_stored_voc_predictions_equal_a_plain_script(real_data, tmp_path, monkeypatch):
     """The predictions are the truth, moved by eleven pixels and with void replaced by class 0."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "records"))

@@ -175,6 +175,7 @@ def test_skipped_steps_are_counted_and_logged(tmp_path):
     assert f"mm: {number:g} of 7 steps were skipped because their gradients overflowed" in text
 
 
+@pytest.mark.slow
 def test_nothing_is_logged_if_no_step_was_skipped(tmp_path):
     assert "skipped" not in _looped(tmp_path / "a", _float16_model(scale=1.0))
     assert _lines(tmp_path / "a")[-1]["skipped_steps"] == 0

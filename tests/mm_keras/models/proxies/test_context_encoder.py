@@ -82,6 +82,7 @@ def test_targets_are_averages_in_minus_one_to_one():
     assert model.compute_loss(None, constant, np.zeros((1, 16, 16, 3), "float32")) == 0
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss():
     model, batch = build(), batch_of()
     batch["target"][..., :3] = batch["image"] = np.where(

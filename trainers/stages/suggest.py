@@ -101,6 +101,8 @@ def _ranked_masks(predictor, features, runtime, number) -> tuple[list[Scored], n
         prediction = _prediction(predictor, image)
         vectors.append(features(image))
         score = ranking.doubt(label, *prediction, void=VOID)
+        if len(found) == number and score <= found[-1].score:
+            continue  # it would not be shown
         name = example["id"].numpy().decode()
         found.append(_scored(name, score, image, label, prediction[0], runtime.dataset.spec))
         found = sorted(found, key=lambda scored: -scored.score)[:number]

@@ -122,13 +122,11 @@ def _batches(files, settings, view, step_order):
         image = views.read_image(paths[image_id])
         placement = views.draw_unlabelled_view(tf.shape(image)[:2], view, view_seed)
         part, offset = views.view_image(image, placement)
-        after = crop - offset - tf.shape(part)[:2]
-        canvas = views.pad(part, offset, after, view.pad_color)
+        canvas = views.image_canvas(part, offset, view)
         size = tf.shape(part)[:2]
         points = draw_points(size, offset, crop, border, settings.num_points, point_seed)
         colors = color_targets(part, points, settings.num_bins, window)
-        image = tf.ensure_shape(canvas, [crop, crop, 3])
-        return {"image": image, "points": points + offset, **colors}
+        return {"image": canvas, "points": points + offset, **colors}
 
     return order.batches(len(files), example, step_order)
 

@@ -44,10 +44,7 @@ def _batches(files, view, step_order, more):
         view_seed, more_seed = tf.unstack(tf.random.split(seed))
         image = views.read_image(paths[image_id])
         placement = views.draw_unlabelled_view(tf.shape(image)[:2], view, view_seed)
-        part, offset = views.view_image(image, placement)
-        after = view.crop - offset - tf.shape(part)[:2]
-        crop = views.pad(part, offset, after, view.pad_color)
-        crop = tf.ensure_shape(crop, [view.crop, view.crop, 3])
+        crop = views.image_canvas(*views.view_image(image, placement), view)
         return {"image": crop} | (more(crop, more_seed) if more else {})
 
     return order.batches(len(files), example, step_order)

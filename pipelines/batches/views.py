@@ -329,8 +329,22 @@ def draw_canvas(
     """
     placement, label = draw_view(label, view, seed, name)
     part, offset = view_image(image, placement)
+    return image_canvas(part, offset, view), label_canvas(label, placement)
+
+
+def image_canvas(part: tf.Tensor, offset: tf.Tensor, view: View) -> tf.Tensor:
+    """Surround the part of an image inside the canvas with view.pad_color.
+
+    Args:
+        part: uint8 [h, w, 3], as `view_image` returns it.
+        offset: int32 [2], the (y, x) of the part in the canvas.
+        view: the settings.
+
+    Returns:
+        uint8 [crop, crop, 3].
+    """
     canvas = pad(part, offset, view.crop - offset - tf.shape(part)[:2], view.pad_color)
-    return tf.ensure_shape(canvas, [view.crop, view.crop, 3]), label_canvas(label, placement)
+    return tf.ensure_shape(canvas, [view.crop, view.crop, 3])
 
 
 def pad(

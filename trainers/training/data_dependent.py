@@ -34,14 +34,15 @@ def initialize(
     """
     shown = _crops(body, files, experiment)
     try:
-        before = data_dependent.spread(body, shown, experiment.seed + 1)
-        units = data_dependent.initialize(body, shown, directions, experiment.seed)
-        after = data_dependent.spread(body, shown, experiment.seed + 1)
+        units, effect = _changed(
+            lambda: data_dependent.initialize(body, shown, directions, experiment.seed),
+            lambda: data_dependent.spread(body, shown, experiment.seed + 1),
+        )
     except ValueError as error:
         raise config.ConfigError(f"{error} (key network.init)") from error
     return (
         f"{directions} filters of {len(units)} layers from {len(shown)} images without labels; "
-        f"{_described(before, after)}"
+        f"{effect}"
     )
 
 
@@ -58,9 +59,10 @@ def rescale(body: Backbone, files: Sequence[str], experiment: config.Experiment)
     """
     shown = _crops(body, files, experiment)
     try:
-        before = data_dependent.spread(body, shown, experiment.seed + 1)
-        units = data_dependent.rescale(body, shown, experiment.seed)
-        after = data_dependent.spread(body, shown, experiment.seed + 1)
+        units, effect = _changed(
+            lambda: data_dependent.rescale(body, shown, experiment.seed),
+            lambda: data_dependent.spread(body, shown, experiment.seed + 1),
+        )
     except ValueError as error:
         raise config.ConfigError(f"{error} (key network.rescale)") from error
     if not units:
@@ -68,11 +70,13 @@ def rescale(body: Backbone, files: Sequence[str], experiment: config.Experiment)
             f"network.rescale=true does not cover {body.spec.name}: it has branches, and layers "
             "without batch norm. Use network.rescale=false."
         )
-    return f"{len(units)} layers rescaled; {_described(before, after)}"
+    return f"{len(units)} layers rescaled; {effect}"
 
 
-def _described(before, after):
-    return (
+def _changed(change, spread):
+    """Return the result of a change of the weights, and a text with the spread around it."""
+    before, units, after = spread(), change(), spread()
+    return units, (
         f"channels of a layer vary by up to {before.channels:.0%} before and {after.channels:.0%} "
         f"after, change rates by {before.rates:.0%} and {after.rates:.0%}"
     )

@@ -114,13 +114,7 @@ class Colorization(Task):
         points = colorization.Points(
             num_points=settings.num_points, targets=settings.targets, num_bins=settings.num_bins
         )
-        view = View(
-            crop=settings.crop,
-            shorter_side=settings.shorter_side,
-            mirror=settings.mirror,
-            pad_color=self.pad_color,
-            enlarge=settings.enlarge,
-        )
+        view = _view(settings, settings.enlarge, pad_color=self.pad_color)
         return colorization.batches(files, points, view, order)
 
     def measure(self, train, held_out):
@@ -170,13 +164,10 @@ class Jigsaw(Task):
 
     def measure(self, train, held_out):
         del train
-        figures = jigsaw_model.evaluate(self.model, _once(self, held_out))
-        return {"accuracy": figures["accuracy"], "chance": 1 / len(self.permutations)}
+        return _accuracy(self, held_out, len(self.permutations))
 
     def picture(self, held_out):
-        batch = next(iter(_once(self, held_out)))
-        tiles, truth = batch["tiles"].numpy(), batch["permutation"].numpy()
-        predicted = np.argmax(self.model.predict_on_batch(tiles), axis=-1)
+        tiles, truth, predicted = _solved(self, held_out)
         return visualize.jigsaw_gallery(
             tiles, self.permutations[truth], self.permutations[predicted]
         )
@@ -204,14 +195,7 @@ class ColorClasses(Task):
         self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
 
     def batches(self, files, order):
-        settings = self.settings
-        view = View(
-            crop=settings.crop,
-            shorter_side=settings.shorter_side,
-            mirror=settings.mirror,
-            enlarge=True,
-        )
-        return images.batches(files, view, order)
+        return images.batches(files, _view(self.settings), order)
 
     def measure(self, train, held_out):
         del train
@@ -237,14 +221,7 @@ class ContextEncoder(Task):
         )
 
     def batches(self, files, order):
-        settings = self.settings
-        view = View(
-            crop=settings.crop,
-            shorter_side=settings.shorter_side,
-            mirror=settings.mirror,
-            enlarge=True,
-        )
-        return holes.batches(files, view, order, settings.hole, self.color)
+        return holes.batches(files, _view(self.settings), order, self.settings.hole, self.color)
 
     def measure(self, train, held_out):
         mean = context_encoder_model.mean_pixels(self.model, _once(self, train[: len(held_out)]))
@@ -290,13 +267,10 @@ class ContextPrediction(Task):
 
     def measure(self, train, held_out):
         del train
-        figures = jigsaw_model.evaluate(self.model, _once(self, held_out))
-        return {"accuracy": figures["accuracy"], "chance": 1 / neighbors.NUM_OFFSETS}
+        return _accuracy(self, held_out, neighbors.NUM_OFFSETS)
 
     def picture(self, held_out):
-        batch = next(iter(_once(self, held_out)))
-        tiles, truth = batch["tiles"].numpy(), batch["permutation"].numpy()
-        predicted = np.argmax(self.model.predict_on_batch(tiles), axis=-1)
+        tiles, truth, predicted = _solved(self, held_out)
         empty = np.full_like(tiles[:, :1], 128).repeat(jigsaw.NUM_TILES - 2, axis=1)
         puzzles = np.concatenate([tiles, empty], axis=1)
         return visualize.jigsaw_gallery(puzzles, _arranged(truth), _arranged(predicted))
@@ -328,6 +302,30 @@ def pixels(init: str) -> str | None:
     ('gray', None)
     """
     return TASKS[init].pixels if init in TASKS else None
+
+
+def _view(settings, enlarge=True, **further) -> View:
+    """Return the view of a task that shows crops of images."""
+    return View(
+        crop=settings.crop,
+        shorter_side=settings.shorter_side,
+        mirror=settings.mirror,
+        enlarge=enlarge,
+        **further,
+    )
+
+
+def _accuracy(task, held_out, num_classes) -> dict[str, float]:
+    """Return the accuracy of a task with tiles, beside the accuracy of a guess."""
+    figures = jigsaw_model.evaluate(task.model, _once(task, held_out))
+    return {"accuracy": figures["accuracy"], "chance": 1 / num_classes}
+
+
+def _solved(task, held_out) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return tiles of held-out images, their true classes and the predicted ones."""
+    batch = next(iter(_once(task, held_out)))
+    tiles, truth = batch["tiles"].numpy(), batch["permutation"].numpy()
+    return tiles, truth, np.argmax(task.model.predict_on_batch(tiles), axis=-1)
 
 
 def _once(task, files):

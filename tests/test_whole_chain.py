@@ -51,10 +51,17 @@ def _losses(workdir, stage):
 @pytest.fixture(scope="module")
 def unbroken(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    done = _run(environment, folder, *SMALL, "--compare")
+    done = _run(environment, folder, *SMALL)
     (workdir,) = (folder / "runs").iterdir()
     (folder / "stderr").write_text(done.stderr)
     return workdir, done.stdout
+
+
+@pytest.fixture(scope="module")
+def compared(environment, unbroken):
+    """The unbroken run with variant naive, which a second command adds."""
+    workdir, _ = unbroken
+    return workdir, _run(environment, workdir, f"--workdir={workdir}", "--compare").stdout
 
 
 def test_a_run_prints_no_line_of_other_programs(unbroken):
@@ -74,19 +81,29 @@ def test_all_stages_leave_their_files(unbroken):
         "mm/backbone.weights.h5",
         "segment/segmenter.weights.h5",
         "export/saved_model/saved_model.pb",
-        "naive/segment/segmenter.weights.h5",
     ):
         assert (workdir / path).exists(), path
     for stage in ("mm", "segment", "evaluate"):
         assert list((workdir / stage / "logs").glob("events*")), stage
     results = json.loads((workdir / "results.json").read_text())
-    for figures in (results, results["naive"]):
-        assert 0 <= figures["miou"] <= 1 and 0 < figures["pixel_accuracy"] <= 1
-        assert len(figures["per_class_iou"]) == len(figures["confusion_matrix"]) == 9
+    _check_figures(results)
     assert set(results["stages"]) == {"mm", "segment", "evaluate", "export"}
     for cost in results["stages"].values():
         assert cost["seconds"] > 0 and cost["peak_bytes"] > 2**20
-    assert "naive" in output and "saved_model" in output
+    assert "saved_model" in output
+
+
+def _check_figures(results):
+    assert 0 <= results["miou"] <= 1 and 0 < results["pixel_accuracy"] <= 1
+    assert len(results["per_class_iou"]) == len(results["confusion_matrix"]) == 9
+
+
+@pytest.mark.slow
+def test_a_comparison_adds_the_run_without_mm(compared):
+    workdir, output = compared
+    assert (workdir / "naive" / "segment" / "segmenter.weights.h5").exists()
+    _check_figures(json.loads((workdir / "results.json").read_text())["naive"])
+    assert "mm: done already" in output and "naive" in output
 
 
 def _kill_at(environment, folder, workdir, stage, step):
@@ -150,8 +167,8 @@ def test_a_refused_overwrite_removes_nothing(environment, unbroken):
 
 
 @pytest.mark.slow
-def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(environment, unbroken):
-    workdir = unbroken[0]
+def test_overwriting_the_evaluation_leaves_the_export_and_the_other_variant(environment, compared):
+    workdir = compared[0]
     kept = [workdir / "export" / "saved_model" / "saved_model.pb"]
     kept += [workdir / "naive" / "evaluate" / "results.json"]
     before = [path.read_bytes() for path in kept]

@@ -47,6 +47,22 @@ class Method:
         """Whether the method is one of our presets."""
         return "preset" in self.task
 
+    def command(self, python: str | None) -> list[str]:
+        """Return the start of the command that trains the method.
+
+        Args:
+            python: interpreter of the peers' environment.
+        """
+        if self.is_ours:
+            return [sys.executable, "-m", "trainers.quality"]
+        if self.name == PLAIN_UNET.name:
+            return [sys.executable, "-m", "trainers.benchmarks.keras_unet_peer"]
+        return [python, str(PEER_PROGRAM)]
+
+
+PLAIN_UNET = Method("Keras U-Net", {})
+"""A U-Net as tutorials build it, on images of full resolution. It needs no other environment."""
+
 
 def peers() -> list[Method]:
     """Return the networks of segmentation_models_pytorch, without and with augmentation."""
@@ -87,8 +103,8 @@ class Comparison:
     python: str | None
 
     def methods(self, settings: resolved.Resolved) -> list[Method]:
-        """Return our method, and the peers if they can run."""
-        return [ours(settings), *(peers() if self.python else [])]
+        """Return our method, the plain U-Net, and the other peers if they can run."""
+        return [ours(settings), PLAIN_UNET, *(peers() if self.python else [])]
 
 
 def compare(
@@ -136,15 +152,13 @@ def _loaded(data):
 
 def _run(comparison, method, dataset, seed) -> dict:
     task = method.task | {"cpu_seconds": comparison.cpu_seconds, "seed": seed}
-    if method.is_ours:
-        program = [sys.executable, "-m", "trainers.quality"]
-    else:
+    if not method.is_ours:
         task |= _files(dataset)
-        program = [comparison.python, str(PEER_PROGRAM)]
     with tempfile.TemporaryDirectory() as folder:
         task_file, result_file = (pathlib.Path(folder, name) for name in ("task", "result"))
         task_file.write_text(json.dumps(task), encoding="utf-8")
-        _call([*program, str(task_file), str(result_file)], method.name)
+        command = method.command(comparison.python)
+        _call([*command, str(task_file), str(result_file)], method.name)
         return json.loads(result_file.read_text(encoding="utf-8"))
 
 

@@ -54,10 +54,10 @@ def test_our_method_gets_the_settings_that_flags_give():
     assert quality.ours(settings).task == {"preset": "quick", "changes": given}
 
 
-def test_without_an_interpreter_only_our_preset_runs():
+def test_without_an_interpreter_our_preset_and_the_plain_unet_run():
     comparison = quality.Comparison(config.Data(), 5, (0,), None)
     methods = comparison.methods(resolved.of_preset("quick"))
-    assert [method.is_ours for method in methods] == [True]
+    assert [method.name for method in methods] == ["mm-keras, preset quick", "Keras U-Net"]
 
 
 def test_eight_peers_are_compared():

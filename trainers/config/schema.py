@@ -622,6 +622,9 @@ class Segment(LabelledStage):
     point_border: Annotated[float, Field(ge=0, lt=0.5)] = 3 / 16
     """Share of the crop at each border without points of the hypercolumn segmenter.
     Source: release, VGG/*/finetune_seg.prototxt, 96 of 512."""
+    balanced_points: bool = False
+    """Draw the class of a point of the hypercolumn segmenter first, uniformly over the image's.
+    Source: ours."""
     input_scale: Positive = 1.0
     """Factor of the pixels in the hypercolumn. Source: release 1."""
     validate_every: Annotated[int, Field(ge=0)] = 0

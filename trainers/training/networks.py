@@ -202,6 +202,7 @@ def _hypercolumn(experiment, body, num_classes, loss):
         stddev=experiment.segment.stddev,
         input_scale=experiment.segment.input_scale,
         point_border=experiment.segment.point_border,
+        balanced_points=experiment.segment.balanced_points,
         seed=experiment.seed,
         loss=loss,
     )

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mm_keras import layers, losses
+from mm_keras.models import points
 from mm_keras.models.context import hypercolumn_context, hypercolumn_context_taps
 from mm_keras.models.dense import dense_map
 from mm_keras.models.segmenter import Segmenter, check_positive
@@ -99,8 +100,7 @@ class HypercolumnSegmenter(Segmenter):
 
         Returns:
             In training, {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)};
-            with balanced points, which need the labels, {"maps": `feature_maps`, "places": float32
-            [B, P, 2], uniform in 0 .. 1}.
+            with balanced points, which need the labels, the `feature_maps`.
             Otherwise float32 [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on
             pixel (i * stride, j * stride).
         """
@@ -108,9 +108,9 @@ class HypercolumnSegmenter(Segmenter):
         if not training:
             return self.dense_logits(maps, ops.shape(images)[1:3])
         if self.balanced_points:
-            return {"maps": maps, "places": self._draw_places(images)}
-        points = self.draw_points(images)
-        return {"logits": self.point_logits(maps, points), "points": points}
+            return maps
+        drawn = self.draw_points(images)
+        return {"logits": self.point_logits(maps, drawn), "points": drawn}
 
     def feature_maps(self, images, training=False):
         """Return all taps of the hypercolumn, {name: [B, h, w, C]}."""
@@ -121,20 +121,17 @@ class HypercolumnSegmenter(Segmenter):
             maps.update(self.context(maps[self.backbone.spec.embedding.name], training=training))
         return maps
 
-    def _draw_places(self, images):
-        shape = (ops.shape(images)[0], self.num_points, 2)
-        return keras.random.uniform(shape, seed=self.seed_generator)
-
     def draw_points(self, images):
         """Draw pixels uniformly, `point_border` away from each border; int32 [B, P, 2]."""
-        size = ops.cast(ops.stack(ops.shape(images)[1:3]), "float32")
+        batch, height, width, _ = ops.shape(images)
+        place = keras.random.uniform((batch, self.num_points, 2), seed=self.seed_generator)
+        size = ops.cast(ops.stack([height, width]), "float32")
         border = self.point_border
-        places = self._draw_places(images)
-        return ops.cast(size * (border + (1 - 2 * border) * places), "int32")
+        return ops.cast(size * (border + (1 - 2 * border) * place), "int32")
 
-    def point_logits(self, maps, points):
-        """Return logits float32 [B, P, classes] at points int32 [B, P, 2]."""
-        hidden = ops.relu(self.hypercolumn(maps, points))
+    def point_logits(self, maps, places):
+        """Return logits float32 [B, P, classes] at pixels int32 [B, P, 2]."""
+        hidden = ops.relu(self.hypercolumn(maps, places))
         return ops.cast(self.score(hidden), "float32")
 
     def dense_logits(self, maps, size):
@@ -157,78 +154,16 @@ class HypercolumnSegmenter(Segmenter):
         """Return labels and logits at the sampled points, or at the cells of a dense result."""
         if not isinstance(outputs, dict):
             return super().paired(labels, outputs)
-        if "maps" in outputs:
-            inside = points_inside(ops.shape(labels)[1:3], self.point_border)
-            points = balanced_points(
-                ops.where(inside, labels, losses.VOID), outputs["places"], self.num_classes
+        if self.balanced_points:
+            inside = points.inside(ops.shape(labels)[1:3], self.point_border)
+            drawn = points.draw_balanced(
+                ops.where(inside, ops.cast(labels, "int32"), losses.VOID),
+                self.num_points,
+                self.num_classes,
+                self.seed_generator,
             )
-            return labels_at(labels, points), self.point_logits(outputs["maps"], points)
-        return labels_at(labels, outputs["points"]), outputs["logits"]
-
-
-def points_inside(size, border):
-    """Return whether each pixel is `border` away from all borders, bool [height, width].
-
-    Args:
-        size: (height, width).
-        border: share of the height and of the width.
-    """
-
-    def is_inside(length):
-        place, margin = ops.arange(length), ops.cast(border * length, "int32")
-        return ops.logical_and(place >= margin, place < length - margin)
-
-    rows, columns = map(is_inside, size)
-    return ops.logical_and(rows[:, None], columns[None, :])
-
-
-def balanced_points(labels, places, num_classes):
-    """Return a pixel for each place: its class uniform over the image's classes, then its position.
-
-    Args:
-        labels: class ids [B, H, W]; other values are void and are not drawn.
-        places: float32 [B, P, 2] in 0 .. 1: the class, and the pixel among the pixels of the class.
-        num_classes: number of classes.
-
-    Returns:
-        int32 [B, P, 2] as (y, x). An image without labelled pixels gets some of its void pixels.
-
-    Example: one pixel of class 1 in four is drawn as often as the three of class 0.
-
-    >>> import numpy as np
-    >>> places = np.array([[[0.2, 0.9], [0.7, 0.9]]], "float32")
-    >>> balanced_points(np.array([[[0, 0], [1, 0]]]), places, 2).numpy().tolist()
-    [[[1, 1], [1, 0]]]
-    """
-    batch, height, width = ops.shape(labels)
-    flat = ops.cast(ops.reshape(labels, (batch, height * width)), "int32")
-    flat = ops.where(ops.logical_and(flat >= 0, flat < num_classes), flat, num_classes)
-    by_class = ops.cast(ops.argsort(flat, axis=1), "int32")
-    classes = range(num_classes + 1)  # the last one is void
-    counts = ops.stack([ops.sum(ops.cast(flat == k, "int32"), axis=1) for k in classes], axis=1)
-    is_present = counts[:, :-1] > 0
-    is_void_alone = ops.logical_not(ops.any(is_present, axis=1, keepdims=True))
-    is_present = ops.concatenate([is_present, is_void_alone], axis=1)
-    ranks = ops.cumsum(ops.cast(is_present, "int32"), axis=1)
-    chosen_rank = 1 + _scaled(places[..., 0], ranks[:, -1:])
-    reaches = ranks[:, None, :] >= chosen_rank[:, :, None]
-    chosen = ops.argmax(ops.cast(reaches, "int32"), axis=-1)
-    starts = ops.cumsum(counts, axis=1) - counts
-    count, start = (ops.take_along_axis(x, chosen, axis=1) for x in (counts, starts))
-    pixel = ops.take_along_axis(by_class, start + _scaled(places[..., 1], count), axis=1)
-    return ops.stack([pixel // width, pixel % width], axis=-1)
-
-
-def _scaled(place, count):
-    """Return integers below `count` at places in 0 .. 1."""
-    return ops.minimum(ops.cast(place * ops.cast(count, "float32"), "int32"), count - 1)
-
-
-def labels_at(labels, points):
-    """Return the labels [B, P] of maps [B, H, W] at points int32 [B, P, 2] of (y, x)."""
-    batch, height, width = ops.shape(labels)
-    first = ops.arange(batch, dtype="int32")[:, None] * (height * width)
-    return ops.take(ops.reshape(labels, (-1,)), first + points[..., 0] * width + points[..., 1])
+            return points.labels_at(labels, drawn), self.point_logits(outputs, drawn)
+        return points.labels_at(labels, outputs["points"]), outputs["logits"]
 
 
 def _as_tuples(taps):

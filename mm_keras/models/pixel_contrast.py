@@ -6,8 +6,7 @@ import keras
 from keras import ops
 
 from mm_keras import layers, losses
-from mm_keras.models import embedding_health
-from mm_keras.models.hypercolumn_segmenter import labels_at
+from mm_keras.models import embedding_health, points
 from mm_keras.models.trainable import Trainable
 
 
@@ -104,44 +103,16 @@ class PixelContrast(Trainable):
     def batch_loss(self, inputs, targets, outputs):
         """Draw pixels and return the loss of their embeddings. Record the distances."""
         labels = ops.cast(targets, "int32")
-        points = self.draw_points(labels)
-        embeddings = self.embeddings(outputs, points)
-        labels = labels_at(labels, points)
+        drawn = points.draw_balanced(labels, self.num_points, self.num_classes, self.seed_generator)
+        embeddings = self.embeddings(outputs, drawn)
+        labels = points.labels_at(labels, drawn)
         flat = ops.reshape(ops.stop_gradient(embeddings), (-1, embeddings.shape[-1]))
         embedding_health.track_pairs(
             self.trackers, flat, ops.reshape(labels, (-1,)), self.num_classes
         )
         return losses.pixel_contrast(embeddings, labels, self.temperature)
 
-    def embeddings(self, maps, points):
-        """Return unit vectors float32 [B, P, D] of the pixels at points int32 [B, P, 2]."""
+    def embeddings(self, maps, places):
+        """Return unit vectors float32 [B, P, D] of the pixels int32 [B, P, 2]."""
         maps = {name: ops.cast(value, "float32") for name, value in maps.items()}
-        return losses.unit(self.project(ops.relu(self.hidden(maps, points))))
-
-    def draw_points(self, labels):
-        """Draw labelled pixels of each image, all present classes with equal probability.
-
-        No pixel is drawn twice. Where fewer pixels are labelled, the others are void. A rare class
-        gives at most the pixels that it has.
-
-        Args:
-            labels: int32 [B, H, W].
-
-        Returns:
-            int32 [B, P, 2] of (y, x).
-        """
-        batch, height, width = ops.shape(labels)
-        flat = ops.reshape(labels, (batch, height * width))
-        is_void = flat == losses.VOID
-        segment = ops.where(is_void, self.num_classes, flat)
-        segment = segment + ops.arange(batch, dtype="int32")[:, None] * (self.num_classes + 1)
-        segment = ops.reshape(segment, (-1,))
-        ones = ops.ones_like(segment, dtype="float32")
-        num_segments = batch * (self.num_classes + 1)
-        counts = ops.take(ops.segment_sum(ones, segment, num_segments=num_segments), segment)
-        # The largest of log(weight) + Gumbel noise are a weighted draw without replacement.
-        uniform = keras.random.uniform(ops.shape(flat), minval=1e-7, seed=self.seed_generator)
-        keys = -ops.log(-ops.log(uniform)) - ops.reshape(ops.log(counts), ops.shape(flat))
-        keys = ops.where(is_void, -1e9, keys)
-        _, chosen = ops.top_k(keys, min(self.num_points, height * width))
-        return ops.stack([chosen // width, chosen % width], axis=-1)
+        return losses.unit(self.project(ops.relu(self.hidden(maps, places))))

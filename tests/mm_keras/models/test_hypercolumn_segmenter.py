@@ -9,7 +9,7 @@ import mm_keras
 from mm_keras import backbones
 from mm_keras.models.context import hypercolumn_context, hypercolumn_context_taps
 from mm_keras.models.dense import dense_map
-from mm_keras.models.hypercolumn_segmenter import balanced_points, labels_at, points_inside
+from mm_keras.models.points import labels_at
 
 
 def _model(num_classes=5, **arguments):
@@ -211,50 +211,23 @@ def test_arguments_out_of_range_are_rejected(arguments):
         _model(**arguments)
 
 
-def _balanced_points_slowly(labels, places, num_classes):
-    """The rule of balanced_points in plain Python."""
-    points = []
-    for label, image_places in zip(labels, places, strict=True):
-        pixels = {}
-        for place in np.ndindex(label.shape):
-            pixels.setdefault(min(label[place], num_classes), []).append(place)
-        classes = sorted(set(pixels) - {num_classes}) or [num_classes]
-        for first, second in image_places:
-            found = pixels[classes[min(int(first * len(classes)), len(classes) - 1)]]
-            points.append(found[min(int(second * len(found)), len(found) - 1)])
-    return np.reshape(points, (*places.shape[:2], 2))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_balanced_points_equal_the_plain_rule(seed):
-    rng = np.random.default_rng(seed)
-    labels = rng.choice([0, 1, 3, 4, 255], (3, 7, 5), p=[0.6, 0.2, 0.05, 0.05, 0.1])
-    labels[1] = 255  # void alone
-    labels[2] = 2  # one class
-    places = rng.random((3, 40, 2)).astype("float32")
-    places[:, :2] = [0, 1]
-    expected = _balanced_points_slowly(labels, places, 5)
-    np.testing.assert_array_equal(balanced_points(labels, places, 5), expected)
-
-
-def test_balanced_points_draw_each_class_of_an_image_alike():
-    labels = np.zeros((1, 40, 40), "uint8")
-    labels[0, 0, :5], labels[0, 1] = 1, 255
-    places = np.random.default_rng(0).random((1, 4000, 2)).astype("float32")
-    drawn = np.asarray(labels_at(labels, balanced_points(labels, places, 2)))
-    assert set(drawn[0]) == {0, 1} and abs(drawn.mean() - 0.5) < 0.03
-
-
-def test_balanced_points_stay_away_from_the_border():
-    inside = np.asarray(points_inside((16, 32), 3 / 16))
-    assert inside[3:13, 6:26].all() and inside.sum() == 10 * 20
+def test_balanced_points_draw_rare_classes_and_keep_off_the_border():
+    model = _model(balanced_points=True, num_points=20, point_border=0.25)
+    labels = np.zeros((2, 40, 40), "uint8")
+    labels[:, 20, 20:24], labels[:, :5] = 1, 2
+    maps = model.feature_maps(_images(40, 40))
+    drawn, logits = model.paired(labels, maps)
+    assert logits.shape == (2, 20, 5)
+    counts = np.bincount(np.ravel(drawn), minlength=3)
+    assert counts[1] == 8 and counts[2] == 0  # all pixels of class 1, none near the border
 
 
 def test_a_step_with_balanced_points_has_finite_losses_with_and_without_labels():
     model = _model(balanced_points=True, num_points=20, point_border=0.0)
     labels = np.full((2, 46, 41), 255, "uint8")
-    history = model.fit(_images(), labels, verbose=0, batch_size=2).history
-    assert history["loss"] == [0] and history["non_finite"] == [0]
+    figures = model.train_step((_images(), labels))
+    assert figures["loss"] == 0 and figures["non_finite"] == 0
     labels[:, 3] = 2
-    history = model.fit(_images(), labels, verbose=0, batch_size=2).history
-    assert history["loss"][0] == pytest.approx(np.log(5)) and history["non_finite"] == [0]
+    model.reset_metrics()
+    figures = model.train_step((_images(), labels))
+    assert float(figures["loss"]) == pytest.approx(np.log(5)) and figures["non_finite"] == 0

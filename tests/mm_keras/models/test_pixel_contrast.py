@@ -30,27 +30,6 @@ def _batch(num_images=2):
     return tf.constant(images.astype("uint8")), tf.constant(labels)
 
 
-def test_points_are_distinct_labelled_pixels_of_all_classes_alike():
-    labels = tf.cast(_batch()[1], "int32")
-    points = np.array(_model().draw_points(labels))
-    for k, chosen in enumerate(points):
-        assert len({tuple(point) for point in chosen}) == 32
-        counts = np.bincount(labels.numpy()[k][tuple(chosen.T)], minlength=256)
-        # The rare class has 8 pixels. Uniform draws would give 0 or 1 of them.
-        assert counts[255] == 0 and np.all(counts[:3] >= 3)
-    assert np.any(points[0] != points[1])
-
-
-def test_images_with_few_labelled_pixels_are_filled_up_with_void():
-    labels = np.full((1, 8, 8), 255, "int32")
-    labels[0, 2, 3], labels[0, 5, 1] = 1, 2
-    points = np.array(_model(num_points=40).draw_points(tf.constant(labels)))[0]
-    drawn = labels[0][tuple(points.T)]
-    assert sorted(drawn)[:2] == [1, 2] and np.all(np.sort(drawn)[2:] == 255)
-    more_than_there_are = _model(num_points=100).draw_points(tf.constant(labels))
-    assert more_than_there_are.shape == (1, 64, 2)
-
-
 def test_training_separates_classes_and_tunes_the_backbone():
     batch, model = _batch(), _model()
     before = model.backbone.get_layer("conv1_1").kernel.numpy()

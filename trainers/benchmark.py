@@ -29,7 +29,9 @@ flags.DEFINE_integer("num_seeds", 3, "Group quality: seeds of each method.", low
 flags.DEFINE_string(
     "peers", None, "Group quality: interpreter with torch and segmentation_models_pytorch."
 )
-flags.DEFINE_list("methods", [], "Group quality: parts of the names of the methods; none: all.")
+flags.DEFINE_list(
+    "methods", [], "Group quality: names of the methods, or parts of them; none: all."
+)
 flags.adopt_module_key_flags(run_flags)  # group quality: data set, preset and --set of our method
 
 _WIDTH = 160  # width of the table in characters, without a terminal
@@ -92,11 +94,7 @@ def _compare_quality(console, results):
     comparison = quality.Comparison(
         settings.experiment.data, FLAGS.cpu_seconds, tuple(range(FLAGS.num_seeds)), FLAGS.peers
     )
-    methods = [
-        method
-        for method in comparison.methods(settings)
-        if not FLAGS.methods or any(part in method.name for part in FLAGS.methods)
-    ]
+    methods = quality.chosen(comparison.methods(settings), FLAGS.methods)
     scores = quality.compare(comparison, methods, lambda line: console.print(line, highlight=False))
     console.print(quality.table(scores))
     if results:

@@ -107,6 +107,33 @@ class Comparison:
         return [ours(settings), PLAIN_UNET, *(peers() if self.python else [])]
 
 
+def chosen(methods: Iterable[Method], names: Iterable[str]) -> list[Method]:
+    """Return the methods with one of the names.
+
+    A name that no method has stands for all methods whose name contains it.
+
+    Args:
+        methods: all methods.
+        names: names or parts of names; empty for all methods.
+
+    Raises:
+        UserError: a name fits no method.
+
+    Example:
+
+    >>> [method.name for method in chosen(peers(), ["Unet ResNet-18"])]
+    ['Unet ResNet-18']
+    """
+    methods, found = list(methods), []
+    for name in names:
+        fits = [m for m in methods if m.name == name] or [m for m in methods if name in m.name]
+        if not fits:
+            known = ", ".join(method.name for method in methods)
+            raise UserError(f"No method {name!r}. There are: {known}.")
+        found += fits
+    return [m for m in methods if m in found] if found else methods
+
+
 def compare(
     comparison: Comparison, methods: Iterable[Method], log: Callable[[str], None]
 ) -> dict[str, list[float]]:

@@ -64,6 +64,15 @@ def test_eight_peers_are_compared():
     assert len({method.name for method in quality.peers()}) == 8
 
 
+def test_methods_are_chosen_by_name_or_by_a_part_of_it():
+    methods = quality.peers()
+    names = [method.name for method in quality.chosen(methods, ["DeepLab", "Unet ResNet-18"])]
+    assert names[0] == "Unet ResNet-18" and len(names) == 5
+    assert quality.chosen(methods, []) == methods
+    with pytest.raises(config.UserError, match="No method 'SegFormer'. There are: Unet ResNet"):
+        quality.chosen(methods, ["SegFormer"])
+
+
 def test_a_program_that_fails_is_named_with_its_error(comparison, tmp_path):
     pathlib.Path(quality.PEER_PROGRAM).write_text("raise SystemExit('no such network')")
     with pytest.raises(config.UserError, match="Unet.*\n.*no such network"):

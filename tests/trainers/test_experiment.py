@@ -59,6 +59,12 @@ def test_the_table_shows_both_variants(done):
         assert f"{100 * variant['miou']:.1f}" in line
 
 
+def test_stage_mm_without_steps_is_one_line_without_a_bar(done):
+    text = done[2]
+    assert "mm: no steps, so the first weights go to fine-tuning unchanged" in text
+    assert "0/0" not in text and "1/1" in text
+
+
 def test_a_run_writes_its_page_and_the_table_of_its_images(done):
     workdir, results, text = done
     page = (workdir / "index.html").read_text()

@@ -39,6 +39,8 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         shared_seeds=model.graph_seeds if settings.graph == "global" else [],
         validation=probed,
     )
+    if not settings.steps:
+        runtime.log("mm: no steps, so the first weights go to fine-tuning unchanged")
     _show_first_batch(loop, model, batches, runtime.dataset.spec)
     probed.write_start(loop.writer)
     seconds = loop.run()

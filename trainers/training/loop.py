@@ -298,7 +298,7 @@ class Loop:
             rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("{task.fields[note]}"),
         )
-        return rich.progress.Progress(*columns, console=console)
+        return rich.progress.Progress(*columns, console=console, disable=not self.settings.steps)
 
 
 def _forget_after(path: pathlib.Path, step: int):

@@ -22,7 +22,7 @@ class FcnSegmenter(Segmenter):
         num_classes: number of classes, void not counted.
         dropout: dropout rate on fc6 and fc7.
         seed: int, start of the sequences of dropout masks.
-        loss: see `Segmenter`.
+        loss, contrast: see `Segmenter`.
 
     Raises:
         ValueError: if num_classes is below 1, or the spec has fewer than two context_units.
@@ -36,8 +36,17 @@ class FcnSegmenter(Segmenter):
     (1, 40, 50, 3)
     """
 
-    def __init__(self, backbone, num_classes, dropout=0.5, seed=0, name="fcn_segmenter", loss=None):
-        super().__init__(backbone, num_classes, output_stride=1, name=name, loss=loss)
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        dropout=0.5,
+        seed=0,
+        name="fcn_segmenter",
+        loss=None,
+        contrast=None,
+    ):
+        super().__init__(backbone, num_classes, 1, name, loss, contrast)
         self.context = fcn_context(backbone.spec, dropout, seed)
         self.score = keras.layers.Conv2D(
             num_classes,
@@ -48,9 +57,8 @@ class FcnSegmenter(Segmenter):
         self.score.build((None, None, None, backbone.spec.context_units[1]))
         self.built = True
 
-    def call(self, images, training=False):
+    def classified(self, maps, images, training=False):
         """Return logits float32 [B, H, W, num_classes] of images [B, H, W, 3] with RGB 0..255."""
-        features = self.backbone(images, training=training)[self.backbone.spec.embedding.name]
-        context = self.context(features, training=training)
+        context = self.context(maps[self.backbone.spec.embedding.name], training=training)
         scores = ops.cast(self.score(context["fc7"]), "float32")
         return layers.resize_aligned(scores, ops.shape(images)[1:3])

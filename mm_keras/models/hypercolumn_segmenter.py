@@ -39,7 +39,7 @@ class HypercolumnSegmenter(Segmenter):
         balanced_points: draw the class of a point first, uniformly over the classes of the image,
             then one of its pixels. False in the release.
         seed: int, start of the sequence of sampled points.
-        loss: see `Segmenter`.
+        loss, contrast: see `Segmenter`.
 
     Raises:
         ValueError: if num_classes or num_points is below 1, output_stride is not 1 or 2,
@@ -68,8 +68,9 @@ class HypercolumnSegmenter(Segmenter):
         seed=0,
         name="hypercolumn_segmenter",
         loss=None,
+        contrast=None,
     ):
-        super().__init__(backbone, num_classes, output_stride, name, loss)
+        super().__init__(backbone, num_classes, output_stride, name, loss, contrast)
         check_positive(num_points=num_points)
         if input_scale <= 0:
             raise ValueError(f"input_scale must be positive. Received {input_scale}.")
@@ -95,8 +96,8 @@ class HypercolumnSegmenter(Segmenter):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def call(self, images, training=False):
-        """Return logits of images [B, H, W, 3] with RGB values 0..255.
+    def classified(self, maps, images, training=False):
+        """Return the logits of `feature_maps` of images [B, H, W, 3] with RGB values 0..255.
 
         Returns:
             In training, {"logits": float32 [B, P, classes], "points": int32 [B, P, 2] as (y, x)};
@@ -104,7 +105,6 @@ class HypercolumnSegmenter(Segmenter):
             Otherwise float32 [B, ceil(H / stride), ceil(W / stride), classes]; cell (i, j) lies on
             pixel (i * stride, j * stride).
         """
-        maps = self.feature_maps(images, training)
         if not training:
             return self.dense_logits(maps, ops.shape(images)[1:3])
         if self.balanced_points:

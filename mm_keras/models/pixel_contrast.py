@@ -57,39 +57,11 @@ class PixelContrast(Trainable):
         name="pixel_contrast",
     ):
         super().__init__(name, (*embedding_health.TRACKERS, "gradient_norm"))
-        if len(head) != 2:
-            raise ValueError(
-                "The head of pixel contrast has one hidden layer and an output: expected two "
-                f"sizes. Received {tuple(head)}."
-            )
         self.backbone, self.num_classes = backbone, num_classes
         self.num_points, self.temperature = num_points, temperature
-        taps = self._taps(backbone.spec)
-        self.hidden = layers.Hypercolumn(
-            [(tap.name, tap.stride, tap.channels) for tap in taps],
-            head[0],
-            stddev=(2 / sum(tap.channels for tap in taps)) ** 0.5,
-            offsets={tap.name: tap.offset for tap in taps},
-            dtype="float32",
-            name="hidden",
-        )
-        self.hidden.build()
-        self.project = keras.layers.Dense(
-            head[1],
-            kernel_initializer=keras.initializers.HeNormal(seed),
-            dtype="float32",
-            name="project",
-        )
-        self.project.build((None, head[0]))
+        self.head = PixelHead(backbone.spec, head, seed, name="head")
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
-
-    @staticmethod
-    def _taps(spec):
-        """Return the learned taps: the pixels themselves carry no weights to tune."""
-        learned = [tap for tap in spec.taps if tap.name != "input"]
-        names = {tap.name for tap in learned}
-        return learned if spec.embedding.name in names else [*learned, spec.embedding]
 
     @property
     def graph_seeds(self) -> list:
@@ -104,7 +76,7 @@ class PixelContrast(Trainable):
         """Draw pixels and return the loss of their embeddings. Record the distances."""
         labels = ops.cast(targets, "int32")
         drawn = points.draw_balanced(labels, self.num_points, self.num_classes, self.seed_generator)
-        embeddings = self.embeddings(outputs, drawn)
+        embeddings = self.head(outputs, drawn)
         labels = points.labels_at(labels, drawn)
         flat = ops.reshape(ops.stop_gradient(embeddings), (-1, embeddings.shape[-1]))
         embedding_health.track_pairs(
@@ -112,7 +84,64 @@ class PixelContrast(Trainable):
         )
         return losses.pixel_contrast(embeddings, labels, self.temperature)
 
-    def embeddings(self, maps, places):
-        """Return unit vectors float32 [B, P, D] of the pixels int32 [B, P, 2]."""
-        maps = {name: ops.cast(value, "float32") for name, value in maps.items()}
+
+class PixelHead(keras.layers.Layer):
+    """Map the hypercolumns of pixels to unit vectors: one hidden layer with ReLU, and an output.
+
+    It computes in float32 whatever the precision of the network.
+
+    Args:
+        spec: `mm_keras.backbones.BackboneSpec`.
+        sizes: sizes of the hidden layer and of the vectors.
+        seed: int, start of the first weights.
+
+    Raises:
+        ValueError: if `sizes` does not have two sizes.
+    """
+
+    def __init__(self, spec, sizes: Sequence[int] = (256, 128), seed=0, name="pixel_head"):
+        super().__init__(name=name, dtype="float32", autocast=False)
+        if len(sizes) != 2:
+            raise ValueError(
+                "The head of pixel contrast has one hidden layer and an output: expected two "
+                f"sizes. Received {tuple(sizes)}."
+            )
+        taps = learned_taps(spec)
+        self.hidden = layers.Hypercolumn(
+            [(tap.name, tap.stride, tap.channels) for tap in taps],
+            sizes[0],
+            stddev=(2 / sum(tap.channels for tap in taps)) ** 0.5,
+            offsets={tap.name: tap.offset for tap in taps},
+            dtype="float32",
+            name="hidden",
+        )
+        self.hidden.build()
+        self.project = keras.layers.Dense(
+            sizes[1],
+            kernel_initializer=keras.initializers.HeNormal(seed),
+            dtype="float32",
+            name="project",
+        )
+        self.project.build((None, sizes[0]))
+        self.built = True
+
+    def call(self, maps, places):
+        """Return unit vectors float32 [B, P, D].
+
+        Args:
+            maps: {name of a tap: [B, h, w, C]}, with all `learned_taps`.
+            places: pixels int32 [B, P, 2] of (y, x).
+        """
+        maps = {name: ops.cast(maps[name], "float32") for name, *_ in self.hidden.taps}
         return losses.unit(self.project(ops.relu(self.hidden(maps, places))))
+
+
+def learned_taps(spec) -> list:
+    """Return the taps that have weights to tune: all but the pixels themselves, and the embedding.
+
+    Args:
+        spec: `mm_keras.backbones.BackboneSpec`.
+    """
+    learned = [tap for tap in spec.taps if tap.name != "input"]
+    names = {tap.name for tap in learned}
+    return learned if spec.embedding.name in names else [*learned, spec.embedding]

@@ -1,16 +1,30 @@
 """The base class of all segmenters."""
 
+from typing import NamedTuple
+
 from keras import ops
 
 from mm_keras import losses
 from mm_keras.models.trainable import Trainable
 
 
+class WithMaps(NamedTuple):
+    """The result of a segmenter with a contrast, in training.
+
+    Attributes:
+        outputs: the result of `classified`.
+        maps: {name: [B, h, w, C]}, `feature_maps`.
+    """
+
+    outputs: object
+    maps: dict
+
+
 class Segmenter(Trainable):
     """Base class of the segmenters: the loss over labelled pixels and its metrics.
 
-    A subclass implements `call(images, training)`. It returns logits float32 [B, ceil(H /
-    output_stride), ceil(W / output_stride), num_classes]; cell (i, j) lies on pixel (i, j) *
+    A subclass implements `classified(maps, images, training)`. It returns logits float32 [B, ceil(H
+    / output_stride), ceil(W / output_stride), num_classes]; cell (i, j) lies on pixel (i, j) *
     output_stride. In training it may return another form that its own `paired` understands.
 
     `fit` takes the batches of `pipelines.batches.crops`: {"image": uint8 [B, H, W, 3],
@@ -27,6 +41,8 @@ class Segmenter(Trainable):
         name: name of the model.
         loss: function (labels [...], logits [..., num_classes]) -> float32 scalar that leaves out
             void; None for `mm_keras.losses.pixel_cross_entropy`.
+        contrast: `mm_keras.models.auxiliary_contrast.AuxiliaryContrast` whose loss is added in
+            training; None for none.
 
     Raises:
         ValueError: if num_classes is below 1, or output_stride is not 1 or 2.
@@ -34,7 +50,7 @@ class Segmenter(Trainable):
 
     batch_keys = ("image", "label")
 
-    def __init__(self, backbone, num_classes, output_stride, name, loss=None):
+    def __init__(self, backbone, num_classes, output_stride, name, loss=None, contrast=None):
         check_positive(num_classes=num_classes)
         if output_stride not in (1, 2):
             raise ValueError(f"output_stride must be 1 or 2. Received {output_stride}.")
@@ -42,10 +58,45 @@ class Segmenter(Trainable):
         self.backbone, self.num_classes = backbone, num_classes
         self.output_stride = output_stride
         self.pixel_loss = loss or losses.pixel_cross_entropy
+        self.contrast = contrast
+
+    def call(self, images, training=False):
+        """Return logits of images [B, H, W, 3] with RGB values 0..255.
+
+        Args:
+            images: the images.
+            training: whether batch norm normalizes by the batch and dropout is on. With a contrast,
+                a training call returns `WithMaps`.
+        """
+        maps = self.feature_maps(images, training)
+        outputs = self.classified(maps, images, training)
+        if not training or self.contrast is None:
+            return outputs
+        return WithMaps(outputs, maps)
+
+    def feature_maps(self, images, training=False):
+        """Return the maps of the backbone, {name: [B, h, w, C]}."""
+        return self.backbone(images, training=training)
+
+    def classified(self, maps, images, training=False):
+        """Return the logits of `call` for the `feature_maps` of images."""
+        raise NotImplementedError(f"{type(self).__name__} must implement classified.")
 
     def batch_loss(self, inputs, targets, outputs):
-        """Return the loss over the pixels of `paired`, void left out."""
-        labels, logits = self.paired(ops.convert_to_tensor(targets), outputs)
+        """Return the loss over the pixels of `paired`, void left out, and the contrast."""
+        labels = ops.convert_to_tensor(targets)
+        if not isinstance(outputs, WithMaps):
+            return self.output_loss(labels, outputs)
+        return self.output_loss(labels, outputs.outputs) + self.contrast(outputs.maps, labels)
+
+    def output_loss(self, labels, outputs):
+        """Return the loss of the result of `classified`, and track the accuracy.
+
+        Args:
+            labels: [B, H, W].
+            outputs: the result.
+        """
+        labels, logits = self.paired(labels, outputs)
         self._track_accuracy(labels, logits)
         return self.pixel_loss(labels, logits)
 
@@ -54,7 +105,7 @@ class Segmenter(Trainable):
 
         Args:
             labels: [B, H, W].
-            outputs: the return value of `call`.
+            outputs: the result of `classified`.
         """
         return labels[:, :: self.output_stride, :: self.output_stride], outputs
 

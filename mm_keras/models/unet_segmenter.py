@@ -31,7 +31,7 @@ class UnetSegmenter(Segmenter):
         width: channels of a stage of the decoder, as a share of the channels of the tap that it
             joins. With 1/2, the decoder of VGG-16 costs a third of the encoder.
         deep_supervision: weight of the loss of each coarse map; 0 for none.
-        loss: see `Segmenter`.
+        loss, contrast: see `Segmenter`.
         seed: int, start of the sequence of dropout masks.
 
     Raises:
@@ -58,8 +58,9 @@ class UnetSegmenter(Segmenter):
         loss=None,
         seed=0,
         name="unet_segmenter",
+        contrast=None,
     ):
-        super().__init__(backbone, num_classes, output_stride, name, loss)
+        super().__init__(backbone, num_classes, output_stride, name, loss, contrast)
         self.decoder = decoder(backbone.spec, output_stride, width)
         self.dropout = keras.layers.Dropout(dropout, seed=seed)
         if deep_supervision < 0:
@@ -76,16 +77,16 @@ class UnetSegmenter(Segmenter):
         }
         self.built = True
 
-    def call(self, images, training=False):
+    def classified(self, maps, images, training=False):
         """Return logits float32 [B, ceil(H / stride), ceil(W / stride), classes].
 
         Args:
+            maps: the result of `feature_maps`.
             images: [B, H, W, 3] with RGB values 0..255.
             training: whether batch norm normalizes by the batch. With deep supervision, a training
                 call returns {"finest": these logits, STRIDE: logits of a coarse map}.
         """
-        taps = self.backbone(images, training=training)
-        maps = self.decoder({name: taps[name] for name in self.decoder.input}, training=training)
+        maps = self.decoder({name: maps[name] for name in self.decoder.input}, training=training)
         features = self.dropout(maps[self.finest], training=training)
         logits = self._enlarged(ops.cast(self.score(features), "float32"), ops.shape(images)[1:3])
         if not training or not self.coarse_scores:
@@ -96,15 +97,14 @@ class UnetSegmenter(Segmenter):
         }
         return {"finest": logits, **coarse}
 
-    def batch_loss(self, inputs, targets, outputs):
+    def output_loss(self, labels, outputs):
         """Return the loss of `Segmenter`, and in training the weighted losses of coarse maps."""
         if not isinstance(outputs, dict):
-            return super().batch_loss(inputs, targets, outputs)
-        targets = ops.convert_to_tensor(targets)
-        loss = super().batch_loss(inputs, targets, outputs["finest"])
+            return super().output_loss(labels, outputs)
+        loss = super().output_loss(labels, outputs["finest"])
         for stride in self.coarse_scores:
-            labels = labels_of_cells(targets, int(stride), ops.shape(outputs[stride])[1:3])
-            loss = loss + self.deep_supervision * self.pixel_loss(labels, outputs[stride])
+            cells = labels_of_cells(labels, int(stride), ops.shape(outputs[stride])[1:3])
+            loss = loss + self.deep_supervision * self.pixel_loss(cells, outputs[stride])
         return loss
 
     def _enlarged(self, logits, size):

@@ -657,6 +657,9 @@ class Segment(LabelledStage):
     deep_supervision: NotNegative = 0.0
     """Weight of the loss of each coarse map of the unet decoder; 0: none.
     Source: nnU-Net, Lee et al. 2015."""
+    contrast: NotNegative = 0.0
+    """Weight of the contrast of labelled pixels beside the loss (mm_keras.losses.pixel_contrast).
+    Source: ours; 0.1 by Wang et al. 2021."""
     frozen: bool = False
     """Train only the layers above the backbone. Source: ours."""
 

@@ -12,6 +12,7 @@ import mm_keras
 from mm_keras import backbones, inference
 from mm_keras.backbones import libraries
 from mm_keras.inference import protocols
+from mm_keras.models.auxiliary_contrast import AuxiliaryContrast, ContrastSettings
 from mm_keras.models.segmenter import Segmenter
 from mm_keras.weights import imagenet
 from pipelines import datasets
@@ -192,6 +193,13 @@ def segmenter(
     return SEGMENTERS[head](experiment, body, num_classes, loss)
 
 
+def _contrast(experiment, body, num_classes):
+    if not experiment.segment.contrast:
+        return None
+    sizes = ContrastSettings(experiment.segment.contrast)
+    return AuxiliaryContrast(body.spec, num_classes, sizes, experiment.seed)
+
+
 def _hypercolumn(experiment, body, num_classes, loss):
     return mm_keras.HypercolumnSegmenter(
         body,
@@ -205,6 +213,7 @@ def _hypercolumn(experiment, body, num_classes, loss):
         balanced_points=experiment.segment.balanced_points,
         seed=experiment.seed,
         loss=loss,
+        contrast=_contrast(experiment, body, num_classes),
     )
 
 
@@ -216,6 +225,7 @@ def _fcn(experiment, body, num_classes, loss):
         dropout=experiment.segment.dropout,
         seed=experiment.seed,
         loss=loss,
+        contrast=_contrast(experiment, body, num_classes),
     )
 
 
@@ -229,6 +239,7 @@ def _unet(experiment, body, num_classes, loss):
         deep_supervision=experiment.segment.deep_supervision,
         seed=experiment.seed,
         loss=loss,
+        contrast=_contrast(experiment, body, num_classes),
     )
 
 

@@ -76,7 +76,7 @@ def test_equal_seeds_give_equal_heads_whatever_was_drawn_before():
 def test_pixel_contrast_takes_crops_and_refuses_settings_of_patches():
     model = _model(mm__loss="pixel_contrast", mm__num_points=7, mm__projection="16,8")
     assert isinstance(model, PixelContrast) and model.num_points == 7
-    assert model.temperature == 0.07 and model.project.kernel.shape == (16, 8)
+    assert model.temperature == 0.07 and model.head.project.kernel.shape == (16, 8)
     with pytest.raises(config.ConfigError, match="leave mm.chunk, mm.graph at the default"):
         _model(mm__loss="pixel_contrast", mm__chunk=2, mm__graph="global")
     with pytest.raises(config.ConfigError, match="two sizes.*key mm.projection"):

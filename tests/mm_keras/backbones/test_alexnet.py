@@ -207,7 +207,7 @@ def test_images_of_any_size_are_accepted():
 def test_tuning_moves_every_convolution():
     backbone = _tiny("jigsaw")
     model = mm_keras.MixAndMatch(backbone)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
     before = {w.path: w.numpy() for w in backbone.trainable_weights if w.name == "kernel"}
     labels = np.arange(12, dtype="int32") % 3
     history = model.fit(_images(64, 64, 12), labels, batch_size=12, verbose=0).history
@@ -221,7 +221,7 @@ def test_a_mixed_float16_step_is_finite():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = mm_keras.MixAndMatch(_tiny())
-        model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+        model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
         figures = model.train_step((_images(64, 64, 6), np.arange(6, dtype="int32") % 2))
         batch_norm = model.backbone.get_layer("batch_conv1")
     finally:

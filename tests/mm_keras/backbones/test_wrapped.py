@@ -131,7 +131,7 @@ def _check_both_models(name, tmp_path):
 
 def _tune(backbone):
     model = mm_keras.MixAndMatch(backbone)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
     before = [variable.numpy() for variable in backbone.variables]
     patches, labels = _random_images(64, 64, batch=8), np.arange(8, dtype="int32") % 3
     figures = tf.function(model.train_step)((patches, labels))
@@ -143,7 +143,7 @@ def _tune(backbone):
 
 def _fine_tuned(backbone):
     model = mm_keras.HypercolumnSegmenter(backbone, 3, stddev=1e-2)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
     labels = np.random.default_rng(1).integers(0, 3, (1, 96, 96)).astype("uint8")
     before = model.score.kernel.numpy()
     figures = tf.function(model.train_step)((_random_images(96, 96), labels))

@@ -14,7 +14,7 @@ def _model(num_classes=5, pixels="bgr", rate=0.01, **arguments):
     keras.utils.set_random_seed(0)
     backbone = backbones.build("alexnet", pixels, width=0.04)
     model = mm_keras.FcnSegmenter(backbone, num_classes, **arguments)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate))
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate), jit_compile=False)
     return model
 
 

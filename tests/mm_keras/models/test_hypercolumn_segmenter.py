@@ -15,7 +15,7 @@ from mm_keras.models.points import labels_at
 def _model(num_classes=5, **arguments):
     keras.utils.set_random_seed(0)
     model = mm_keras.HypercolumnSegmenter(backbones.build("testing"), num_classes, **arguments)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
     return model
 
 

@@ -58,7 +58,7 @@ def test_cells_are_repeated_and_the_last_one_fills_a_missing_row():
 def test_the_segmenter_learns_and_ignores_void_pixels():
     images, labels = _batch()
     model = _model(num_classes=2)
-    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(0.01), run_eagerly=False)
+    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(0.01), jit_compile=False)
     history = model.fit(images, labels, epochs=30, verbose=0).history
     assert history["pixel_accuracy"][-1] > 0.99
     changed = np.where(labels == 255, 255, labels)

@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[4]
 def build(pixels="gray", **arguments):
     keras.utils.set_random_seed(0)
     model = colorization.Colorization(backbones.build("testing", pixels), **arguments)
-    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+    model.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
     return model
 
 

@@ -32,7 +32,7 @@ def model(rate=0.01, pixels="bgr", **arguments):
     keras.utils.set_random_seed(0)
     arguments = {"tile": 16, "initialization": "he"} | arguments
     made = jigsaw.Jigsaw(backbones.build("testing", pixels, 0.25), 6, **arguments)
-    made.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate))
+    made.compile(optimizer=mm_keras.optimizers.CoupledSGD(rate), jit_compile=False)
     return made
 
 
@@ -259,7 +259,7 @@ def test_slim_vgg_learns_on_real_images(real_data):
     keras.utils.set_random_seed(0)
     backbone = backbones.build("vgg16", width=0.25)
     made = jigsaw.Jigsaw(backbone, 9, tile=24, dropout=0, initialization="he")
-    made.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01))
+    made.compile(optimizer=mm_keras.optimizers.CoupledSGD(0.01), jit_compile=False)
     settings = (
         permutations.permutation_set(9, "minimum"),
         inputs.Puzzle(shorter_side=88, cell=28, tile=24),

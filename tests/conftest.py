@@ -40,3 +40,10 @@ def real_data():
     if not path or not pathlib.Path(path).is_dir():
         pytest.skip("MM_TEST_DATA does not name a folder with real data sets")
     return pathlib.Path(path)
+
+
+@pytest.fixture(scope="session")
+def prepared_records(tmp_path_factory):
+    """Folder with the generated data set; the worker processes of a test run share it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"

@@ -24,9 +24,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    records = tmp_path_factory.mktemp("records")
-    variables = {**os.environ, "TFDS_DATA_DIR": str(records), "PYTHONPATH": str(ROOT)}
+def environment(prepared_records):
+    variables = {**os.environ, "TFDS_DATA_DIR": str(prepared_records), "PYTHONPATH": str(ROOT)}
     variables.pop("TF_CPP_MIN_LOG_LEVEL", None)  # users do not set it
     return variables
 

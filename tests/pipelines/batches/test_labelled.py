@@ -94,7 +94,7 @@ def test_a_resumed_pipeline_continues_the_same_sequence(split, pipeline, options
     options = options | {"seed": 5, "shorter_side": shorter_side, "num_steps": 8}
     whole = arrays(pipeline(split, num_parallel=1, **options))
     assert len(whole) == 8
-    for start_step, num_parallel in [(1, 1), (5, 4), (8, 4)]:
+    for start_step, num_parallel in [(5, 4), (8, 4)]:
         resumed = pipeline(split, start_step=start_step, num_parallel=num_parallel, **options)
         assert_equal(arrays(resumed), whole[start_step:])
 

@@ -164,7 +164,8 @@ def test_only_images_with_labels_are_chosen():
         datasets.select(made_dataset(), holdout=10)
 
 
-def test_held_out_examples_are_read_from_the_train_records():
+def test_held_out_examples_are_read_from_the_train_records(prepared_records, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared_records))
     data = datasets.select(datasets.load("texture_scenes"), 5, 3)
     read = [example["id"].numpy().decode() for example in datasets.examples(data.eval)]
     assert read == list(data.eval.ids) and not set(read) & set(data.train.ids)

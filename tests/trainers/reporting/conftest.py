@@ -52,11 +52,11 @@ def _shake(model, seed):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(prepared_records, tmp_path_factory):
     """(runs, dataset): a tuned run and its naive variant, both evaluated."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(folder / "records"))
+        patch.setenv("TFDS_DATA_DIR", str(prepared_records))
         experiment = _experiment()
         dataset = load_dataset(experiment.data)
     experiment = config.resolve(experiment, dataset.train.shorter_side)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from pipelines.datasets import faults, files
-from pipelines.datasets.spec import DatasetError
+from pipelines.datasets.spec import DatasetError, printable
 
 ORIGIN_FILE = "origin.json"
 """The file of a copy with the request that it was made for."""
@@ -43,6 +43,14 @@ def check(folder: pathlib.Path, expected: Mapping[str, Stamp]) -> None:
             f"were written: {faults.named(changed)}. Remove this folder: it is made again from the "
             "original files."
         )
+
+
+def damaged(folder: pathlib.Path, error: Exception) -> DatasetError:
+    """Return the error for a copy with a file that cannot be parsed."""
+    return DatasetError(
+        f"The copy of the data set in {folder} is damaged ({printable(str(error))}). Remove this "
+        "folder: it is made again from the original files."
+    )
 
 
 def _is_changed(file, stamp) -> bool:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 from PIL import Image
 
 from pipelines.datasets import copies, division, exchange, faults, inspection, masks, tiles
@@ -87,10 +88,7 @@ class Index:
             splits = {name: [Entry(**entry) for entry in part] for name, part in parts.items()}
             return cls(splits, **raw)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(
-                f"The copy of the data set in {file.parent} is damaged ({error}). Remove this "
-                "folder: it is made again from the original files."
-            ) from error
+            raise copies.damaged(file.parent, error) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +207,9 @@ class PlanConfig(tfds.core.BuilderConfig):
     max_unreadable: int = 0
 
 
+_PARSE_ERRORS = (ValueError, LookupError, TypeError, json_format.ParseError)
+
+
 class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Write samples as {"image", "label", "id"} records, in order, with an index file."""
 
@@ -218,7 +219,10 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     code_path = None
 
     def __init__(self, **kwargs):
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)  # it reads dataset_info.json of a copy that exists
+        except _PARSE_ERRORS as error:
+            raise copies.damaged(pathlib.Path(self._data_dir), error) from error
         self.index = Index(mask_values=list(self.builder_config.plan.rule.values))
         self.revised_plan: Plan | None = None
         self._inspection = inspection.Inspection(self.builder_config.plan.rule)
@@ -334,10 +338,18 @@ def prepare(plan: Plan, max_unreadable: int) -> tuple[str, Index]:
     folder = _build(plan, plan, max_unreadable)
     index = Index.load(folder / _INDEX_FILE)
     copies.check(folder, index.stamps)
+    _of_folder(folder)  # it reads features.json, which TFDS writes after the stamps are taken
     check_unreadable(index.unreadable, max_unreadable)
     if old := copies.superseded(folder, plan.origin):
         index.messages.append(copies.message(old))
     return str(folder), index
+
+
+def _of_folder(folder) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder_from_directory(folder)
+    except _PARSE_ERRORS as error:
+        raise copies.damaged(pathlib.Path(folder), error) from error
 
 
 def _build(plan: Plan, first: Plan, max_unreadable: int) -> pathlib.Path:
@@ -409,7 +421,7 @@ def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset
             f"Split '{split}' has no records, because pipelines.datasets.load did not make it. "
             "Read its image_files and label_files instead."
         )
-    builder = tfds.builder_from_directory(folder)
+    builder = _of_folder(folder)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     examples = builder.as_dataset(split=split, read_config=config, shuffle_files=False)
     wanted = np.zeros(builder.info.splits[split].num_examples, bool)

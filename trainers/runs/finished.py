@@ -160,14 +160,17 @@ def log_entries(path: pathlib.Path) -> list[dict]:
     """Return the content of a metrics.jsonl, one dict per line; empty if there is no file.
 
     Raises:
-        config.UserError: the file cannot be read.
+        config.UserError: the file is damaged.
     """
     if not path.exists():
         return []
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise config.UserError(_damaged(path, error)) from error
+        raise config.UserError(
+            f"{path} is damaged ({error}). Restore it, or remove it: nothing but the curves of the "
+            "stage needs it."
+        ) from error
 
 
 def differences(first: dict, second: dict, free: Iterable[str] = ()) -> dict[str, tuple]:
@@ -272,8 +275,6 @@ def _json(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content)
     except (OSError, ValueError, TypeError) as error:
-        raise config.UserError(_damaged(path, error)) from error
-
-
-def _damaged(path, error):
-    return f"{path} cannot be read ({error}). Restore it, or leave this run out."
+        raise config.UserError(
+            f"{path} cannot be read ({error}). Restore it, or leave this run out."
+        ) from error

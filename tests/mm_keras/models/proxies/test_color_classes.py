@@ -14,7 +14,9 @@ from mm_keras.models.proxies import color_bins, color_classes
 def build(pixels="lightness", backbone="testing", **arguments):
     keras.utils.set_random_seed(0)
     model = color_classes.ColorClasses(backbones.build(backbone, pixels), **arguments)
-    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(1e-2, rate_multipliers={}), jit_compile=False)
+    model.compile(
+        optimizer=mm_keras.optimizers.LayerwiseAdamW(1e-2, rate_multipliers={}), jit_compile=False
+    )
     return model
 
 

@@ -16,7 +16,9 @@ def build(crop=32, **arguments):
     keras.utils.set_random_seed(0)
     arguments = {"decoder": (8,)} | arguments
     model = context_encoder.ContextEncoder(backbones.build("testing"), crop, **arguments)
-    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(3e-3, rate_multipliers={}), jit_compile=False)
+    model.compile(
+        optimizer=mm_keras.optimizers.LayerwiseAdamW(3e-3, rate_multipliers={}), jit_compile=False
+    )
     return model
 
 

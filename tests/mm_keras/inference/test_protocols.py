@@ -213,7 +213,7 @@ def test_scales_are_averaged_at_the_pixels_of_the_image(protocol):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         {"flip": True, "scales": (1, 0.5)},
         {"protocol": "pascal", "flip": True},
         {"protocol": "cityscapes"},

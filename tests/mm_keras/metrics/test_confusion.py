@@ -247,6 +247,7 @@ def test_half_precision_embeddings_are_measured_in_float32():
     assert float(rank) == pytest.approx(rank_oracle(x), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_statistics_run_on_jax_without_tensorflow():
     code = """
 import sys

@@ -161,6 +161,7 @@ def test_input_scale_is_a_factor_of_the_pixels_tap_alone():
         _model(input_scale=0)
 
 
+@pytest.mark.slow
 def test_training_finds_colors():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.repeat(rng.integers(0, 3, (4, 4, 4)), 8, 1), 8, 2)

@@ -150,8 +150,7 @@ def test_images_that_cannot_be_augmented_are_counted(tmp_path):
         labelled.num_unaugmented(split, view, Order(num_images=5), Augmentation(scale=1.5))
 
 
-@pytest.mark.parametrize("rule", ["paper", "release"])
-@pytest.mark.parametrize("class_balanced", [False, True])
+@pytest.mark.parametrize(("rule", "class_balanced"), [("paper", True), ("release", False)])
 def test_patch_options_do_not_depend_on_earlier_steps(split, rule, class_balanced):
     options = PATCHES | {"rule": rule, "class_balanced": class_balanced, "background_label": 0}
     whole = arrays(patches(split, num_parallel=4, num_steps=4, **options))

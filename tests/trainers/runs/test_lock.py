@@ -38,13 +38,10 @@ def holder(tmp_path):
     process.wait()
 
 
-def test_a_second_process_is_refused_with_the_owner(holder, tmp_path):
+def test_a_second_process_is_refused_until_its_owner_is_killed(holder, tmp_path):
     message = f"in use by process {holder.pid} on "
     with pytest.raises(WorkdirError, match=message), lock.holding(tmp_path / "run"):
         pass
-
-
-def test_a_killed_owner_leaves_no_lock(holder, tmp_path):
     holder.kill()
     holder.wait()
     deadline = time.monotonic() + 10

@@ -133,7 +133,9 @@ def test_a_failed_download_is_a_config_error(monkeypatch):
         networks.backbone(_experiment(backbone="applications/ResNet50"), load=True)
 
 
-@pytest.mark.parametrize("key", ["mm.patch_size", "segment.crop"])
+@pytest.mark.parametrize(
+    "key", ["mm.patch_size", pytest.param("segment.crop", marks=pytest.mark.slow)]
+)
 def test_images_too_small_for_a_network_are_refused(key):
     """InceptionV3 needs at least 75 pixels, because its 3 x 3 windows have no padding."""
     experiment = config.replace(_experiment(backbone="applications/InceptionV3"), key, 64)

@@ -186,6 +186,7 @@ def test_batch_norm_sees_all_tiles_of_the_batch():
     np.testing.assert_allclose(norm.moving_variance, 0.9 + 0.1 * seen.var((0, 1, 2)), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_tiny_network_overfits_a_few_puzzles():
     tiles, labels = puzzles(12)
     made = model(rate=0.01)

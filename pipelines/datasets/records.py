@@ -376,6 +376,11 @@ def _build(plan: Plan, first: Plan, max_unreadable: int) -> pathlib.Path:
             if builder.revised_plan is None:
                 raise
             return _build(builder.revised_plan, first, max_unreadable)
+        except RuntimeError as error:
+            # TFDS hides the errors of TensorFlow's files, for example of a full disk.
+            if isinstance(error.__cause__, tf.errors.OpError):
+                raise error.__cause__ from None
+            raise
         except OSError:
             # Another process was first to rename an equal folder; TFDS removed this one.
             if not index_file.exists():

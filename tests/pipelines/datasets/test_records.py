@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipelines import datasets
-from pipelines.datasets import masks
+from pipelines.datasets import masks, records
 
 
 def load(root):
@@ -132,3 +133,13 @@ def test_two_processes_can_build_at_the_same_time(folder, cache, write_pair):
     assert [out.split() for out, _ in outputs] == [["43", "2"]] * 2, outputs
     assert num_builds(cache) == 1
     assert not list(cache.glob("folder/*/incomplete*"))
+
+
+def test_a_full_disk_is_an_error_of_tensorflow_and_not_of_the_program(folder, monkeypatch):
+    def fail(self, *_, **__):
+        full = tf.errors.ResourceExhaustedError(None, None, "a.tfrecord; No space left on device")
+        raise RuntimeError("Failed to finalize writing of split") from full
+
+    monkeypatch.setattr(records.RecordsBuilder, "_download_and_prepare", fail)
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="No space left"):
+        load(folder)

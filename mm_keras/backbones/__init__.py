@@ -7,10 +7,11 @@ and enter it in `BACKBONES`. Networks of other libraries need no entry: `applica
 """
 
 from mm_keras.backbones import alexnet, libraries, testing, vgg16, wrapped
-from mm_keras.backbones.spec import PIXELS, Backbone, BackboneSpec, Pixels, Tap
+from mm_keras.backbones.spec import MAX_BANDS, PIXELS, Backbone, BackboneSpec, Pixels, Tap
 
 __all__ = [
     "BACKBONES",
+    "MAX_BANDS",
     "PIXELS",
     "Backbone",
     "BackboneSpec",
@@ -40,6 +41,7 @@ def build(
     weights: str | None = None,
     folder: str | None = None,
     load: bool = True,
+    num_bands: int = 3,
 ) -> Backbone:
     """Build a backbone.
 
@@ -55,6 +57,8 @@ def build(
         folder: preset folder of the network kerashub/NAME, see `presets`. The name may also be
             kerashub/FOLDER.
         load: whether to load these weights; else the weights of the same network are random.
+        num_bands: number of bands of the images, 1 to `MAX_BANDS`. Three are red, green and blue.
+            See `Pixels.of_bands`, and `more_bands` for published weights.
 
     Raises:
         ValueError: see `check`. Also if a download fails; the message names the file and its place.
@@ -70,8 +74,9 @@ def build(
     """
     check(name, pixels, width, weights, folder)
     if libraries.is_wrapped(name):
-        return wrapped.build(name, weights, folder, load)
-    return BACKBONES[name](pixels=PIXELS[pixels or DEFAULT_PIXELS], width=width)
+        return wrapped.build(name, weights, folder, load, num_bands)
+    own = PIXELS[pixels or DEFAULT_PIXELS].of_bands(num_bands)
+    return BACKBONES[name](pixels=own, width=width)
 
 
 def check(

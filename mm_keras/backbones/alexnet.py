@@ -67,7 +67,7 @@ def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
 
 
 def _backbone(name, layout, pixels, width):
-    images = keras.Input((None, None, 3), name="pixels")
+    images = keras.Input((None, None, pixels.num_bands), name="pixels")
     features = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")(
         images
     )

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +17,64 @@ class Pixels:
         scale: see `mm_keras.layers.InputAdapter`.
         mean: see `mm_keras.layers.InputAdapter`.
         pad_color: uint8 RGB of the area outside an image. It is the mean color if a mean is
-            subtracted, mid-gray for networks that scale pixels themselves, else black.
+            subtracted, mid-gray for networks that scale pixels themselves, else black. For "bands"
+            it has one value for each band.
+        of_color: for "bands", the pixels of color images from which `of_bands` made these.
     """
 
     color: str
-    scale: float | tuple[float, float, float]
-    mean: float | tuple[float, float, float]
-    pad_color: tuple[int, int, int]
+    scale: float | tuple[float, ...]
+    mean: float | tuple[float, ...]
+    pad_color: tuple[int, ...]
+    of_color: "Pixels | None" = None
+
+    @property
+    def num_bands(self) -> int:
+        """The number of bands of the images."""
+        return len(self.pad_color)
+
+    def of_bands(self, num_bands: int) -> "Pixels":
+        """Return the pixels of images of a number of bands.
+
+        Three bands are red, green and blue, and nothing changes. Otherwise band b has scale, mean
+        and pad color of the color b mod 3, and a single band has the mean of the three. The order
+        of the bands does not change, and nothing is converted.
+
+        Args:
+            num_bands: 1 to `MAX_BANDS`.
+
+        Raises:
+            ValueError: if the number is out of range, or the pixels are a conversion of colors.
+
+        Example:
+            >>> PIXELS["jigsaw"].of_bands(4).mean
+            (123.0, 117.0, 104.0, 123.0)
+            >>> PIXELS["gray"].of_bands(2).pad_color
+            (0, 0)
+        """
+        if not 1 <= num_bands <= MAX_BANDS:
+            raise ValueError(f"A network takes 1 to {MAX_BANDS} bands. Received {num_bands}.")
+        if num_bands == 3:
+            return self
+        if self.color in ("lab", "lightness"):
+            raise ValueError(
+                f"Pixels {self.color!r} are computed from red, green and blue. Received {num_bands} "
+                "bands: use 3, or other pixels."
+            )
+        step = -1 if self.color == "bgr" else 1
+        scale, mean = (np.broadcast_to(x, 3)[::step] for x in (self.scale, self.mean))
+        values = (_cyclic(x, num_bands) for x in (scale, mean, np.array(self.pad_color)))
+        scale, mean, pad_color = (x.tolist() for x in values)
+        return Pixels("bands", tuple(scale), tuple(mean), tuple(map(round, pad_color)), self)
+
+
+MAX_BANDS = 64
+"""Largest number of bands of an image. Source: ours; Sentinel-2 has 13."""
+
+
+def _cyclic(values, num_bands):
+    """Return the values of three colors for bands: in turn, or their mean for a single band."""
+    return values.mean(keepdims=True) if num_bands == 1 else np.resize(values, num_bands)
 
 
 # Released train_graph.prototxt files: "colorize" nets take x / 255 - 0.4488 as one gray channel and
@@ -96,12 +148,17 @@ class BackboneSpec:
     license: str = ""
 
     @property
-    def pad_color(self) -> tuple[int, int, int]:
+    def pad_color(self) -> tuple[int, ...]:
         return self.pixels.pad_color
+
+    @property
+    def num_bands(self) -> int:
+        """The number of bands of the images that the network takes."""
+        return self.pixels.num_bands
 
 
 class Backbone(keras.Model):
-    """A functional model from RGB pixels 0..255 [B, H, W, 3] to {name: feature map}.
+    """A functional model from pixels 0..255 [B, H, W, bands] to {name: feature map}.
 
     Args:
         inputs: keras tensor of the pixels.
@@ -130,7 +187,7 @@ class Backbone(keras.Model):
         return self._find_blocks()
 
     def call(self, inputs, training=None, mask=None):
-        """Return all outputs for pixels [B, H, W, 3].
+        """Return all outputs for pixels [B, H, W, bands]; three bands are RGB.
 
         With `trainable` False, dropout and the statistics of norms are off in training as well.
 

@@ -42,7 +42,7 @@ def convolutional_backbone(
         blocks: for each block the channels of its convolutions.
         **spec_fields: further fields of the `BackboneSpec`.
     """
-    images = keras.Input((None, None, 3), name="pixels")
+    images = keras.Input((None, None, pixels.num_bands), name="pixels")
     features = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")(
         images
     )

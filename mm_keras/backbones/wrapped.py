@@ -7,7 +7,7 @@ import math
 import keras
 
 from mm_keras import layers
-from mm_keras.backbones import libraries, transformers
+from mm_keras.backbones import libraries, more_bands, transformers
 from mm_keras.backbones.spec import Backbone, BackboneSpec, Pixels, Tap, blocks_by_stride
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -18,7 +18,11 @@ PROBE_SIZE = 512
 
 
 def build(
-    name: str, weights: str | None = None, folder: str | None = None, load: bool = True
+    name: str,
+    weights: str | None = None,
+    folder: str | None = None,
+    load: bool = True,
+    num_bands: int = 3,
 ) -> Backbone:
     """Build a backbone from a network of another library.
 
@@ -30,11 +34,14 @@ def build(
         weights: see `libraries.network`.
         folder: see `libraries.network`.
         load: see `libraries.network`.
+        num_bands: number of bands of the images, see `more_bands`.
 
     Raises:
-        ValueError: see `libraries.network` and `wrap`.
+        ValueError: see `libraries.network`, `wrap` and `more_bands.of_bands`.
     """
     network, pixels = libraries.network(name, weights, folder, load)
+    if num_bands != 3:
+        network, pixels = more_bands.of_bands(name, network, pixels, num_bands)
     if transformers.is_transformer(network):
         return transformers.wrap(name, network, pixels)
     _limit_momentum(network)
@@ -69,7 +76,7 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
     """
     maps = {f"stride{stride}": output for stride, output in _last_maps(name, network).items()}
     features = keras.Model(network.inputs[0], maps, name="network")
-    images = keras.Input((None, None, 3), name="pixels")
+    images = keras.Input((None, None, pixels.num_bands), name="pixels")
     adapted = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")(
         images
     )
@@ -103,10 +110,10 @@ def _last_maps(name, network):
 
 def _shapes(name, network, outputs):
     """Return the shapes of the maps on the probing square. An odd size reveals a fixed size."""
-    probe = keras.Model(network.inputs[0], outputs)
+    probe, bands = keras.Model(network.inputs[0], outputs), network.inputs[0].shape[-1]
     try:
-        probe.compute_output_shape((1, PROBE_SIZE - 1, PROBE_SIZE - 1, 3))
-        return probe.compute_output_shape((1, PROBE_SIZE, PROBE_SIZE, 3))
+        probe.compute_output_shape((1, PROBE_SIZE - 1, PROBE_SIZE - 1, bands))
+        return probe.compute_output_shape((1, PROBE_SIZE, PROBE_SIZE, bands))
     except ValueError as error:
         raise ValueError(f"Backbone {name!r} does not take images of any size: {error}") from error
 
@@ -125,7 +132,7 @@ def _min_size(features):
 
     def fits(side):
         try:
-            shapes = features.compute_output_shape((1, side, side, 3))
+            shapes = features.compute_output_shape((1, side, side, features.inputs[0].shape[-1]))
         except ValueError:  # a window larger than its map
             return False
         return all(min(shape[1:3]) > 0 for shape in shapes.values())

@@ -5,27 +5,29 @@ from keras import ops
 
 from mm_keras.layers import lab
 
-COLORS = ("gray", "bgr", "rgb", "lab", "lightness")
+COLORS = ("gray", "bgr", "rgb", "lab", "lightness", "bands")
 """The color spaces of `InputAdapter`."""
 
 
 @keras.saving.register_keras_serializable("mm_keras")
 class InputAdapter(keras.layers.Layer):
-    """Convert RGB pixels 0..255 to the pixels that a network's weights expect.
+    """Convert RGB pixels or bands, 0..255, to the pixels that a network's weights expect.
 
     No other code scales pixels.
 
     Args:
         color: "gray" (one channel, the mean of the three), "bgr", "rgb", "lab" (L in 0..100, a and
-            b, see `mm_keras.layers.lab`) or "lightness" (one channel, L).
+            b, see `mm_keras.layers.lab`), "lightness" (one channel, L), or "bands" (any number of
+            bands in their own order).
         scale: factor on the pixels, applied first. One number, or three in the channel order of
-            `color`.
-        mean: mean that is subtracted after scaling. One number, or three in the same order.
+            `color`. For "bands" one number for each band.
+        mean: mean that is subtracted after scaling. One number, or as many as for `scale`.
 
-    Call with uint8 or float [B, H, W, 3]; returns [B, H, W, 1 or 3] in the layer's compute dtype.
+    Call with uint8 or float [B, H, W, 3], or the number of bands. Returns [B, H, W, 1 or 3], or the
+    number of bands, in the layer's compute dtype.
 
     Raises:
-        ValueError: if `color` is unknown, or `scale` or `mean` has neither one nor three numbers.
+        ValueError: if `color` is unknown, or `scale` or `mean` has another number of values.
 
     Example:
 
@@ -43,11 +45,12 @@ class InputAdapter(keras.layers.Layer):
         if color not in COLORS:
             raise ValueError(f"color must be one of {COLORS}. Received {color!r}.")
         self.color = color
-        self.scale, self.mean = _three(scale=scale), _three(mean=mean)
+        count = len(scale) if color == "bands" else 3
+        self.scale, self.mean = _values(count, scale=scale), _values(count, mean=mean)
 
     @property
     def num_channels(self) -> int:
-        return 1 if self.color in ("gray", "lightness") else 3
+        return 1 if self.color in ("gray", "lightness") else len(self.scale)
 
     def call(self, images):
         pixels = ops.cast(images, "float32")
@@ -75,10 +78,10 @@ class InputAdapter(keras.layers.Layer):
         }
 
 
-def _three(**argument):
-    """Return the values of an argument for the three channels."""
+def _values(count, **argument):
+    """Return the values of an argument for each channel."""
     ((name, value),) = argument.items()
-    values = tuple(value) if isinstance(value, (list, tuple)) else (float(value),) * 3
-    if len(values) != 3:
-        raise ValueError(f"{name} must be one number or three. Received {values}.")
+    values = tuple(value) if isinstance(value, (list, tuple)) else (float(value),) * count
+    if len(values) != count:
+        raise ValueError(f"{name} must be one number or {count}. Received {values}.")
     return values

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from mm_keras import layers
+from mm_keras.backbones import more_bands
 from mm_keras.backbones.spec import Pixels
 from mm_keras.weights.files import WeightsError
 
@@ -56,7 +57,7 @@ class Slot:
 class PixelChange:
     """The map from the pixels q of a network to the pixels p that weights expect.
 
-    p = matrix q + offset
+    p = matrix q + offset. For bands, the matrix gives the kernels of `more_bands`.
 
     Attributes:
         matrix: float64 [channels of p, channels of q].
@@ -69,9 +70,12 @@ class PixelChange:
     @classmethod
     def between(cls, expected: Pixels, given: Pixels) -> "PixelChange":
         """Return the change from expected to given pixels, see `mm_keras.weights.loading`."""
+        if given.of_color is not None and given.num_bands > 1:
+            colors = cls.between(expected, given.of_color)
+            return cls(colors.matrix @ more_bands.shares(given), colors.offset)
         to_expected, expected_shift = _affine(expected)
         to_given, given_shift = _affine(given)
-        if given.color == "gray":
+        if given.color == "gray" or given.num_bands == 1:
             # The image is taken as gray: one value v in all three channels.
             matrix = to_expected.sum(axis=1, keepdims=True) / to_given.sum()
         else:
@@ -87,7 +91,12 @@ class PixelChange:
 
 
 def _affine(pixels: Pixels):
-    """Return A and a with `InputAdapter`'s pixels = A rgb + a; float64 [c, 3] and [c]."""
+    """Return A and a with `InputAdapter`'s pixels = A rgb + a; float64 [c, 3] and [c].
+
+    A single band has [1, 1] and [1].
+    """
+    if pixels.num_bands == 1:
+        return np.array([pixels.scale]), -np.array(pixels.mean)
     scale, mean = (np.broadcast_to(np.float64(x), 3) for x in (pixels.scale, pixels.mean))
     matrix = np.diag(scale)
     if pixels.color == "bgr":
@@ -121,11 +130,21 @@ def is_batch_norm(layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization | layers.AccumulatedBatchNormalization)
 
 
-def keras_slot(layer) -> Slot:
-    """Return the slot of `layer` for Keras' own file: its variables in order."""
+def keras_slot(layer, change: PixelChange | None = None) -> Slot:
+    """Return the slot of `layer` for Keras' own file: its variables in order.
+
+    Args:
+        layer: a built layer.
+        change: for a convolution that reads pixels, see `slot`.
+    """
     shapes = {str(k): (tuple(v.shape),) for k, v in enumerate(layer.weights)}
+    if change is not None:
+        *window, _, num_outputs = layer.kernel.shape
+        shapes["0"] = ((*window, len(change.matrix), num_outputs),)
 
     def convert(arrays):
+        if change is not None:
+            arrays = arrays | dict(zip("01", change.apply(arrays["0"], arrays["1"]), strict=True))
         return [(variable, arrays[str(k)]) for k, variable in enumerate(layer.weights)]
 
     return Slot(shapes, convert)

@@ -28,6 +28,10 @@ s_c / t (the plain sum where the scales are equal), and the means move the bias.
 gives the color network's responses to the gray image. Responses to differences of colors are
 lost.
 
+**Bands.** A network of another number of bands than three gets the kernels of
+`mm_keras.backbones.more_bands`: band b has the kernel of color b mod 3 times 3 / k, and a single band
+the sum of the three, as a gray network above.
+
 A gray kernel in a color network is rejected unless `gray_to_color` is True. Then M repeats it over
 the channels, a third each, and the network sees the gray image.
 
@@ -241,6 +245,8 @@ class _Plan:
         It is None if they are equal, or one of them is unknown.
         """
         spec = _spec(self.model)
+        if archive.kind == "variables":
+            return self._change_of_own(spec)
         first = next((layer for layer in archive.layers if layer in table.pixels), None)
         stored = self.found.get(table.names.get(first), {}).get("weight")
         if spec is None or stored is None or len(stored.shape) != 4:
@@ -255,7 +261,8 @@ class _Plan:
                 "kernel can replace Lab, which is no linear map of RGB. Build the network with "
                 f"pixels={_described(expected)!r}."
             )
-        is_spread = expected.color == "gray" and spec.pixels.color != "gray"
+        color = (spec.pixels.of_color or spec.pixels).color
+        is_spread = expected.color == "gray" and color != "gray"
         if is_spread and not gray_to_color:
             raise WeightsError(
                 f"{self.path}: {stored.name} has shape {stored.shape}, for one gray channel; "
@@ -267,6 +274,25 @@ class _Plan:
             f"{_described(spec.pixels)} pixels"
         )
         return layouts.PixelChange.between(expected, spec.pixels)
+
+    def _change_of_own(self, spec):
+        """Return the change from color or gray pixels for a network of bands, else None.
+
+        Keras' own file has the shapes of the kernels. Its pixels are assumed to be of the network's
+        kind.
+        """
+        name = next((name for name in FIRST if name in self.found), None)
+        if spec is None or spec.pixels.of_color is None or name is None:
+            return None
+        stored, color = self.found[name].get("0"), spec.pixels.of_color
+        num_channels = 1 if color.color == "gray" else 3
+        if stored is None or len(stored.shape) != 4 or stored.shape[2] != num_channels:
+            return None
+        if num_channels == spec.num_bands:
+            return None
+        self.report.notes.append(f"{name} rewritten from {_described(color)} pixels to "
+            f"{spec.num_bands} bands")
+        return layouts.PixelChange.between(color, spec.pixels)
 
     def _plan(self, name, layer):
         """Add the step for one layer of the network, or its problem to the report."""
@@ -290,7 +316,7 @@ class _Plan:
 
     def _slot(self, name, layer):
         if self.kind == "variables":
-            return layouts.keras_slot(layer)
+            return layouts.keras_slot(layer, self.change if name in FIRST else None)
         reads_pixels = name in (*FIRST, "hypercolumn")
         return layouts.slot(layer, self.change if reads_pixels else None)
 
@@ -407,6 +433,8 @@ def _roles(kind, parts: dict[str, Stored]) -> dict[str, Stored]:
 
 
 def _same_pixels(one, other):
+    if other.of_color is not None:
+        return False
     return one.color == other.color and all(
         np.array_equal(np.broadcast_to(a, 3), np.broadcast_to(b, 3))
         for a, b in ((one.scale, other.scale), (one.mean, other.mean))
@@ -415,6 +443,8 @@ def _same_pixels(one, other):
 
 def _described(pixels):
     """Return the name of pixels in `PIXELS`, or a description."""
+    if pixels.of_color is not None:
+        return f"{pixels.num_bands} bands, as {_described(pixels.of_color)},"
     names = [name for name, known in PIXELS.items() if known == pixels]
     return names[0] if names else f"{pixels.color} x {pixels.scale} - {pixels.mean}"
 

@@ -295,6 +295,7 @@ def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
     """
     tiles, truths, predictions = map(np.asarray, (tiles, truths, predictions))
     _check_puzzles(tiles, truths, predictions)
+    tiles = as_rgb(tiles)
     rows = [
         [
             _grid(puzzle),
@@ -355,12 +356,29 @@ def _checked_colors(colors, class_names=None):
 
 def _checked_image(image):
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or not image.shape[-1]:
         raise ValueError(
-            "An image must be uint8 RGB [height, width, 3]. "
+            "An image must be uint8 [height, width, bands], RGB if there are three. "
             f"Received dtype {image.dtype} of shape {image.shape}."
         )
-    return image
+    return as_rgb(image)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Return an image of any number of bands in a form that can be shown.
+
+    Args:
+        image: uint8 [..., bands].
+
+    Returns:
+        uint8 [..., 3]: the first three bands, or the first band as gray if there are fewer.
+
+    Example:
+
+    >>> as_rgb(np.array([[[7, 9]]], "uint8")).tolist()
+    [[[7, 7, 7]]]
+    """
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., :1].repeat(3, axis=-1)
 
 
 def _checked_patches(patches, labels):

@@ -36,7 +36,7 @@ from trainers.runs.loggers import check as check_loggers
 from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
 from trainers.stages import STAGES, select
-from trainers.training import budget, networks, patch_batches
+from trainers.training import budget, networks, patch_batches, proxy_tasks
 
 
 def run_experiment(
@@ -101,9 +101,10 @@ def run_experiment(
 
 def with_pixels(settings: resolved.Resolved) -> resolved.Resolved:
     """Turn sizes that are shares of the images' shorter side into pixels; loads the data set."""
-    dataset = load_dataset(settings.experiment.data)
-    pixels = config.derived(settings.experiment, dataset.train.shorter_side)
-    return settings.changed(pixels, "derived")
+    experiment = settings.experiment
+    dataset = load_dataset(experiment.data, ensemble.channels(experiment))
+    found = config.derived(experiment, dataset.train.shorter_side, dataset.spec.num_bands)
+    return settings.changed(found, "derived")
 
 
 def within_minutes(
@@ -187,11 +188,12 @@ def _checksum_of_changes(settings):
 def _prepared(experiment, chosen: Sequence[Stage], console):
     """Return the experiment with sizes in pixels and its data set; both are checked."""
     networks.check(experiment)
-    dataset = load_dataset(experiment.data)
+    dataset = load_dataset(experiment.data, ensemble.channels(experiment))
     for message in dataset.messages:
         console.print(terminal.printable(message))
     ensemble.check_classes(experiment, dataset.spec.name, dataset.spec.class_names)
-    experiment = config.resolve(experiment, dataset.train.shorter_side)
+    experiment = config.resolve(experiment, dataset.train.shorter_side, dataset.spec.num_bands)
+    proxy_tasks.check(experiment)
     patch_batches.check(experiment.mm, networks.background_label(experiment, dataset.spec))
     _check_labels(dataset, [stage.name for stage in chosen])
     if config.uses_xla(experiment):

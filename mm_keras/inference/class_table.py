@@ -118,8 +118,9 @@ def _window(content):
     lists = {name: tuple(content[name]) for name in ("bands", "low", "high")}
     numbers = [content["num_bands"], *(x for values in lists.values() for x in values)]
     is_numeric = all(type(number) in (int, float) for number in numbers)
-    if not is_numeric or any(len(values) != 3 for values in lists.values()):
-        raise ValueError(f"window needs num_bands and three bands, low and high: {content}.")
+    counts = {len(values) for values in lists.values()}
+    if not is_numeric or len(counts) != 1 or 0 in counts:
+        raise ValueError(f"window needs num_bands and as many bands, low and high: {content}.")
     return {"num_bands": content["num_bands"], **lists}
 
 

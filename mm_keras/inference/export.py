@@ -9,9 +9,13 @@ import tensorflow as tf
 
 from mm_keras.inference.class_table import CLASSES_FILE, EXTRA_ASSETS, ClassTable
 
-IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
 IMAGES_OF_ONE_SIZE = tf.TensorSpec([None, None, 3], tf.uint8)
+
+
+def images(num_bands: int = 3) -> tf.TensorSpec:
+    """Return the form of images of a number of bands: uint8 [B, H, W, num_bands]."""
+    return tf.TensorSpec([None, None, None, num_bands], tf.uint8, name="images")
 
 
 class PixelWindow(NamedTuple):
@@ -19,7 +23,8 @@ class PixelWindow(NamedTuple):
 
     Attributes:
         num_bands: the number of bands of the stored images.
-        bands: indices of the bands that become red, green and blue.
+        bands: indices of the bands that become the bands of the network's images. Three become
+            red, green and blue.
         low: the value of each of these bands that becomes 0.
         high: the value of each of these bands that becomes 255.
     """
@@ -30,7 +35,7 @@ class PixelWindow(NamedTuple):
     high: tuple[float, ...]
 
     def apply(self, values):
-        """Map stored values, float32 [B, H, W, num_bands], to uint8 [B, H, W, 3].
+        """Map stored values, float32 [B, H, W, num_bands], to uint8 [B, H, W, len(bands)].
 
         Example:
             >>> window = PixelWindow(1, (0, 0, 0), (0.0,) * 3, (1000.0,) * 3)
@@ -105,12 +110,14 @@ def write_classes(path: str | os.PathLike, classes: ClassTable):
 def signatures(predictor, window: PixelWindow | None = None) -> dict:
     """Return the signatures of the SavedModel, {name: `tf.function`}.
 
-    `serving_default` takes images, uint8 [B, H, W, 3]. `serve_encoded` takes encoded, string [B],
-    the JPEG or PNG bytes of images of one size. Both return class_ids, int32 [B, H, W], and
-    probability, float32 [B, H, W]. `serve_probabilities` takes images and returns probabilities,
-    float32 [B, H, W, num_classes]. With a window, `serve_raw` takes values, float32
-    [B, H, W, num_bands], the stored values of images, and returns the same as `serving_default`.
+    `serving_default` takes images, uint8 [B, H, W, bands]. `serve_encoded` takes encoded, string
+    [B], the JPEG or PNG bytes of images of one size; only networks of three bands have it. Both
+    return class_ids, int32 [B, H, W], and probability, float32 [B, H, W]. `serve_probabilities`
+    takes images and returns probabilities, float32 [B, H, W, num_classes]. With a window,
+    `serve_raw` takes values, float32 [B, H, W, num_bands], the stored values of images, and returns
+    the same as `serving_default`.
     """
+    of_images = images(predictor.num_bands)
 
     def serve(images):
         return predictor.predict(images)._asdict()
@@ -125,10 +132,11 @@ def signatures(predictor, window: PixelWindow | None = None) -> dict:
         return serve(window.apply(values))
 
     found = {
-        "serving_default": tf.function(serve, input_signature=[IMAGES]),
-        "serve_encoded": tf.function(serve_encoded, input_signature=[ENCODED]),
-        "serve_probabilities": tf.function(serve_probabilities, input_signature=[IMAGES]),
+        "serving_default": tf.function(serve, input_signature=[of_images]),
+        "serve_probabilities": tf.function(serve_probabilities, input_signature=[of_images]),
     }
+    if predictor.num_bands == 3:
+        found["serve_encoded"] = tf.function(serve_encoded, input_signature=[ENCODED])
     if window is not None:
         values = tf.TensorSpec([None, None, None, window.num_bands], tf.float32, name="values")
         found["serve_raw"] = tf.function(serve_raw, input_signature=[values])

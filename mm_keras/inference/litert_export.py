@@ -17,7 +17,7 @@ def save(
 ) -> None:
     """Write a LiteRT model of built-in operators only.
 
-    Its input is uint8 [1, height, width, 3]. Its outputs are class ids, int32 [1, height, width],
+    Its input is uint8 [1, height, width, bands]. Its outputs are class ids, int32 [1, height, width],
     and their probability, float32 [1, height, width], as in `Predictor.predict`.
 
     Args:
@@ -30,7 +30,7 @@ def save(
     Raises:
         ValueError: the predictor has windows.
     """
-    images = tf.TensorSpec([1, *size, 3], tf.uint8, name="images")
+    images = tf.TensorSpec([1, *size, predictor.num_bands], tf.uint8, name="images")
     function = export.portable_function(predictor, images)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [function.get_concrete_function()], export.variables_of(predictor)

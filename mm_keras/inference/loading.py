@@ -30,6 +30,7 @@ class LoadedPredictor:
     Attributes:
         folder: path of the SavedModel.
         classes: `ClassTable`.
+        num_bands: number of bands of its images; three are RGB.
 
     Raises:
         ValueError: if the folder holds no such model; names the folder.
@@ -48,6 +49,8 @@ class LoadedPredictor:
                 f"{', '.join(sorted(_SIGNATURES))}; received {', '.join(signatures) or 'none'}."
             )
         self._signatures = signatures
+        images = signatures["serving_default"].structured_input_signature[1]["images"]
+        self.num_bands = images.shape[-1]
         count = signatures["serve_probabilities"].structured_outputs["probabilities"].shape[-1]
         if count not in (None, classes.num_classes):
             raise ValueError(
@@ -59,7 +62,7 @@ class LoadedPredictor:
         """Predict the class of each pixel.
 
         Args:
-            image: uint8 RGB [H, W, 3]; a tensor is not copied.
+            image: uint8 [H, W, num_bands], RGB if there are three; a tensor is not copied.
 
         Returns:
             `Prediction` of numpy arrays: class_ids int32 [H, W], probability float32 [H, W].
@@ -72,7 +75,7 @@ class LoadedPredictor:
         return Prediction(result["class_ids"], result["probability"])
 
     def probabilities(self, image) -> np.ndarray:
-        """Return the probability of each class, float32 [H, W, K], of uint8 RGB [H, W, 3].
+        """Return the probability of each class, float32 [H, W, K], of uint8 [H, W, num_bands].
 
         Raises:
             ImageError: see `__call__`.
@@ -81,11 +84,14 @@ class LoadedPredictor:
 
     def _run(self, signature, image):
         image = image if tf.is_tensor(image) else np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        bands, is_image = self.num_bands, image.ndim == 3 and 0 not in image.shape
+        if image.dtype != np.uint8 or not is_image or image.shape[-1] != bands:
+            kind, hint = (
+                ("RGB ", " Give gray images three equal bands.") if bands == 3 else ("", "")
+            )
             raise ImageError(
-                "The model takes one image, uint8 RGB [height, width, 3]. "
-                f"Received {image.dtype} of shape {list(image.shape)}. Give gray images three "
-                "equal bands."
+                f"The model takes one image, uint8 {kind}[height, width, {bands}]. "
+                f"Received {image.dtype} of shape {list(image.shape)}.{hint}"
             )
         try:
             result = self._signatures[signature](images=tf.convert_to_tensor(image)[None])

@@ -17,7 +17,7 @@ METADATA = "classes"
 def save(predictor, path: str | os.PathLike, classes: ClassTable | None = None) -> None:
     """Write an ONNX model.
 
-    Its input `images` is uint8 [B, H, W, 3] of any size. Its outputs are `class_ids`, int32
+    Its input `images` is uint8 [B, H, W, bands] of any size. Its outputs are `class_ids`, int32
     [B, H, W], and `probability`, float32 [B, H, W], as in `Predictor.predict`.
 
     Args:
@@ -31,8 +31,9 @@ def save(predictor, path: str | os.PathLike, classes: ClassTable | None = None) 
     """
     import tf2onnx
 
-    function = export.portable_function(predictor, export.IMAGES)
-    model, _ = tf2onnx.convert.from_function(function, input_signature=[export.IMAGES], opset=OPSET)
+    images = export.images(predictor.num_bands)
+    function = export.portable_function(predictor, images)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=[images], opset=OPSET)
     if classes is not None:
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA, json.dumps(classes.as_json())

@@ -35,9 +35,9 @@ class Predictor:
     scaled). All averages are computed at the image's own pixels.
 
     Args:
-        models: one segmenter, or several of equal `num_classes`. Each maps RGB pixels [B, H, W, 3]
-            to logits every `output_stride` pixels. Expected pixels, pad colors and strides may
-            differ.
+        models: one segmenter, or several of equal `num_classes` and bands. Each maps pixels
+            [B, H, W, bands], RGB if there are three, to logits every `output_stride` pixels.
+            Expected pixels, pad colors and strides may differ.
         protocol: "native", "pascal" or "cityscapes", see `mm_keras.inference.protocols`.
         shorter_side: images whose shorter side is larger are reduced to it before the network
             ("native" only). One value, or one for each model.
@@ -78,20 +78,22 @@ class Predictor:
         for side in sides:
             protocols.check(protocol, side, scales, window)
         self.num_classes = self.models[0].num_classes
+        self.num_bands = self.models[0].backbone.spec.num_bands
         parts = [windows.of(model, window, overlap) for model in self.models]
         self._networks = list(map(protocols.Network, self.models, sides, parts))
         self._protocol = protocols.PROTOCOLS[protocol]
         self._mirrorings = (False, True) if flip else (False,)
         self._scales = tuple(scales)
-        self._probabilities = tf.function(self._average, input_signature=[export.IMAGES])
-        self._most_probable = tf.function(self._in_bands, input_signature=[export.IMAGES])
+        images = [export.images(self.num_bands)]
+        self._probabilities = tf.function(self._average, input_signature=images)
+        self._most_probable = tf.function(self._in_bands, input_signature=images)
 
     def probabilities(self, images) -> tf.Tensor:
-        """Return class probabilities float32 [B, H, W, num_classes] of uint8 [B, H, W, 3]."""
+        """Return class probabilities float32 [B, H, W, num_classes] of uint8 [B, H, W, bands]."""
         return self._probabilities(tf.convert_to_tensor(images, tf.uint8))
 
     def predict(self, images) -> Prediction:
-        """Return the most probable class of each pixel of uint8 [B, H, W, 3] images.
+        """Return the most probable class of each pixel of uint8 [B, H, W, bands] images.
 
         Protocol "native" computes it in bands of rows: the probabilities of all pixels of a large
         image need more memory than the image.
@@ -204,3 +206,6 @@ def _check_models(models):
     counts = [model.num_classes for model in models]
     if len(set(counts)) > 1:
         raise ValueError(f"Models of a Predictor must have equal num_classes. Received {counts}.")
+    counts = [model.backbone.spec.num_bands for model in models]
+    if len(set(counts)) > 1:
+        raise ValueError(f"Models of a Predictor must take equal bands. Received {counts}.")

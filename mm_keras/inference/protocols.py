@@ -24,13 +24,11 @@ WINDOW_STEP = 256
 it (released resources/crop_images.py).
 """
 
-PIXELS = tf.TensorSpec([None, None, None, 3], tf.float32, name="pixels")
-
 
 class Network:
     """A segmenter in the form that protocols use.
 
-    Call it with pixels [B, h, w, 3], RGB 0..255 of any type. It returns class probabilities
+    Call it with pixels [B, h, w, bands], 0..255 of any type; three bands are RGB. It returns class probabilities
     float32 [B, ceil(h / stride), ceil(w / stride), num_classes].
 
     Args:
@@ -54,7 +52,9 @@ class Network:
         self.num_classes, self.stride = model.num_classes, model.output_stride
         self.pad_color = model.backbone.spec.pad_color
         # Traced once for any number of views.
-        self._probabilities = tf.function(self._trace, input_signature=[PIXELS])
+        bands = model.backbone.spec.num_bands
+        pixels = tf.TensorSpec([None, None, None, bands], tf.float32, name="pixels")
+        self._probabilities = tf.function(self._trace, input_signature=[pixels])
 
     def __call__(self, pixels):
         return self._whole(pixels) if self.parts is None else self.strips(pixels).all_rows()

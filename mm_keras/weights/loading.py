@@ -290,8 +290,9 @@ class _Plan:
             return None
         if num_channels == spec.num_bands:
             return None
-        self.report.notes.append(f"{name} rewritten from {_described(color)} pixels to "
-            f"{spec.num_bands} bands")
+        self.report.notes.append(
+            f"{name} rewritten from {_described(color)} pixels to {spec.num_bands} bands"
+        )
         return layouts.PixelChange.between(color, spec.pixels)
 
     def _plan(self, name, layer):

@@ -37,7 +37,7 @@ class Shown(NamedTuple):
     """The pixels that a crop shows.
 
     Attributes:
-        pixels: float32 [crop, crop, 3], 0..255. Outside the image they repeat its border.
+        pixels: float32 [crop, crop, bands], 0..255. Outside the image they repeat its border.
         is_inside: bool [crop, crop], True inside the image.
     """
 
@@ -68,7 +68,7 @@ def show_image(image: tf.Tensor, placement: Placement) -> Shown:
     """Return the image inside the crop.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         placement: the placement.
     """
     size = tf.shape(image)[:2]
@@ -77,7 +77,9 @@ def show_image(image: tf.Tensor, placement: Placement) -> Shown:
     part = tf.cond(
         tf.reduce_any(reduced != size),
         lambda: views.scaled_part(image, reduced, start, end - start),
-        lambda: tf.slice(image, tf.pad(start, [[0, 1]]), tf.concat([end - start, [3]], axis=0)),
+        lambda: tf.slice(
+            image, tf.pad(start, [[0, 1]]), tf.concat([end - start, image.shape[-1:]], axis=0)
+        ),
     )
     matrix, offset = _map(placement, reduced)
     # The op counts from the centers of pixels, and has (x, y) in place of (y, x).

@@ -200,7 +200,7 @@ class Scene(NamedTuple):
     """The crop of one image.
 
     Attributes:
-        image: uint8 [crop, crop, 3].
+        image: uint8 [crop, crop, bands].
         label: uint8 [crop, crop], 255 = void, at least one other pixel.
         is_augmented: bool scalar, False where no draw of the geometry left a labelled pixel.
     """
@@ -224,7 +224,7 @@ def scene(
     the result is the view without augmentation (`views.draw_view`).
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         label: uint8 [height, width], 255 = void.
         view: size of the crop, mirror and pad color.
         augmentation: amounts of the changes.
@@ -249,7 +249,7 @@ def scene(
     pixels, labels = tf.cond(is_augmented, augmented, unchanged)
     crop = view.crop
     return Scene(
-        tf.ensure_shape(pixels, [crop, crop, 3]),
+        tf.ensure_shape(pixels, [crop, crop, image.shape[-1]]),
         tf.ensure_shape(labels, [crop, crop]),
         is_augmented,
     )
@@ -346,7 +346,8 @@ def change_pixels(pixels: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor
     """Change colors, blur and add noise.
 
     Args:
-        pixels: float32 [height, width, 3], 0..255.
+        pixels: float32 [height, width, bands], 0..255. Saturation, hue and gray need three bands;
+            other images keep them.
         augmentation: the amounts.
         seed: int32 [2].
 
@@ -404,7 +405,7 @@ def cut_out(
     take erased pixels out of the loss.
 
     Args:
-        pixels: uint8 [height, width, 3].
+        pixels: uint8 [height, width, bands].
         label: uint8 [height, width].
         augmentation: `cutout` and `cutout_share`.
         pad_color: the color of the box.
@@ -427,7 +428,7 @@ def cut_out(
 
 
 def _paint(pixels, mask, color):
-    """Return uint8 pixels [height, width, 3] with one color where the mask is True."""
+    """Return uint8 pixels [height, width, bands] with one color where the mask is True."""
     # Most masks are empty, and broadcasting over the channels costs as much as a resampling.
     return tf.cond(
         tf.reduce_any(mask),
@@ -445,7 +446,7 @@ def mix(
     that would lose all labelled pixels stays as it is too.
 
     Args:
-        images: uint8 [num, height, width, 3], with a static num.
+        images: uint8 [num, height, width, bands], with a static num.
         labels: uint8 [num, height, width].
         augmentation: `mix` and `mix_share`.
         seeds: int32 [num, 2], one per image.

@@ -1,6 +1,6 @@
 """Changes of pixels: brightness, contrast, saturation and hue as one affine map, blur and noise.
 
-Pixels are float32 [height, width, 3] in 0..255, RGB. All functions run in graph mode in tf.data.
+Pixels are float32 [height, width, 3] in 0..255, RGB, or [height, width, bands]. All functions run in graph mode in tf.data.
 """
 
 import math
@@ -36,13 +36,18 @@ def change(pixels: tf.Tensor, colors: Change) -> tf.Tensor:
     torchvision's ColorJitter. Hue turns the chroma plane of YIQ, which keeps the gray level.
     HSV would be a hexagon in this plane and is many times slower.
 
+    Images of another number of bands have no gray level and no hue: their brightness changes, and
+    their contrast, around the mean of each band.
+
     Args:
-        pixels: float32 [height, width, 3], 0..255.
+        pixels: float32 [height, width, bands], 0..255.
         colors: the change.
 
     Returns:
         float32 of the same shape.
     """
+    if pixels.shape[-1] != 3:
+        return _change_bands(pixels, colors)
     mean = tf.tensordot(tf.reduce_mean(pixels, axis=[0, 1]), tf.constant(LUMA), 1)
     gray = tf.constant(_GRAY)
     chroma = colors.saturation * (
@@ -55,11 +60,18 @@ def change(pixels: tf.Tensor, colors: Change) -> tf.Tensor:
     return tf.reshape(tf.clip_by_value(changed, 0.0, 255.0), tf.shape(pixels))
 
 
+def _change_bands(pixels, colors):
+    """Change brightness and contrast of each band."""
+    mean = tf.reduce_mean(pixels, axis=[0, 1])
+    changed = colors.brightness * (mean + colors.contrast * (pixels - mean))
+    return tf.clip_by_value(changed, 0.0, 255.0)
+
+
 def blur(pixels: tf.Tensor, deviation: tf.Tensor, largest: float) -> tf.Tensor:
     """Blur with a Gaussian; the border is reflected.
 
     Args:
-        pixels: float32 [height, width, 3].
+        pixels: float32 [height, width, bands].
         deviation: float32 scalar, standard deviation in pixels, at most `largest`. 0 changes
             nothing and costs nothing.
         largest: float, it fixes the size of the kernel: 3 deviations to each side, at most the
@@ -68,16 +80,16 @@ def blur(pixels: tf.Tensor, deviation: tf.Tensor, largest: float) -> tf.Tensor:
     Returns:
         float32 of the same shape.
     """
-    radius = min(math.ceil(3 * largest), *pixels.shape[:2])
+    radius, bands = min(math.ceil(3 * largest), *pixels.shape[:2]), pixels.shape[-1]
 
     def blurred():
         offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
         weights = tf.exp(-0.5 * tf.square(offsets / deviation))
-        weights = tf.tile((weights / tf.reduce_sum(weights))[:, None], [1, 3])
+        weights = tf.tile((weights / tf.reduce_sum(weights))[:, None], [1, bands])
         result = pixels[None]
         for axis in (1, 2):
             padding = [[radius, radius] if i == axis else [0, 0] for i in range(4)]
-            kernel = tf.reshape(weights, [-1, 1, 3, 1] if axis == 1 else [1, -1, 3, 1])
+            kernel = tf.reshape(weights, [-1, 1, bands, 1] if axis == 1 else [1, -1, bands, 1])
             result = tf.nn.depthwise_conv2d(
                 tf.pad(result, padding, "SYMMETRIC"), kernel, [1, 1, 1, 1], "VALID"
             )
@@ -90,7 +102,7 @@ def add_noise(pixels: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.Te
     """Add independent Gaussian noise to each value and clip to 0..255.
 
     Args:
-        pixels: float32 [height, width, 3].
+        pixels: float32 [height, width, bands].
         deviation: float32 scalar, standard deviation in gray levels. 0 changes nothing and costs
             nothing.
         seed: int32 [2].

@@ -19,13 +19,14 @@ def batches(
 
     Args:
         files: paths of JPEG, PNG or BMP images; `unlabelled.find` returns them.
-        view: how an image is scaled and placed. With `enlarge` a crop has no padding.
+        view: how an image is scaled and placed. With `enlarge` a crop has no padding. Its pad color
+            has a value for each band of the images.
         order: which images a step shows.
         more: function(crop, seed) -> dict of further tensors of an image. crop is uint8 [crop,
-            crop, 3], seed is int32 [2].
+            crop, bands], seed is int32 [2].
 
     Returns:
-        Dataset of {"image": uint8 [N, crop, crop, 3]} and the tensors of `more`, where N is
+        Dataset of {"image": uint8 [N, crop, crop, bands]} and the tensors of `more`, where N is
         order.num_own.
 
     Raises:
@@ -42,7 +43,7 @@ def _batches(files, view, step_order, more):
 
     def example(image_id, seed):
         view_seed, more_seed = tf.unstack(tf.random.split(seed))
-        image = views.read_image(paths[image_id])
+        image = views.read_image(paths[image_id], len(view.pad_color))
         placement = views.draw_unlabelled_view(tf.shape(image)[:2], view, view_seed)
         crop = views.image_canvas(*views.view_image(image, placement), view)
         return {"image": crop} | (more(crop, more_seed) if more else {})

@@ -82,7 +82,11 @@ authors' generate_jps_dataset.cpp and data_transformer.cpp).
 
 
 def batches(
-    files: Sequence[str], permutations: np.ndarray, puzzle: Puzzle, order: order.Order
+    files: Sequence[str],
+    permutations: np.ndarray,
+    puzzle: Puzzle,
+    order: order.Order,
+    num_bands: int = 3,
 ) -> tf.data.Dataset:
     """Build the data of the jigsaw proxy: the shuffled tiles of some images.
 
@@ -96,9 +100,10 @@ def batches(
         permutations: integer [P, 9] of 0..8, see `permutations.permutation_set`.
         puzzle: how tiles are cut.
         order: which images a step shows, one puzzle of each image.
+        num_bands: number of bands of the images.
 
     Returns:
-        Dataset of {"tiles" uint8 [N, 9, tile, tile, 3], "permutation" int32 [N], an index into
+        Dataset of {"tiles" uint8 [N, 9, tile, tile, num_bands], "permutation" int32 [N], an index into
         `permutations`}, where N is order.num_own.
 
     Raises:
@@ -110,20 +115,20 @@ def batches(
         ...     files, permutation_set(100), GEOMETRIES["paper"], order.Order(num_images=32)
         ... )
     """
-    return _batches(files, permutations, puzzle, order).prefetch(tf.data.AUTOTUNE)
+    return _batches(files, permutations, puzzle, order, num_bands).prefetch(tf.data.AUTOTUNE)
 
 
-def _batches(files, permutations, puzzle, step_order):
+def _batches(files, permutations, puzzle, step_order, num_bands):
     orders = tf.constant(check_permutations(permutations))
     paths = tf.constant(list(files), tf.string)
     cell, tile = puzzle.cell, puzzle.tile
 
     def example(image_id, seed):
         seeds = tf.random.split(seed, 4)
-        image = views.read_image(paths[image_id])
+        image = views.read_image(paths[image_id], num_bands)
         square = crop(image, GRID * cell, puzzle.shorter_side, puzzle.placement, seeds[0])
         permutation = views.uniform(0, orders.shape[0] - 1, seeds[1])
-        offsets = draw_offsets(cell - tile, puzzle.channel_jitter, seeds[2])
+        offsets = draw_offsets(cell - tile, puzzle.channel_jitter, seeds[2], num_bands)
         tiles = cut_tiles(square, orders[permutation], offsets, tile)
         is_gray = tf.random.stateless_uniform([], seeds[3]) < puzzle.gray_share
         tiles = tf.cond(is_gray, lambda: gray(tiles), lambda: tiles)
@@ -142,7 +147,7 @@ def crop(
     """Scale an image and cut a square out of it.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         side: int, side of the square in pixels.
         shorter_side: int, images whose shorter side is larger are scaled down to it. None keeps all
             images as they are. Images whose shorter side is below `side` are scaled up to `side`.
@@ -150,7 +155,7 @@ def crop(
         seed: int or int32 [2].
 
     Returns:
-        uint8 [side, side, 3]. Scaling is bilinear with antialiasing.
+        uint8 [side, side, bands]. Scaling is bilinear with antialiasing.
 
     Example:
         >>> crop(tf.zeros([5, 7, 3], tf.uint8), side=9).shape
@@ -162,19 +167,22 @@ def crop(
     if placement == "center":
         drawn = drawn._replace(origin=(drawn.size - side) // 2)
     part, _ = views.view_image(image, drawn)
-    return tf.ensure_shape(part, [side, side, 3])
+    return tf.ensure_shape(part, [side, side, image.shape[-1]])
 
 
-def draw_offsets(jitter: int, channel_jitter: int, seed: int | tf.Tensor) -> tf.Tensor:
+def draw_offsets(
+    jitter: int, channel_jitter: int, seed: int | tf.Tensor, num_bands: int = 3
+) -> tf.Tensor:
     """Draw the offsets of the tiles from the corners of their cells.
 
     Args:
         jitter: int, largest offset in pixels, at least channel_jitter.
         channel_jitter: int, largest share of the offset that each channel draws separately.
         seed: int or int32 [2].
+        num_bands: number of channels.
 
     Returns:
-        int32 [9, 3, 2], (y, x) for each slot and channel, in 0..jitter.
+        int32 [9, num_bands, 2], (y, x) for each slot and channel, in 0..jitter.
 
     Example:
         >>> draw_offsets(jitter=11, channel_jitter=0, seed=1).shape
@@ -183,7 +191,7 @@ def draw_offsets(jitter: int, channel_jitter: int, seed: int | tf.Tensor) -> tf.
     seeds = tf.random.split(views.as_seed(seed))
     lowest = tf.zeros([NUM_TILES, 1, 2], tf.int32)
     shared = views.uniform(lowest, lowest + (jitter - channel_jitter), seeds[0])
-    lowest = tf.zeros([NUM_TILES, 3, 2], tf.int32)
+    lowest = tf.zeros([NUM_TILES, num_bands, 2], tf.int32)
     return shared + views.uniform(lowest, lowest + channel_jitter, seeds[1])
 
 
@@ -191,14 +199,14 @@ def cut_tiles(square: tf.Tensor, order: tf.Tensor, offsets: tf.Tensor, tile: int
     """Cut tiles of a puzzle.
 
     Args:
-        square: uint8 [side, side, 3], side divisible by 3.
+        square: uint8 [side, side, bands], side divisible by 3.
         order: int32 [n]; slot i receives grid cell order[i]. A whole puzzle has 9.
-        offsets: int32 [n, 3, 2], (y, x) of each slot's channels from the corner of their cell, in
+        offsets: int32 [n, bands, 2], (y, x) of each slot's channels from the corner of their cell, in
             0..side / 3 - tile.
         tile: side of the tiles in pixels.
 
     Returns:
-        uint8 [n, tile, tile, 3].
+        uint8 [n, tile, tile, bands].
 
     Example:
         >>> square = tf.zeros([9, 9, 3], tf.uint8)
@@ -224,11 +232,11 @@ def cut_tiles(square: tf.Tensor, order: tf.Tensor, offsets: tf.Tensor, tile: int
 
 
 def gray(tiles: tf.Tensor) -> tf.Tensor:
-    """Replace the three channels, uint8 [..., 3], by their mean.
+    """Replace the channels, uint8 [..., bands], by their mean.
 
     Example:
         >>> gray(tf.constant([[3, 6, 9]], tf.uint8)).numpy()
         array([[6, 6, 6]], dtype=uint8)
     """
     mean = tf.reduce_mean(tf.cast(tiles, tf.float32), axis=-1, keepdims=True)
-    return tf.repeat(views.round_to_uint8(mean), 3, axis=-1)
+    return tf.repeat(views.round_to_uint8(mean), tiles.shape[-1], axis=-1)

@@ -34,7 +34,7 @@ def patches(
             is not used.
 
     Returns:
-        Dataset of {"patches" uint8 [N, patch_size, patch_size, 3], "labels" int32 [N],
+        Dataset of {"patches" uint8 [N, patch_size, patch_size, bands], "labels" int32 [N],
         "label_share" float32 [N]}, where N is order.num_own * sampling.patches_per_image. The
         patches of an image are adjacent.
 
@@ -48,6 +48,8 @@ def patches(
         >>> view, order = batches.View(crop=160), batches.Order(num_images=4)
         >>> batches.patches(data.train, sampling, view, order)  # doctest: +SKIP
     """
+
+    views.check_pad_color(view.pad_color, split.num_bands)
 
     def example(pair, seed):
         image, label, name = pair
@@ -79,8 +81,9 @@ def _side_by_side(batches, num_patches, patch_size):
     """Join the images of a step and the patches of an image to one axis."""
 
     def join(step):
+        bands = step["patches"].shape[-1]
         return {
-            "patches": tf.reshape(step["patches"], [num_patches, patch_size, patch_size, 3]),
+            "patches": tf.reshape(step["patches"], [num_patches, patch_size, patch_size, bands]),
             "labels": tf.reshape(step["labels"], [num_patches]),
             "label_share": tf.reshape(step["label_share"], [num_patches]),
         }
@@ -103,7 +106,7 @@ def crops(
         changes: the augmentation of each image; see `augmentation.scene` and `augmentation.mix`.
 
     Returns:
-        Dataset of {"image" uint8 [order.num_own, crop, crop, 3], "label" uint8 [order.num_own,
+        Dataset of {"image" uint8 [order.num_own, crop, crop, bands], "label" uint8 [order.num_own,
         crop, crop]}. Outside the image they are view.pad_color and 255.
 
     Raises:
@@ -117,6 +120,7 @@ def crops(
         ... )
     """
 
+    views.check_pad_color(view.pad_color, split.num_bands)
     mixes = changes.mixes_images
     if mixes and order.num_own % 2 and order.share.count > 1:
         raise ValueError(
@@ -186,7 +190,8 @@ def _batches(split, of_pair: Callable, step_order):
 
     def example(image_id, seed):
         image_file, label_file = tf.gather(image_files, image_id), tf.gather(label_files, image_id)
-        return of_pair((*views.read(image_file, label_file), label_file), seed)
+        pair = views.read(image_file, label_file, split.num_bands)
+        return of_pair((*pair, label_file), seed)
 
     return order.batches(len(split.image_files), example, step_order)
 

@@ -220,7 +220,7 @@ def sample_boxes(
 
 
 def cut(
-    image: tf.Tensor, boxes: tf.Tensor, size: int, pad_color: tuple[int, int, int] = (0, 0, 0)
+    image: tf.Tensor, boxes: tf.Tensor, size: int, pad_color: tuple[int, ...] = (0, 0, 0)
 ) -> tf.Tensor:
     """Cut boxes out of an image and resize each to one size.
 
@@ -229,13 +229,13 @@ def cut(
     INTER_LINEAR).
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         boxes: int32 [num_patches, 4], squares. num_patches must be static.
         size: side of the patches in pixels.
-        pad_color: three ints in 0..255.
+        pad_color: ints in 0..255, one for each band.
 
     Returns:
-        uint8 [num_patches, size, size, 3].
+        uint8 [num_patches, size, size, bands].
 
     Raises:
         ValueError: if `boxes` has another shape or `pad_color` is out of range.
@@ -246,7 +246,8 @@ def cut(
         array([[8, 0],
                [8, 0]], dtype=uint8)
     """
-    views.check_pad_color(pad_color)
+    bands = len(pad_color)
+    views.check_pad_color(pad_color, image.shape[-1])
     boxes = tf.convert_to_tensor(boxes, tf.int32)
     if boxes.shape.rank != 2 or boxes.shape[0] is None or boxes.shape[1] != 4:
         raise ValueError(
@@ -262,19 +263,19 @@ def cut(
     after = tf.maximum(tf.reduce_max(start + shape, axis=0) - size_of_image, 0)
     # Rows of bytes are sliced with one copy per row, and float32 squares resized twice as fast.
     rows = views.pad_rows(image, before, after, pad_color)
-    corners = (start + before) * [1, 3]
-    squares = tf.pad(shape, [[0, 0], [1, 1]], constant_values=1) + [[0, 0, 0, 2]]
+    corners = (start + before) * [1, bands]
+    squares = tf.pad(shape, [[0, 0], [1, 1]], constant_values=1) + [[0, 0, 0, bands - 1]]
 
     # A Python loop costs less than tf.map_fn. Patches are cut one after another: tf.data already
     # processes images in parallel, and one thread per patch would cost more than it gains.
     patches = []
     for corner, row_shape, square_shape in zip(
-        *map(tf.unstack, (corners, shape * [1, 3], squares)), strict=True
+        *map(tf.unstack, (corners, shape * [1, bands], squares)), strict=True
     ):
         with tf.control_dependencies(patches[-1:]):
             square = tf.reshape(tf.slice(rows, corner, row_shape), square_shape)
             patches.append(_resized(square, size))
-    return tf.concat(patches, axis=0)
+    return tf.ensure_shape(tf.concat(patches, axis=0), [len(patches), size, size, bands])
 
 
 def _resized(square, size):

@@ -74,7 +74,9 @@ class Pair:
         return self.patch + self.gap
 
 
-def batches(files: Sequence[str], pair: Pair, order: order.Order) -> tf.data.Dataset:
+def batches(
+    files: Sequence[str], pair: Pair, order: order.Order, num_bands: int = 3
+) -> tf.data.Dataset:
     """Build pairs of a patch and one of its eight neighbors.
 
     A square of 3 x 3 cells is cut out of an image as for jigsaw puzzles. Images that are too small
@@ -84,9 +86,10 @@ def batches(files: Sequence[str], pair: Pair, order: order.Order) -> tf.data.Dat
         files: paths of JPEG, PNG or BMP images; `unlabelled.find` returns them.
         pair: how patches are cut.
         order: which images a step shows, one pair of each image.
+        num_bands: number of bands of the images.
 
     Returns:
-        Dataset of {"tiles": uint8 [N, 2, patch, patch, 3], "permutation": int32 [N], the neighbor
+        Dataset of {"tiles": uint8 [N, 2, patch, patch, num_bands], "permutation": int32 [N], the neighbor
         0..7, counted row by row without the middle}, where N is order.num_own. The keys are the
         ones of jigsaw puzzles, whose model takes both.
 
@@ -96,7 +99,7 @@ def batches(files: Sequence[str], pair: Pair, order: order.Order) -> tf.data.Dat
     Example:
         >>> batches(files, Pair(patch=32, gap=12, jitter=4), order)  # doctest: +SKIP
     """
-    return _batches(files, pair, order).prefetch(tf.data.AUTOTUNE)
+    return _batches(files, pair, order, num_bands).prefetch(tf.data.AUTOTUNE)
 
 
 def cells(neighbors: np.ndarray) -> np.ndarray:
@@ -108,19 +111,19 @@ def cells(neighbors: np.ndarray) -> np.ndarray:
     return neighbors + (neighbors >= MIDDLE)
 
 
-def _batches(files, pair, step_order):
+def _batches(files, pair, step_order, num_bands):
     paths = tf.constant(list(files), tf.string)
     margin = pair.gap // 2 - pair.jitter
 
     def example(image_id, seed):
         seeds = tf.random.split(seed, 4)
-        image = views.read_image(paths[image_id])
+        image = views.read_image(paths[image_id], num_bands)
         square = jigsaw.crop(image, jigsaw.GRID * pair.cell, pair.shorter_side, seed=seeds[0])
         neighbor = views.uniform(0, NUM_OFFSETS - 1, seeds[1])
         shown = tf.stack([MIDDLE, neighbor + tf.cast(neighbor >= MIDDLE, tf.int32)])
         lowest = tf.fill([2, 1, 2], margin)
         offsets = views.uniform(lowest, lowest + 2 * pair.jitter, seeds[2])
-        offsets = tf.broadcast_to(offsets, [2, 3, 2])  # one shift for all channels
+        offsets = tf.broadcast_to(offsets, [2, num_bands, 2])  # one shift for all channels
         tiles = tf.unstack(jigsaw.cut_tiles(square, shown, offsets, pair.patch))
         changed = [
             _changed(tile, pair.color, patch_seed)
@@ -173,7 +176,8 @@ def hide_aberration(patch: tf.Tensor, color: str, seed: int | tf.Tensor = 0) -> 
     if color == "project":
         return views.round_to_uint8(tf.clip_by_value(tf.matmul(pixels, PROJECTION), 0.0, 255.0))
     seeds = tf.random.split(views.as_seed(seed))
-    is_kept = tf.range(3) == views.uniform(0, 2, seeds[0])
+    bands = patch.shape[-1]
+    is_kept = tf.range(bands) == views.uniform(0, bands - 1, seeds[0])
     kept = tf.reduce_sum(tf.where(is_kept, pixels, 0.0), axis=-1, keepdims=True)
     noise = _NOISE * tf.math.reduce_std(kept) * tf.random.stateless_normal(patch.shape, seeds[1])
     other = tf.clip_by_value(tf.reduce_mean(kept) + noise, 0.0, 255.0)

@@ -1,7 +1,7 @@
 """Joint geometry of an image and its label map: read, scale, mirror, place in a square canvas.
 
 All random parameters of an image are drawn once, as a `Placement`. The image and its label map are
-then shown through the same placement, so they stay aligned. Images are uint8 [height, width, 3].
+then shown through the same placement, so they stay aligned. Images are uint8 [height, width, bands].
 Label maps are uint8 [height, width] with 255 = void. All functions run in graph mode in tf.data.
 """
 
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from pipelines.datasets import planes
 from pipelines.datasets.spec import VOID
 
 
@@ -23,7 +24,7 @@ class View:
         shorter_side: int, images whose shorter side is larger are first scaled down to it. None
             keeps all images as they are.
         mirror: bool, mirror images left-right with probability 1/2.
-        pad_color: three ints in 0..255, the color of the canvas outside the image.
+        pad_color: ints in 0..255, one for each band, the color of the canvas outside the image.
         enlarge: bool, scale images up until their shorter side is `crop`, if it is smaller (also
             after scaling down). Without it, small images are placed inside the canvas.
         rare_share: float in 0..1, probability that the canvas must show a class that is drawn
@@ -43,7 +44,7 @@ class View:
     crop: int
     shorter_side: int | None = None
     mirror: bool = True
-    pad_color: tuple[int, int, int] = (0, 0, 0)
+    pad_color: tuple[int, ...] = (0, 0, 0)
     enlarge: bool = False
     rare_share: float = 0.0
 
@@ -105,26 +106,30 @@ def check_at_least_one(**sizes: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}.")
 
 
-def check_pad_color(pad_color: tuple[int, int, int]) -> None:
-    """Raise ValueError unless the color is three integers in 0..255."""
-    if len(pad_color) != 3 or any(c != int(c) or not 0 <= c <= 255 for c in pad_color):
-        raise ValueError(f"pad_color must be three integers in 0..255, got {pad_color}.")
+def check_pad_color(pad_color: tuple[int, ...], num_bands: int | None = None) -> None:
+    """Raise ValueError unless the color is integers in 0..255, one for each band of images."""
+    if not pad_color or any(c != int(c) or not 0 <= c <= 255 for c in pad_color):
+        raise ValueError(f"pad_color must be integers in 0..255, got {pad_color}.")
+    if num_bands is not None and len(pad_color) != num_bands:
+        raise ValueError(
+            f"pad_color needs an integer for each of {num_bands} bands, got {pad_color}."
+        )
 
 
-def read_image(file: str | tf.Tensor) -> tf.Tensor:
-    """Read and decode one JPEG, PNG or BMP file.
+def read_image(file: str | tf.Tensor, num_bands: int = 3) -> tf.Tensor:
+    """Read and decode one JPEG, PNG or BMP file, or a file of `pipelines.datasets.planes`.
 
     Args:
         file: string scalar, path of the file.
+        num_bands: number of bands of the image.
 
     Returns:
-        uint8 [height, width, 3], RGB.
+        uint8 [height, width, num_bands], RGB for three bands.
 
     Raises:
         tf.errors.OpError: if the file cannot be read or decoded.
     """
-    image = tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
+    return planes.decode(tf.io.read_file(file), num_bands)
 
 
 def read_label(file: str | tf.Tensor) -> tf.Tensor:
@@ -132,22 +137,25 @@ def read_label(file: str | tf.Tensor) -> tf.Tensor:
     return tf.squeeze(tf.io.decode_png(tf.io.read_file(file), channels=1), axis=2)
 
 
-def read(image_file: tf.Tensor, label_file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def read(
+    image_file: tf.Tensor, label_file: tf.Tensor, num_bands: int = 3
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Read and decode one image and its label map.
 
     Args:
-        image_file: string scalar, path of a JPEG, PNG or BMP file.
+        image_file: string scalar, path of an image; see `read_image`.
         label_file: string scalar, path of an 8-bit gray PNG of class indices.
+        num_bands: number of bands of the image.
 
     Returns:
-        (image uint8 [height, width, 3], label uint8 [height, width]).
+        (image uint8 [height, width, num_bands], label uint8 [height, width]).
 
     Raises:
         tf.errors.InvalidArgumentError: if a file cannot be decoded, or if the sizes differ. The
             message then names both files. `datasets.load` decodes every file once, so this happens
             only if a file changed later.
     """
-    image, label = read_image(image_file), read_label(label_file)
+    image, label = read_image(image_file, num_bands), read_label(label_file)
     same_size = tf.debugging.Assert(
         tf.reduce_all(tf.shape(image)[:2] == tf.shape(label)),
         [
@@ -288,21 +296,21 @@ def view_image(image: tf.Tensor, placement: Placement) -> tuple[tf.Tensor, tf.Te
     Scaling is bilinear with antialiasing and half-pixel centers. Only this part is computed.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         placement: the placement that was drawn for the image.
 
     Returns:
-        (part uint8 [h, w, 3], with h, w <= crop; offset int32 [2], the (y, x) of the part in the
+        (part uint8 [h, w, bands], with h, w <= crop; offset int32 [2], the (y, x) of the part in the
         canvas).
     """
-    corner, size = _window(placement)
+    (corner, size), bands = _window(placement), image.shape[-1]
     part = _if_scaled(
         image,
         placement,
         lambda: scaled_part(image, placement.size, corner, size),
-        lambda: tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0)),
+        lambda: tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [bands]], 0)),
     )
-    return _mirrored(tf.ensure_shape(part, [None, None, 3]), placement), tf.maximum(
+    return _mirrored(tf.ensure_shape(part, [None, None, bands]), placement), tf.maximum(
         -placement.origin, 0
     )
 
@@ -317,14 +325,14 @@ def draw_canvas(
     """Draw a view of one labelled image and return the whole canvas; see `draw_view`.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         label: uint8 [height, width], 255 = void.
         view: the settings.
         seed: int or int32 [2].
         name: string scalar, the label map's file for the error message.
 
     Returns:
-        (image uint8 [crop, crop, 3], label uint8 [crop, crop]). Outside the image they are
+        (image uint8 [crop, crop, bands], label uint8 [crop, crop]). Outside the image they are
         view.pad_color and 255.
     """
     placement, label = draw_view(label, view, seed, name)
@@ -336,15 +344,15 @@ def image_canvas(part: tf.Tensor, offset: tf.Tensor, view: View) -> tf.Tensor:
     """Surround the part of an image inside the canvas with view.pad_color.
 
     Args:
-        part: uint8 [h, w, 3], as `view_image` returns it.
+        part: uint8 [h, w, bands], as `view_image` returns it.
         offset: int32 [2], the (y, x) of the part in the canvas.
         view: the settings.
 
     Returns:
-        uint8 [crop, crop, 3].
+        uint8 [crop, crop, bands].
     """
     canvas = pad(part, offset, view.crop - offset - tf.shape(part)[:2], view.pad_color)
-    return tf.ensure_shape(canvas, [view.crop, view.crop, 3])
+    return tf.ensure_shape(canvas, [view.crop, view.crop, len(view.pad_color)])
 
 
 def pad(
@@ -552,13 +560,13 @@ def scaled_part(
     """Compute only the pixels corner..corner + part_size of the image scaled to `size`.
 
     Args:
-        image: uint8 [height, width, 3].
+        image: uint8 [height, width, bands].
         size: int32 [2], (height, width) of the whole image after scaling.
         corner: int32 [2], the first (y, x) of the part.
         part_size: int32 [2].
 
     Returns:
-        uint8 [*part_size, 3], bilinear with antialiasing and half-pixel centers.
+        uint8 [*part_size, bands], bilinear with antialiasing and half-pixel centers.
     """
     scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
     pixels = tf.raw_ops.ScaleAndTranslate(

@@ -82,6 +82,7 @@ class Header:
         nodata: the value without data of a GeoTIFF, or None.
         is_min_white: whether the smallest value is shown white (a TIFF of 8 bits or fewer), so that
             Pillow inverts the values.
+        alpha: indices of the bands that the file declares as alpha.
     """
 
     format: str
@@ -93,6 +94,7 @@ class Header:
     num_pages: int = 1
     nodata: int | None = None
     is_min_white: bool = False
+    alpha: tuple[int, ...] = ()
 
     @property
     def is_8_bit(self) -> bool:
@@ -124,7 +126,8 @@ def read(file: pathlib.Path) -> Header:
         is_lossy_webp = _is_lossy_webp(stream, start)
     if start.startswith(_PNG) and len(start) >= 26:
         _check_size(*struct.unpack(">II", start[16:24]))
-        return Header("PNG", _PNG_BANDS.get(start[25], 1), start[24])
+        bands = _PNG_BANDS.get(start[25], 1)
+        return Header("PNG", bands, start[24], alpha=(bands - 1,) if bands in (2, 4) else ())
     with open_image(file) as image:
         number, bits = _DEEP_MODES.get(image.mode, ("uint", 16 if ";16" in image.mode else 8))
         num_pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -267,7 +270,9 @@ def _tiff_header(pages: list[dict]) -> Header:
     extra = bands - _COLOR_BANDS.get(first[_PHOTOMETRIC], 1)
     kinds = first[_EXTRA_SAMPLES]
     # Old programs write alpha without the tag. 1 and 2 are the two kinds of alpha.
-    has_alpha = extra > 0 and (kinds is None or any(kind in (1, 2) for kind in _tuple(kinds)))
+    declared = [kind in (1, 2) for kind in _tuple(kinds)] if kinds is not None else []
+    has_alpha = extra > 0 and (kinds is None or any(declared))
+    places = range(bands - extra, bands)
     return Header(
         "TIFF",
         bands,
@@ -278,6 +283,7 @@ def _tiff_header(pages: list[dict]) -> Header:
         num_pages=1 + sum(not (page[_SUBFILE] or 0) & _PREVIEW for page in pages[1:]),
         nodata=_whole(first[_NODATA]),
         is_min_white=first[_PHOTOMETRIC] == 0 and max(_tuple(first[_BITS] or 1)) <= 8,
+        alpha=tuple(k for k, is_alpha in zip(places, declared, strict=False) if is_alpha),
     )
 
 

@@ -17,6 +17,7 @@ from pipelines.datasets import (
     headers,
     inspection,
     masks,
+    planes,
     raw_images,
     records,
     tiles,
@@ -255,7 +256,7 @@ def read_image(
     """
     if window is not None:
         pixels, is_nodata = raw_images.windowed(file, page, window)
-        return DecodedImage(records.encode_png(pixels), pixels, is_nodata=is_nodata)
+        return DecodedImage(planes.encode(pixels), pixels, is_nodata=is_nodata)
     header = headers.check_image(file, page)
     with headers.open_image(file, page) as image:
         is_kept = image.format in _KEPT_FORMATS

@@ -87,7 +87,10 @@ def load(
     from pipelines.datasets import records
 
     folder, index = records.prepare(found, max_unreadable)
-    train, eval_ = (_split(folder, index, split) for split in (found.train_split, found.eval_split))
+    train, eval_ = (
+        _split(folder, index, split, found.spec.num_bands)
+        for split in (found.train_split, found.eval_split)
+    )
     if not train.is_labelled:
         raise DatasetError(f"{name}: {no_labels(train.name)}")
     splits = (train,) if train == eval_ else (train, eval_)
@@ -149,8 +152,8 @@ def examples(split: Split) -> "tf.data.Dataset":
     """Read the records of a split in the split's order.
 
     Returns:
-        Dataset of {"image": uint8 [height, width, 3] RGB, "label": uint8 [height, width],
-        "id": string}.
+        Dataset of {"image": uint8 [height, width, bands], RGB if there are three, "label": uint8
+        [height, width], "id": string}.
 
     Raises:
         ValueError: if the split was made by hand and has no records.
@@ -162,7 +165,7 @@ def examples(split: Split) -> "tf.data.Dataset":
     """
     from pipelines.datasets import records
 
-    return records.read(split.records, split.name, split.positions)
+    return records.read(split.records, split.name, split.positions, split.num_bands)
 
 
 def no_labels(split: str) -> str:
@@ -307,7 +310,7 @@ def _parts(ids, num_train_images, holdout):
     return chosen, held_out
 
 
-def _split(folder: str, index: "records.Index", name: str) -> Split:
+def _split(folder: str, index: "records.Index", name: str, num_bands: int) -> Split:
     entries = index.splits[name]
     absolute = functools.partial(os.path.join, folder)  # leaves absolute paths as they are
     return Split(
@@ -321,6 +324,7 @@ def _split(folder: str, index: "records.Index", name: str) -> Split:
         positions=tuple(range(len(entries))),
         checksums=tuple(entry.checksum for entry in entries),
         class_pixels=tuple(tuple(entry.class_pixels) for entry in entries),
+        num_bands=num_bands,
     )
 
 

@@ -83,7 +83,7 @@ def _other(file: pathlib.Path) -> np.ndarray:
 
 
 def apply(window: PixelWindow, pixels: np.ndarray) -> np.ndarray:
-    """Map stored values to uint8 [height, width, 3], as `mm_keras.inference.export` does.
+    """Map stored values to uint8 [height, width, bands], as `mm_keras.inference.export` does.
 
     Args:
         window: the window.
@@ -104,7 +104,7 @@ def windowed(file: pathlib.Path, page: int | None, window: PixelWindow) -> tuple
     """Read an image and map it to 8 bits.
 
     Returns:
-        (uint8 [height, width, 3], bool [height, width]: where no band holds data).
+        (uint8 [height, width, bands], bool [height, width]: where no band holds data).
 
     Raises:
         WrongKindError: if the image has another number of bands than the window.

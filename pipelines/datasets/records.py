@@ -27,7 +27,16 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 from PIL import Image
 
-from pipelines.datasets import copies, division, exchange, faults, inspection, masks, tiles
+from pipelines.datasets import (
+    copies,
+    division,
+    exchange,
+    faults,
+    inspection,
+    masks,
+    planes,
+    tiles,
+)
 from pipelines.datasets.spec import VOID, DatasetError, DatasetSpec, printable, suggest
 
 # Part of each cache key: raise it when the records or the checks change.
@@ -238,7 +247,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 num_yielded += 1
                 counts = np.bincount(checked.sample.label.ravel(), minlength=256)
                 self._classes[checked.id] = present(counts)
-                yield from tiles.cut(checked.sample, checked.pixels, encode_png)
+                yield from tiles.cut(checked.sample, checked.pixels, planes.encode)
         if not num_yielded:
             # TFDS cannot write an empty split, so fail here, and report the other faults too.
             splits = list(plan.splits)
@@ -267,9 +276,10 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         check_unreadable(self.index.unreadable, self.builder_config.max_unreadable)
 
     def _info(self) -> tfds.core.DatasetInfo:
+        channels = 3 if self.builder_config.plan.spec.num_bands == 3 else 1  # planes are gray
         features = tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(shape=(None, None, 3)),
+                "image": tfds.features.Image(shape=(None, None, channels)),
                 "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
                 "id": tfds.features.Text(),
             }
@@ -407,16 +417,20 @@ def unknown_split(split: str, known: tuple[str, ...], where: str) -> DatasetErro
     )
 
 
-def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset:
+def read(
+    folder: str, split: str, positions: tuple[int, ...], num_bands: int = 3
+) -> tf.data.Dataset:
     """Read the examples of a split at `positions`, in the records' order.
 
     Args:
         folder: path of the records' folder.
         split: name of the split.
         positions: ints, the positions of the wanted images in the records.
+        num_bands: number of bands of the images.
 
     Returns:
-        Dataset of {"image": uint8 [height, width, 3], "label": uint8 [height, width], "id": text}.
+        Dataset of {"image": uint8 [height, width, num_bands], "label": uint8 [height, width], "id":
+        text}.
 
     Raises:
         ValueError: if `folder` is empty.
@@ -432,7 +446,8 @@ def read(folder: str, split: str, positions: tuple[int, ...]) -> tf.data.Dataset
     wanted = np.zeros(builder.info.splits[split].num_examples, bool)
     wanted[list(positions)] = True
     pairs = tf.data.Dataset.zip(examples, tf.data.Dataset.from_tensor_slices(wanted))
-    return pairs.filter(lambda _, is_wanted: is_wanted).map(_squeeze_label)
+    wanted = pairs.filter(lambda _, is_wanted: is_wanted)
+    return wanted.map(lambda example, _: _example(example, num_bands))
 
 
 def present(counts: np.ndarray) -> frozenset[int]:
@@ -445,7 +460,7 @@ def present(counts: np.ndarray) -> frozenset[int]:
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Encode uint8 [height, width] or [height, width, 3] as PNG bytes.
+    """Encode uint8 [height, width] or [height, width, 3] as PNG bytes; see `planes` for bands.
 
     Example:
         >>> encode_png(np.zeros([2, 2], np.uint8))[1:4]
@@ -456,8 +471,9 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _squeeze_label(example, _):
-    return {**example, "label": tf.squeeze(example["label"], axis=-1)}
+def _example(example, num_bands):
+    image = example["image"] if num_bands == 3 else planes.beside(example["image"], num_bands)
+    return {**example, "image": image, "label": tf.squeeze(example["label"], axis=-1)}
 
 
 def _write_file(file: pathlib.Path, content: bytes) -> None:

@@ -23,7 +23,9 @@ class Reading:
         window: (low, high), the values that become 0 and 255. None means `percentiles`, for images
             of more than 8 bits or of other bands than gray and color.
         percentiles: percentiles of each band, over a sample of images, that become 0 and 255.
-        bands: numbers from 1 of the one or three bands to use, or None for the first ones.
+        bands: numbers from 1 of the bands to use; one band is gray. None means `channels`.
+        channels: number of bands of the images that the network takes. None means all bands of
+            images with two, or with four and more; and three for all other images.
     """
 
     unlabelled: str | None = None
@@ -32,6 +34,7 @@ class Reading:
     window: tuple[float, float] | None = None
     percentiles: tuple[float, float] = (1.0, 99.0)
     bands: tuple[int, ...] | None = None
+    channels: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +98,7 @@ class PixelWindow:
 
     Attributes:
         num_bands: the number of bands of the stored images.
-        bands: indices of the bands that become red, green and blue.
+        bands: indices of the bands that are used, in order. Three are red, green and blue.
         low: the value of each of these bands that becomes 0.
         high: the value of each of these bands that becomes 255.
     """
@@ -130,6 +133,11 @@ class DatasetSpec:
     window: PixelWindow | None = None
 
     @property
+    def num_bands(self) -> int:
+        """The number of bands of the images; three are red, green and blue."""
+        return 3 if self.window is None else len(self.window.bands)
+
+    @property
     def mask_values(self) -> tuple[int, ...]:
         """The value of each class in the data set's own files."""
         return tuple(range(self.num_classes)) if self.label_ids is None else self.label_ids
@@ -158,6 +166,8 @@ class Split:
         class_pixels: for each image, the number of pixels of each class; counted once, when the
             records are written. Loss functions use them for class weights.
         part: description of the chosen images; empty for the whole split.
+        num_bands: number of bands of the images. Three are RGB, and files of another number hold
+            `pipelines.datasets.planes`.
     """
 
     name: str
@@ -171,6 +181,7 @@ class Split:
     checksums: tuple[int, ...] = ()
     class_pixels: tuple[tuple[int, ...], ...] = ()
     part: str = ""
+    num_bands: int = 3
 
     @property
     def num_images(self) -> int:

@@ -14,8 +14,8 @@ SIDE = 2048
 
 
 def is_large(pixels: np.ndarray) -> bool:
-    """Return whether an image [height, width, 3] is stored as tiles."""
-    return pixels.shape[0] * pixels.shape[1] > LARGEST
+    """Return whether an image [height, width, bands] is stored as tiles."""
+    return pixels.size > 3 * LARGEST
 
 
 def cut(sample: inspection.Sample, pixels: np.ndarray, encode) -> Iterator[inspection.Sample]:
@@ -25,8 +25,8 @@ def cut(sample: inspection.Sample, pixels: np.ndarray, encode) -> Iterator[inspe
 
     Args:
         sample: the image and its label map.
-        pixels: uint8 [height, width, 3], the pixels of the image.
-        encode: function uint8 [height, width, 3] -> the bytes of a PNG.
+        pixels: uint8 [height, width, bands], the pixels of the image.
+        encode: function uint8 [height, width, bands] -> the bytes of a PNG.
     """
     if not is_large(pixels):
         yield sample

@@ -1,7 +1,7 @@
 """Images of more than 8 bits, of real numbers, or of other bands than gray and color.
 
-A `PixelWindow` chooses one or three bands and maps a range of values to 0..255. It belongs to the
-data set: all images use the same one, and the exported model applies it to raw values.
+A `PixelWindow` chooses bands and maps a range of values of each to 0..255. It belongs to the data
+set: all images use the same one, and the exported model applies it to raw values.
 """
 
 import dataclasses
@@ -14,7 +14,9 @@ from pipelines.datasets import faults, headers, raw_images, records
 from pipelines.datasets.spec import DatasetError, PixelWindow, Reading
 
 _NUM_SAMPLED = 16  # images that the percentiles are computed from, evenly spread
-_MAX_VALUES = 250_000  # values of a band that are used of each of these images
+_MAX_VALUES = 250_000  # pixels that are used of each of these images, about
+MAX_BANDS = 64
+"""Largest number of bands of an image; networks take as many (`mm_keras.backbones.MAX_BANDS`)."""
 
 
 def with_window(plan: records.Plan, reading: Reading) -> records.Plan:
@@ -24,7 +26,7 @@ def with_window(plan: records.Plan, reading: Reading) -> records.Plan:
 
     Args:
         plan: the plan of a data set of image files.
-        reading: `window`, `percentiles` and `bands` of the user.
+        reading: `window`, `percentiles`, `bands` and `channels` of the user.
 
     Raises:
         DatasetError: if a window cannot be computed, or if the bands do not exist.
@@ -33,6 +35,7 @@ def with_window(plan: records.Plan, reading: Reading) -> records.Plan:
     files = [(file, page) for file, page in files if isinstance(file, pathlib.Path)]
     sampled = files[:: max(1, len(files) // _NUM_SAMPLED)][:_NUM_SAMPLED]
     is_asked = reading.window is not None or reading.bands is not None
+    is_asked = is_asked or reading.channels not in (None, 3)
     kinds = [kind for file, _ in sampled if (kind := _is_deep(file)) is not None]
     if not kinds or not (is_asked or all(kinds)):
         return plan
@@ -81,21 +84,25 @@ def _message(window: PixelWindow, reading: Reading) -> str:
     low, high = reading.percentiles
     origin = "as given" if reading.window else f"percentiles {low:g} and {high:g} of a sample"
     others = window.num_bands - len(set(window.bands))
-    unused = f" {others} of {window.num_bands} bands are not used." if others else ""
-    return f"Images are mapped to 8 bits ({ranges}; {origin}).{unused}"
+    note = f" {others} of {window.num_bands} bands are not used." if others else ""
+    if len(window.bands) != 3:
+        note += f" The network takes {len(window.bands)} bands."
+        if reading.channels is None and reading.bands is None and window.num_bands > 3:
+            note += " With channels=3 it takes the first three as red, green and blue."
+    return f"Images are mapped to 8 bits ({ranges}; {origin}).{note}"
 
 
 def _window(sampled: Sequence, reading: Reading) -> PixelWindow:
     """Return the user's window, or the percentiles of a sample of the images."""
-    images = [raw for file, page in sampled if (raw := _try_read(file, page)) is not None]
+    images = [found for file, page in sampled if (found := _values(file, page)) is not None]
     if not images:
         raise DatasetError(
             f"No image could be read to choose the window of values, for example {sampled[0][0]}. "
             f"{raw_images.NEEDS_TIFFFILE.fix}"
         )
-    num_bands = images[0].pixels.shape[2]
-    images = [image for image in images if image.pixels.shape[2] == num_bands]
-    bands = _bands(num_bands, reading.bands)
+    num_bands = images[0].shape[1]
+    images = [image for image in images if image.shape[1] == num_bands]
+    bands = _bands(num_bands, _alpha(sampled), reading)
     if reading.window:
         low, high = ((float(end),) * len(bands) for end in reading.window)
     else:
@@ -104,31 +111,53 @@ def _window(sampled: Sequence, reading: Reading) -> PixelWindow:
     return PixelWindow(num_bands, bands, tuple(low), tuple(high))
 
 
-def _try_read(file: pathlib.Path, page: int | None):
+def _values(file: pathlib.Path, page: int | None) -> np.ndarray | None:
+    """Return a sample of the pixels with data, [N, bands]; None if the image cannot be read."""
     try:
-        return raw_images.read(file, page)
+        raw = raw_images.read(file, page)
     except (faults.WrongKindError, *headers.DAMAGED):
         return None
+    valid = raw.pixels[~raw.is_nodata]
+    return valid[:: max(1, len(valid) // _MAX_VALUES)].copy()
 
 
-def _bands(num_bands: int, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the indices of the bands that become red, green and blue."""
+def _alpha(sampled) -> tuple[int, ...]:
+    """Return the bands that the first image with a readable header declares as alpha."""
+    for file, _ in sampled:
+        if _is_deep(file) is not None:
+            return headers.read(file).alpha
+    return ()
+
+
+def _bands(num_bands: int, alpha: tuple[int, ...], reading: Reading) -> tuple[int, ...]:
+    """Return the indices of the bands that the network takes, in order."""
+    asked, channels = reading.bands, reading.channels
+    if asked is not None and not all(1 <= band <= num_bands for band in asked):
+        raise DatasetError(f"bands={asked} must name bands 1 to {num_bands} of the images.")
+    chosen = tuple(band - 1 for band in asked or ())
     if asked is None:
-        return (0, 1, 2) if num_bands >= 3 else (0, 0, 0)
-    if len(asked) not in (1, 3) or not all(1 <= band <= num_bands for band in asked):
+        chosen = tuple(band for band in range(num_bands) if band not in alpha)
+    if len(chosen) == 1 and channels in (None, 3):  # a gray image
+        return chosen * 3
+    if asked is None and channels is not None:
+        chosen = (*chosen, *alpha)[:channels]
+    if channels is not None and len(chosen) != channels:
         raise DatasetError(
-            f"bands={asked} must name one or three of the bands 1 to {num_bands} of the images."
+            f"channels={channels} is not the number of bands ({len(chosen)}"
+            f"{'' if asked is None else f', from bands={asked}'}). Change channels"
+            f"{', or leave it out' if asked is None else ' or bands'}."
         )
-    return tuple(band - 1 for band in asked) * (1 if len(asked) == 3 else 3)
+    if len(chosen) > MAX_BANDS:
+        raise DatasetError(
+            f"The images have {len(chosen)} bands; at most {MAX_BANDS} can be used. Choose some with "
+            "bands, or the first ones with channels."
+        )
+    return chosen
 
 
 def _percentiles(images, band: int, percentiles) -> tuple[float, float]:
-    values = []
-    for image in images:
-        valid = image.pixels[..., band][~image.is_nodata].astype(np.float64)
-        valid = valid[np.isfinite(valid)]
-        values.append(valid[:: max(1, valid.size // _MAX_VALUES)])
-    every = np.concatenate(values)
+    every = np.concatenate([image[:, band].astype(np.float64) for image in images])
+    every = every[np.isfinite(every)]
     if not every.size:
         raise DatasetError(f"Band {band + 1} of the images has no value. Choose other bands.")
     low, high = np.percentile(every, percentiles)

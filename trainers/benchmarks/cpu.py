@@ -129,7 +129,7 @@ def image_files(folder: pathlib.Path, size: tuple[int, int], num: int = 16):
         A record with the lists `image_files` and `label_files`.
     """
     rng = np.random.default_rng(0)
-    split = types.SimpleNamespace(image_files=[], label_files=[])
+    split = types.SimpleNamespace(image_files=[], label_files=[], num_bands=3)
     for i in range(num):
         image, label = _picture(rng, *size)
         image_file, label_file = folder / f"{i}.jpg", folder / f"{i}.png"

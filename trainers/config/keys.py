@@ -157,28 +157,31 @@ def from_flat(flat: Mapping[str, object], source: str) -> Experiment:
         ) from error
 
 
-def resolve(experiment: Experiment, shorter_side: int) -> Experiment:
+def resolve(experiment: Experiment, shorter_side: int, num_bands: int = 3) -> Experiment:
     """Turn sizes that are shares of the images' shorter side into pixels.
 
     Patch sizes become even, since a patch is centered on a pixel of a known label.
 
     Args:
+        experiment: the settings.
         shorter_side: of the images in pixels; `data.shorter_side` bounds it.
+        num_bands: number of bands of the images, for `network.channels`.
     """
-    return changed(experiment, derived(experiment, shorter_side))
+    return changed(experiment, derived(experiment, shorter_side, num_bands))
 
 
-def derived(experiment: Experiment, shorter_side: int) -> dict[str, int]:
-    """Return {key: pixels} for each size that is a share; see `resolve`."""
+def derived(experiment: Experiment, shorter_side: int, num_bands: int = 3) -> dict[str, int]:
+    """Return {key: pixels} for each size that is a share, and the bands; see `resolve`."""
     if experiment.data.shorter_side is not None:
         shorter_side = min(shorter_side, experiment.data.shorter_side)
     multiples = {"mm.min_size": 2, "mm.max_size": 2, "mm.crop": 1, "segment.crop": 1}
     flat = flatten(experiment)
-    return {
+    pixels = {
         key: max(multiple, round(flat[key] * shorter_side / multiple) * multiple)
         for key, multiple in multiples.items()
         if isinstance(flat[key], float)
     }
+    return pixels | ({"network.channels": num_bands} if num_bands != 3 else {})
 
 
 def _settings(section, prefix):

@@ -74,8 +74,8 @@ def _range(ends: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _bands(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    if len(numbers) not in (1, 3) or min(numbers) < 1:
-        raise ValueError(f"must be one or three numbers of bands, from 1. Received {list(numbers)}")
+    if not 1 <= len(numbers) <= MAX_BANDS or min(numbers) < 1:
+        raise ValueError(f"must be 1 to {MAX_BANDS} numbers, each from 1. Received {list(numbers)}")
     return numbers
 
 
@@ -103,6 +103,9 @@ def _size(size: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"must be height and width, 1 to 16384. Received {list(size)}")
     return size
 
+
+MAX_BANDS = 64
+"""Largest number of bands of images, as in mm_keras.backbones."""
 
 FORMATS = ("saved_model", "onnx", "litert")
 """Formats of the exported model."""
@@ -152,8 +155,8 @@ class Data:
     percentiles: Range = (1.0, 99.0)
     """Percentiles of each band, over a sample of images, that become 0 and 255. Source: ours."""
     bands: Annotated[tuple[int, ...], AfterValidator(_bands)] | None = None
-    """Numbers of the one or three bands of the images to use, from 1; none: the first ones.
-    Source: ours."""
+    """Numbers of the bands of the images to use, from 1; one band is gray; none: as many as
+    network.channels. Source: ours."""
     train_split: str | None = None
     """Split to train on; none: the usual split of the data set. Source: ours."""
     eval_split: str | None = None
@@ -211,6 +214,9 @@ class Network:
     Source: ours."""
     width: Positive = 1.0
     """Factor of the number of channels. Source: ours; 1 in the M&M paper."""
+    channels: Annotated[int, Field(ge=1, le=MAX_BANDS)] | None = None
+    """Number of bands of the images that the network takes, for data set folder; none: all bands of
+    images with two, or four and more, and three of others. Source: ours."""
 
 
 @record

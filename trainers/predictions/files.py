@@ -110,7 +110,8 @@ def _overlay(pixels, class_ids, classes) -> bytes:
 
     def painted(rows):
         part = slice(rows.start * step, rows.stop * step)
-        image = np.asarray(Image.fromarray(pixels[part]).reduce(step))
+        rgb = np.ascontiguousarray(visualize.as_rgb(pixels[part]))
+        image = np.asarray(Image.fromarray(rgb).reduce(step))
         ids = class_ids[part][::step, ::step]
         return visualize.overlay(image, ids, classes.colors, clear=classes.background)
 

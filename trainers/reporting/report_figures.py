@@ -62,8 +62,10 @@ def draw(
 
 def _dataset(comparison, data_dir):
     run = (comparison.tuned or comparison.naive)[0]
-    data = run.experiment().data
-    return load_dataset(dataclasses.replace(data, data_dir=data_dir or data.data_dir))
+    experiment = run.experiment()
+    data = experiment.data
+    data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
+    return load_dataset(data, experiment.network.channels)
 
 
 def _pictures(comparison, dataset, options):

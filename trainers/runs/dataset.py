@@ -9,21 +9,32 @@ GENERATED = "texture_scenes"
 """The data set without files."""
 
 
-def load_dataset(data: config.Data) -> datasets.Dataset:
+def load_dataset(data: config.Data, channels: int | None = None) -> datasets.Dataset:
     """Load the data set and select the part that the settings ask for.
+
+    Args:
+        data: the settings.
+        channels: number of bands that the network takes (`network.channels`), or None.
 
     Raises:
         config.ConfigError: the data set is missing or not usable; the message names the fix.
     """
     check_folder(data)
     try:
-        dataset = datasets.select(_load(data, data.eval_split), data.num_train_images, data.holdout)
-        return _with_validation(dataset, data)
+        dataset = _load(data, data.eval_split, channels)
+        dataset = datasets.select(dataset, data.num_train_images, data.holdout)
+        dataset = _with_validation(dataset, data, channels)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
+    if channels not in (None, dataset.spec.num_bands):
+        raise config.ConfigError(
+            f"network.channels={channels}, but the images of data set {data.dataset} have "
+            f"{dataset.spec.num_bands} bands. Leave network.channels out."
+        )
+    return dataset
 
 
-def _load(data, eval_split):
+def _load(data, eval_split, channels):
     return datasets.load(
         data.dataset,
         data_dir=data.data_dir,
@@ -31,11 +42,11 @@ def _load(data, eval_split):
         eval_split=eval_split,
         max_unreadable=data.max_unreadable,
         void_value=data.void_value,
-        reading=reading(data),
+        reading=reading(data, channels),
     )
 
 
-def _with_validation(dataset, data):
+def _with_validation(dataset, data, channels):
     """Return the data set with the split that `data.validation` names."""
     if data.validation is None:
         return dataset
@@ -44,12 +55,12 @@ def _with_validation(dataset, data):
     if data.validation in ("eval", dataset.eval.name):
         split = dataset.eval
     else:
-        split = _load(data, data.validation).eval
+        split = _load(data, data.validation, channels).eval
     return dataclasses.replace(dataset, validation=datasets.evenly(split, data.validation_images))
 
 
-def reading(data: config.Data) -> datasets.Reading:
-    """Return the choices on reading a user's own files."""
+def reading(data: config.Data, channels: int | None = None) -> datasets.Reading:
+    """Return the choices on reading a user's own files; see `load_dataset`."""
     return datasets.Reading(
         unlabelled=data.unlabelled,
         unannotated=data.unannotated,
@@ -57,6 +68,7 @@ def reading(data: config.Data) -> datasets.Reading:
         window=data.window,
         percentiles=data.percentiles,
         bands=data.bands,
+        channels=channels,
     )
 
 

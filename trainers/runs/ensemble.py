@@ -32,6 +32,11 @@ def parts(experiment: config.Experiment) -> list[config.Experiment]:
     return [dataclasses.replace(member, evaluate=experiment.evaluate) for member in stored]
 
 
+def channels(experiment: config.Experiment) -> int | None:
+    """Return `network.channels` of the members of an ensemble, or of the experiment."""
+    return parts(experiment)[0].network.channels
+
+
 def weights(experiment: config.Experiment) -> list[pathlib.Path]:
     """Return the members' weight files, in order; empty if the experiment is no ensemble.
 

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from mm_keras import metrics
+from mm_keras import metrics, visualize
 from trainers.runs import files
 
 NUM_EXAMPLES = 6
@@ -23,7 +23,7 @@ class Example:
 
     Attributes:
         id: of the image.
-        image: uint8 [H, W, 3].
+        image: uint8 [H, W, bands]; a stored one has three bands.
         truth: class ids [H, W], 255 = void.
         prediction: class ids [H, W].
         score: mIoU of the image, or for a class the number of its wrong pixels at full size.
@@ -41,7 +41,8 @@ class Example:
         factor = min(1.0, _SIDE / max(height, width))
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         nearest = Image.Resampling.NEAREST
-        image = Image.fromarray(self.image).resize(size, Image.Resampling.BOX)
+        rgb = np.ascontiguousarray(visualize.as_rgb(self.image))
+        image = Image.fromarray(rgb).resize(size, Image.Resampling.BOX)
         maps = (Image.fromarray(part.astype(np.uint8)) for part in (self.truth, self.prediction))
         maps = (np.asarray(part.resize(size, nearest)) for part in maps)
         return Example(self.id, np.asarray(image), *maps, self.score)

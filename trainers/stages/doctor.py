@@ -37,7 +37,7 @@ def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.cons
             train_split=data.train_split,
             eval_split=data.eval_split,
             void_value=data.void_value,
-            reading=reading(data),
+            reading=reading(data, experiment.network.channels),
         )
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error

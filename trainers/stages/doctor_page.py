@@ -125,7 +125,8 @@ def _overlay(picture: audit.Picture, colors) -> tuple[np.ndarray, np.ndarray]:
     height, width = picture.labels.shape
     scale = min(1, _PICTURE_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = np.asarray(Image.fromarray(picture.pixels).resize(size, Image.Resampling.BILINEAR))
+    rgb = np.ascontiguousarray(visualize.as_rgb(picture.pixels))
+    image = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
     labels = Image.fromarray(picture.labels).resize(size, Image.Resampling.NEAREST)
     painted = visualize.color_map(np.asarray(labels), colors)
     return image, ((image.astype(np.uint16) + painted) // 2).astype(np.uint8)

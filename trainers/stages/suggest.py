@@ -139,7 +139,7 @@ def _prediction(predictor, image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scored(name, score, image, label, class_ids, spec) -> Scored:
-    small = Image.fromarray(image)
+    small = Image.fromarray(np.ascontiguousarray(visualize.as_rgb(image)))
     small.thumbnail((suggest_page.SIDE, suggest_page.SIDE))
 
     def painted(labels):
@@ -164,7 +164,8 @@ class _Features:
         factor = min(1.0, FEATURE_SIDE / min(height, width))
         spec = self.backbone.spec
         size = [max(spec.min_size, round(side * factor)) for side in (width, height)]
-        pixels = np.asarray(Image.fromarray(image).resize(size))
+        bands = (Image.fromarray(band).resize(size) for band in np.moveaxis(image, -1, 0))
+        pixels = np.stack([np.asarray(band) for band in bands], axis=-1)
         maps = self.backbone(pixels[None], training=False)
         cells = keras.ops.convert_to_numpy(maps[spec.embedding.name])
         vector = cells.astype(np.float64).mean(axis=(0, 1, 2))

@@ -50,11 +50,11 @@ def prepare(
     """
     shared = networks.with_possible_width(settings, console).experiment
     networks.check(shared)
-    dataset = load_dataset(shared.data)
+    dataset = load_dataset(shared.data, shared.network.channels)
     for message in dataset.messages:
         console.print(terminal.printable(message))
     shorter_side = dataset.train.shorter_side
-    in_pixels = config.resolve(shared, shorter_side)
+    in_pixels = config.resolve(shared, shorter_side, dataset.spec.num_bands)
     cost = step_cost.count(in_pixels, dataset.spec.num_classes)
     arms = plan.plan(asked.arms, asked.seeds, asked.changes, in_pixels, cost)
     study = plan.Study(workdir, arms, shared, shorter_side, settings.preset)

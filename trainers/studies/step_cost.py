@@ -49,13 +49,14 @@ def _count(experiment, num_classes):
     stage_scope.set_up(experiment)
     tuning, fine_tuning = experiment.mm, experiment.segment
     num_patches = tuning.num_images * tuning.patches_per_image
-    model = mm_keras.MixAndMatch(networks.backbone(experiment))
-    shape = (num_patches, tuning.patch_size, tuning.patch_size, 3)
+    body = networks.backbone(experiment)
+    model, bands = mm_keras.MixAndMatch(body), body.spec.num_bands
+    shape = (num_patches, tuning.patch_size, tuning.patch_size, bands)
     if tuned_models.takes_crops(tuning):
-        shape = (tuning.num_images, tuning.crop, tuning.crop, 3)
+        shape = (tuning.num_images, tuning.crop, tuning.crop, bands)
     mm = multiply_adds(model, shape)
     model = networks.segmenter(experiment, num_classes)
-    shape = (fine_tuning.num_images, fine_tuning.crop, fine_tuning.crop, 3)
+    shape = (fine_tuning.num_images, fine_tuning.crop, fine_tuning.crop, bands)
     return StepCost(mm, multiply_adds(model, shape))
 
 

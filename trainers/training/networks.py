@@ -130,9 +130,13 @@ def backbone(experiment: config.Experiment, load: bool = False) -> backbones.Bac
     keras.utils.set_random_seed(experiment.seed)
     network = experiment.network
     try:
-        result = backbones.build(network.backbone, **_arguments(network), load=load)
+        num_bands = network.channels or 3
+        result = backbones.build(
+            network.backbone, **_arguments(network), load=load, num_bands=num_bands
+        )
     except ValueError as error:
         hint = " (key network.init_weights)" if network.init == "pretrained" else ""
+        hint = hint if num_bands == 3 else " (key network.channels)"
         raise config.ConfigError(f"{error}{hint}") from error
     sides = {"mm.patch_size": experiment.mm.patch_size, "segment.crop": experiment.segment.crop}
     for key, side in sides.items():

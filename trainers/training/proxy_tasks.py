@@ -46,6 +46,7 @@ class Task(Protocol):
     Attributes:
         section: its section of the settings, which is also its name as an init.
         needs_color: whether gray images cannot be used.
+        takes_bands: whether images may have another number of bands than three.
         pixels: kind of pixels that its weights expect (released train_graph.prototxt files).
         model: the network that stage proxy trains. Stage mm starts from its `backbone`.
 
@@ -56,6 +57,7 @@ class Task(Protocol):
 
     section: ClassVar[str]
     needs_color: ClassVar[bool]
+    takes_bands: ClassVar[bool] = False
     pixels: ClassVar[str]
     model: keras.Model
 
@@ -132,7 +134,7 @@ class Jigsaw(Task):
     """Predict the permutation of shuffled tiles (Noroozi and Favaro 2016)."""
 
     section = "jigsaw"
-    needs_color = False
+    needs_color, takes_bands = False, True
     pixels = "jigsaw"
 
     def __init__(self, experiment, backbone):
@@ -160,7 +162,8 @@ class Jigsaw(Task):
             channel_jitter=settings.channel_jitter,
             gray_share=settings.gray_share,
         )
-        return jigsaw.batches(files, self.permutations, puzzle, order)
+        bands = self.model.backbone.spec.num_bands
+        return jigsaw.batches(files, self.permutations, puzzle, order, bands)
 
     def measure(self, train, held_out):
         del train
@@ -238,7 +241,7 @@ class ContextPrediction(Task):
     """Predict where a patch lies beside another one (Doersch et al. 2015)."""
 
     section = "context_prediction"
-    needs_color = False
+    needs_color, takes_bands = False, True
     pixels = "bgr"
 
     def __init__(self, experiment, backbone):
@@ -263,7 +266,7 @@ class ContextPrediction(Task):
         )
 
     def batches(self, files, order):
-        return neighbors.batches(files, self.pair, order)
+        return neighbors.batches(files, self.pair, order, self.model.backbone.spec.num_bands)
 
     def measure(self, train, held_out):
         del train
@@ -290,6 +293,33 @@ TASKS: dict[str, type[Task]] = {
     for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder, ContextPrediction)
 }
 """{init: its pretext task}."""
+
+
+def check(experiment: config.Experiment):
+    """Raise an error if the pretext task of a run cannot use images of its number of bands.
+
+    Raises:
+        config.ConfigError: names the tasks that take any number of bands.
+    """
+    bands, name = experiment.network.channels or 3, config.proxy_task(experiment)
+    if bands == 3 or name is None:
+        return
+    if not TASKS[name].takes_bands:
+        others = ", ".join(key for key, task in TASKS.items() if task.takes_bands)
+        raise config.ConfigError(
+            f"network.init={name} needs images of red, green and blue, and these have {bands} bands."
+            f" Set network.channels=3 to use the first three, or use {others} or another init."
+        )
+    if experiment.data.unlabelled_dir is not None:
+        raise config.ConfigError(
+            f"data.unlabelled_dir takes images of three bands, and the network takes {bands}. Leave "
+            "it out, or set network.channels=3."
+        )
+    if name == "context_prediction" and experiment.context_prediction.color == "project":
+        raise config.ConfigError(
+            f"context_prediction.color=project needs three bands. Received {bands}. Use drop or "
+            "keep."
+        )
 
 
 def pixels(init: str) -> str | None:

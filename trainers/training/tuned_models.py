@@ -41,7 +41,7 @@ def build(
         num_classes=num_classes,
     )
     try:
-        model.build((None, settings.patch_size, settings.patch_size, 3))
+        model.build((None, settings.patch_size, settings.patch_size, body.spec.num_bands))
     except ValueError as error:
         raise config.ConfigError(f"{error} (keys mm.patch_size, mm.embedding)") from error
     return model

@@ -83,7 +83,7 @@ class Jigsaw(Trainable):
         self.built = True
 
     def call(self, tiles, training=False):
-        """Return logits float32 [B, num_permutations] of tiles [B, 9, T, T, 3], RGB 0..255.
+        """Return logits float32 [B, num_permutations] of tiles [B, 9, T, T, bands], 0..255.
 
         Slot i of a puzzle is tiles[:, i].
         """
@@ -99,7 +99,7 @@ class Jigsaw(Trainable):
         subtracts that color again, so the network sees tiles of mean zero.
         """
         pixels = self.backbone.spec.pixels
-        tiles = ops.reshape(tiles, (-1, self.tile, self.tile, 3))
+        tiles = ops.reshape(tiles, (-1, self.tile, self.tile, pixels.num_bands))
         if self.normalization == "none":
             return ops.cast(tiles, "float32")
         if pixels.color == "gray":  # first, so that the gray tile has the stated spread
@@ -184,14 +184,15 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
     return centered * (spread / ops.maximum(deviation, 1.0))
 
 
-def mean_color(pixels: Pixels) -> tuple[float, float, float]:
-    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros.
+def mean_color(pixels: Pixels) -> tuple[float, ...]:
+    """Return the RGB color, or the value of each band, 0..255, that the `InputAdapter` of these pixels maps to zeros.
 
     For Lab it is the gray level nearest to it.
     """
     if pixels.color in ("lab", "lightness"):
         return tuple(float(value) for value in pixels.pad_color)
-    color = np.broadcast_to(pixels.mean, 3) / np.broadcast_to(pixels.scale, 3)
+    count = pixels.num_bands
+    color = np.broadcast_to(pixels.mean, count) / np.broadcast_to(pixels.scale, count)
     return tuple(float(value) for value in (color[::-1] if pixels.color == "bgr" else color))
 
 
@@ -201,7 +202,7 @@ def _gray(tiles):
 
 def _embedding_shape(backbone, tile):
     """Return (height, width, channels) of the embedding of one tile."""
-    shapes = backbone.compute_output_shape((None, tile, tile, 3))
+    shapes = backbone.compute_output_shape((None, tile, tile, backbone.spec.num_bands))
     shape = shapes[backbone.spec.embedding.name][1:]
     if not all(shape):
         raise ValueError(

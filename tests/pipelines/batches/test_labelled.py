@@ -56,7 +56,7 @@ def write_split(folder, images, labels):
         Image.fromarray(image).save(files[-1][0])
         Image.fromarray(label).save(files[-1][1])
     image_files, label_files = zip(*files, strict=True)
-    return types.SimpleNamespace(image_files=image_files, label_files=label_files)
+    return types.SimpleNamespace(image_files=image_files, label_files=label_files, num_bands=3)
 
 
 @pytest.fixture(scope="module")
@@ -309,9 +309,11 @@ def test_wrong_patch_settings_raise_an_error_with_their_name(split, change, mess
 
 def test_splits_without_matching_files_raise_an_error():
     with pytest.raises(ValueError, match="no images"):
-        crops(types.SimpleNamespace(image_files=(), label_files=()), **CROPS)
+        crops(types.SimpleNamespace(image_files=(), label_files=(), num_bands=3), **CROPS)
     with pytest.raises(ValueError, match="1 image files and 2 label files"):
-        crops(types.SimpleNamespace(image_files=("a",), label_files=("b", "c")), **CROPS)
+        crops(
+            types.SimpleNamespace(image_files=("a",), label_files=("b", "c"), num_bands=3), **CROPS
+        )
 
 
 def test_jpeg_images_are_read(tmp_path):
@@ -319,7 +321,7 @@ def test_jpeg_images_are_read(tmp_path):
     Image.fromarray(np.full((24, 30, 3), 90, np.uint8)).save(tmp_path / "a.jpg")
     Image.fromarray(label).save(tmp_path / "a.png")
     split = types.SimpleNamespace(
-        image_files=(str(tmp_path / "a.jpg"),), label_files=(str(tmp_path / "a.png"),)
+        image_files=(str(tmp_path / "a.jpg"),), label_files=(str(tmp_path / "a.png"),), num_bands=3
     )
     (step,) = arrays(crops(split, num_images=2, crop=20, num_steps=1))
     assert abs(step["image"].astype(int) - 90).max() <= 2 and (step["label"] == 2).all()
@@ -347,7 +349,9 @@ def street_scenes(real_data):
     masks = [folder / "masks" / "train" / f"{image.stem}.png" for image in images]
     ids = set().union(*(np.unique(np.asarray(Image.open(mask))) for mask in masks))
     files = types.SimpleNamespace(
-        image_files=[str(x) for x in images], label_files=[str(x) for x in masks]
+        image_files=[str(x) for x in images],
+        label_files=[str(x) for x in masks],
+        num_bands=3,
     )
     return files, ids - {VOID}
 

@@ -21,7 +21,7 @@ WINDOW = {"num_bands": 1, "bands": (0, 0, 0), "low": (0.0,) * 3, "high": (1000.0
 def save_threshold_model(folder, classes=TABLE):
     """Save a model: red 0 is class 0, red below 100 class 1, all other pixels class 2."""
 
-    @tf.function(input_signature=[export.IMAGES])
+    @tf.function(input_signature=[export.images()])
     def probabilities(images):
         tf.debugging.assert_greater_equal(
             tf.reduce_min(tf.shape(images)[1:3]),
@@ -32,7 +32,7 @@ def save_threshold_model(folder, classes=TABLE):
         class_ids = tf.where(red == 0, 0, tf.where(red < 100, 1, 2))
         return {"probabilities": 0.05 + 0.85 * tf.one_hot(class_ids, 3)}
 
-    @tf.function(input_signature=[export.IMAGES])
+    @tf.function(input_signature=[export.images()])
     def predict(images):
         shares = probabilities(images)["probabilities"]
         class_ids = tf.argmax(shares, -1, tf.int32)

@@ -25,8 +25,12 @@ NOT_ALLOWED = -1
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
 """Usual names for pixels without a class, in lower case."""
 
+BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
+"""Usual names of the class of everything else, in lower case."""
+
 _VALUE_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _COLOR_MODES = ("LA", "RGB", "RGBA")
+_MOST_BETWEEN = 0.01  # share of half transparent pixels; source: reference of formats, smooth edges
 # Weights of red, green and blue when colors become gray: of Pillow (ITU-R 601) and of libpng, which
 # TensorFlow uses (ITU-R 709).
 _GRAY_WEIGHTS = ((0.299, 0.587, 0.114), (0.2126, 0.7152, 0.0722))
@@ -44,8 +48,8 @@ LOSSY = faults.Kind(
     "Save masks as PNG from their source.",
 )
 TRANSPARENT = faults.Kind(
-    "mask with transparent pixels, whose class is unknown",
-    f"Save it without an alpha channel, with {VOID} or the color of void where it is transparent.",
+    "mask with half transparent pixels, whose class is unknown",
+    "Paint with a hard brush (pencil), without smooth edges, and save it again.",
 )
 NO_VALUES = faults.Kind(
     "mask of a pixel format that holds no class ids (such as real numbers, CMYK or 16-bit colors)",
@@ -96,6 +100,13 @@ class MaskRule:
         """The mask value of each class; the class id where only colors stand for the class."""
         labels = range(len(self.class_names))
         return tuple(self.table.index(k) if k in self.table else k for k in labels)
+
+    @property
+    def of_transparent(self) -> int:
+        """The class id of transparent pixels: of black, of the background, or 255."""
+        names = [name.lower() in BACKGROUND_NAMES for name in self.class_names]
+        usual = names.index(True) if True in names else VOID
+        return dict(self.colors).get((0, 0, 0), usual)
 
     @property
     def may_be_binary(self) -> bool:
@@ -408,10 +419,41 @@ def _lookup(rule: MaskRule) -> np.ndarray:
 
 def _of_colors(pixels: np.ndarray, rule: MaskRule) -> Mask:
     """Decode [height, width, 2 to 4]: gray or RGB, with or without alpha."""
-    if pixels.shape[2] in (2, 4):
-        if pixels[..., -1].min() < 255:
-            raise faults.WrongKindError(TRANSPARENT)
-        pixels = pixels[..., :-1]
+    is_clear, pixels = without_alpha(pixels)
+    if not is_clear.any():
+        return _of_opaque(pixels, rule)
+    # The color below transparent pixels means nothing, so it is replaced by an allowed one.
+    has_colors = rule.colors and pixels.shape[2] == 3
+    allowed = rule.colors[0][0] if has_colors else rule.values[0]
+    mask = _of_opaque(np.where(is_clear[..., None], allowed, pixels).astype(np.uint8), rule)
+    ids = np.where(is_clear, rule.of_transparent, mask.ids).astype(np.uint8)
+    return dataclasses.replace(mask, ids=ids)
+
+
+def without_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a color mask is transparent, and its pixels without alpha.
+
+    Up to one percent of half transparent pixels are smooth edges: they count as opaque from an
+    alpha of 128 on.
+
+    Args:
+        pixels: uint8 [height, width, 1 to 4].
+
+    Raises:
+        WrongKindError: if more pixels are half transparent.
+    """
+    if pixels.shape[2] not in (2, 4):
+        return np.zeros(pixels.shape[:2], bool), pixels
+    alpha = pixels[..., -1]
+    is_between = (alpha > 0) & (alpha < 255)
+    if np.count_nonzero(is_between) > _MOST_BETWEEN * alpha.size:
+        share = np.count_nonzero(is_between) / alpha.size
+        raise faults.WrongKindError(TRANSPARENT, f"{share:.1%} of the pixels")
+    return alpha < 128, pixels[..., :-1]
+
+
+def _of_opaque(pixels: np.ndarray, rule: MaskRule) -> Mask:
+    """Decode [height, width, 1 or 3]."""
     if pixels.shape[2] == 1:
         return _of_values(pixels[..., 0], rule)
     if rule.colors:

@@ -17,7 +17,9 @@ def toy(preprocessing=None):
     features = inputs if preprocessing is None else preprocessing(inputs)
     features = keras.layers.Conv2D(1, 1, strides=2, name="first")(features)
     network = keras.Model(inputs, features)
-    network.get_layer("first").set_weights([np.array([[[[10.0], [20.0], [30.0]]]]), np.array([7.0])])
+    network.get_layer("first").set_weights(
+        [np.array([[[[10.0], [20.0], [30.0]]]]), np.array([7.0])]
+    )
     return network
 
 

@@ -78,7 +78,9 @@ def test_unlabelled_crops_have_the_bands_of_the_pad_color(split):
 def test_puzzles_and_neighbors_have_all_bands(split):
     orders = permutations.permutation_set(4)
     puzzle = jigsaw.Puzzle(shorter_side=None, cell=12, tile=10, gray_share=1.0)
-    found = next(jigsaw.batches(split.image_files, orders, puzzle, ORDER, BANDS).as_numpy_iterator())
+    found = next(
+        jigsaw.batches(split.image_files, orders, puzzle, ORDER, BANDS).as_numpy_iterator()
+    )
     assert found["tiles"].shape == (2, 9, 10, 10, BANDS)
     assert (found["tiles"] == found["tiles"][..., :1]).all()  # gray_share
     pair = neighbors.Pair(patch=8, gap=4, jitter=1, color="drop")
@@ -103,7 +105,10 @@ def test_saturation_and_hue_alone_change_nothing(num_bands):
 def test_blur_and_noise_change_all_bands():
     pixels = tf.random.stateless_uniform([9, 9, 4], [0, 1], 50, 200)
     blurred = colors.blur(pixels, tf.constant(1.0), 1.0)
-    alone = [colors.blur(tf.repeat(pixels[..., k : k + 1], 3, -1), tf.constant(1.0), 1.0) for k in range(4)]
+    alone = [
+        colors.blur(tf.repeat(pixels[..., k : k + 1], 3, -1), tf.constant(1.0), 1.0)
+        for k in range(4)
+    ]
     expected = tf.stack([part[..., 0] for part in alone], axis=-1)
     np.testing.assert_allclose(blurred, expected, atol=1e-3)
     noisy = colors.add_noise(pixels, tf.constant(5.0), tf.constant([1, 2]))

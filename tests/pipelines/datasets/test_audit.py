@@ -154,7 +154,7 @@ def jpeg_mask(root):
 
 def transparent_mask(root):
     mask = Image.fromarray(values("a")).convert("LA")
-    mask.putpixel((3, 3), (0, 0))
+    mask.putalpha(100)
     mask.save(mask_file(root))
 
 
@@ -291,7 +291,7 @@ PLANTED = {
     fifo: (True, "cannot be read", "not a regular file", "Restore or remove"),
     transparent_image: (False, "alpha band that is not opaque", "a.png", "label them as void"),
     jpeg_mask: (True, "lossy compression", "masks/train/a.png", "as PNG"),
-    transparent_mask: (True, "transparent", "masks/train/a.png", "alpha"),
+    transparent_mask: (True, "half transparent", "masks/train/a.png", "hard brush"),
     colors_without_a_table: (True, "holds colors", "masks/train/a.png", "colors.txt"),
     unknown_color: (True, "closest is 'stuff' (0, 0, 10)", "masks/train/a.png", "colors.txt"),
     label_ids_of_cityscapes: (True, "26 seen", "masks/val/f.png", "labelTrainIds"),

@@ -87,7 +87,7 @@ def test_unknown_colors_are_listed_with_the_closest_known_color():
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_opaque_alpha_is_ignored_and_transparency_is_refused(tmp_path, mode):
+def test_opaque_alpha_is_ignored_and_half_transparency_is_refused(tmp_path, mode):
     rule = masks.consecutive(NAMES, colors=TABLE)
     gray = Image.fromarray(np.array([[0, 2]], np.uint8))
     color = Image.fromarray(np.array([[(1, 2, 3), (0, 200, 0)]], np.uint8))
@@ -96,7 +96,37 @@ def test_opaque_alpha_is_ignored_and_transparency_is_refused(tmp_path, mode):
     image.putpixel((0, 0), (*image.getpixel((0, 0))[:-1], 254))
     with pytest.raises(faults.WrongKindError) as caught:
         read(tmp_path, image, rule)
-    assert caught.value.kind is masks.TRANSPARENT
+    assert caught.value.kind is masks.TRANSPARENT and "50.0% of the pixels" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "names, table, expected",
+    [
+        (("background", "road", "tree"), (), 0),
+        (("road", "tree", "bg"), (), 2),
+        (NAMES, (), 255),
+        (NAMES, (((0, 0, 0), 1), ((9, 9, 9), 0), ((0, 200, 0), 2)), 1),
+        (NAMES, (((5, 0, 0), 1), ((0, 200, 0), 2)), 255),
+    ],
+)
+def test_transparent_pixels_are_black_or_background_or_void(tmp_path, names, table, expected):
+    rule = masks.consecutive(names, colors=table)
+    color = (0, 200, 0) if table else (2, 2, 2)
+    pixels = np.array([[(*color, 255), (77, 1, 3, 0), (*color, 255)]], np.uint8)
+    mask = read(tmp_path, pixels, rule)
+    assert mask.ids.tolist() == [[2, expected, 2]] and not mask.unknown and not mask.wrong
+
+
+def test_a_mask_that_is_transparent_everywhere_has_one_class(tmp_path):
+    rule = masks.consecutive(("background", "road"))
+    assert (read(tmp_path, np.zeros((3, 4, 4), np.uint8), rule).ids == 0).all()
+
+
+def test_smooth_edges_of_at_most_one_percent_are_snapped(tmp_path):
+    rule = masks.consecutive(("background", "road"))
+    pixels = np.full((10, 20, 4), (1, 1, 1, 255), np.uint8)
+    pixels[0, :2, 3] = 127, 128
+    assert read(tmp_path, pixels, rule).ids[0, :3].tolist() == [0, 1, 1]
 
 
 def test_class_ids_in_three_equal_channels_are_read(tmp_path):

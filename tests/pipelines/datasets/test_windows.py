@@ -91,7 +91,10 @@ def test_channels_and_bands_choose_the_bands(write, reading, expected):
 @pytest.mark.parametrize(
     "reading, message",
     [
-        ({"channels": 5}, r"channels=5 is not the number of bands \(4\). Change channels, or leave"),
+        (
+            {"channels": 5},
+            r"channels=5 is not the number of bands \(4\). Change channels, or leave",
+        ),
         ({"channels": 2, "bands": (1, 2, 3)}, r"channels=2 .* \(3, from bands=\(1, 2, 3\)\)"),
         ({"bands": (5,)}, "must name bands 1 to 4"),
     ],

@@ -8,8 +8,7 @@ from pipelines.datasets import masks
 from pipelines.datasets.sources.exports.shapes import Shape
 from pipelines.datasets.spec import VOID, DatasetError, printable, voc_colors
 
-BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
-"""Names of the class of everything else, in lower case."""
+BACKGROUND_NAMES = masks.BACKGROUND_NAMES
 
 VOID_NAMES = (*masks.VOID_NAMES, "__ignore__", "dont_care", "don't care", "out of roi")
 """Names of pixels without a class, in lower case."""

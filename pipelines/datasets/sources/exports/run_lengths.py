@@ -1,4 +1,4 @@
-"""Run-length codes of annotation tools: COCO, CVAT and Label Studio.
+"""Run-length codes of annotation tools: COCO, CVAT, Label Studio and Kaggle.
 
 Each decoder checks its numbers before it allocates memory. The files come from others.
 """
@@ -29,6 +29,41 @@ def coco(counts: object, size: tuple[int, int]) -> np.ndarray:
     """
     runs = _coco_text(counts) if isinstance(counts, str | bytes) else _whole(counts)
     return _filled(runs, size[0] * size[1]).reshape(size[::-1]).T
+
+
+def kaggle(text: str, size: tuple[int, int]) -> np.ndarray:
+    """Decode pairs of start and length, counted from 1 and down the columns.
+
+    Args:
+        text: numbers, with blanks between them.
+        size: (height, width).
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        ValueError: if the text holds no such pairs, or if they do not fit the size.
+
+    Example:
+        >>> kaggle("2 1 3 2", (2, 2)).astype(int).tolist()
+        [[0, 1], [1, 1]]
+    """
+    num_pixels = size[0] * size[1]
+    try:
+        numbers = np.array(text.split(), np.int64)
+    except (ValueError, OverflowError):
+        raise ValueError("its run lengths are no whole numbers") from None
+    starts, lengths = numbers[::2] - 1, numbers[1::2]
+    if not numbers.size or numbers.size % 2 or numbers.min() < 1:
+        raise ValueError("its run lengths are no pairs of start and length, each from 1")
+    if (lengths > num_pixels).any() or (starts > num_pixels - lengths).any():
+        raise ValueError(f"its run lengths reach beyond an image of {size[0]}x{size[1]}")
+    if (starts[1:] < starts[:-1] + lengths[:-1]).any():
+        raise ValueError("its runs do not follow each other; relative starts are not read")
+    changes = np.zeros(num_pixels + 1, np.int8)
+    changes[starts] += 1
+    changes[starts + lengths] -= 1
+    return np.cumsum(changes[:-1]).astype(bool).reshape(size[::-1]).T
 
 
 def _coco_text(text: str | bytes) -> np.ndarray:

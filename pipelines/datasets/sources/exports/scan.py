@@ -24,7 +24,7 @@ _MAX_VALUES = 4096
 _NUM_COMPARED = 8  # masks in which the pieces of values are counted
 _FEWEST_INSTANCES = 8
 _SHARE_OF_PIECES = 0.9
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +145,9 @@ def _content(file: pathlib.Path, page: int | None):
 
 
 def _unique_colors(pixels: np.ndarray) -> set[masks.RGB]:
-    """Return at most MAX_COLORS + 1 colors of [height, width, 2 to 4] without alpha."""
-    bands = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    """Return at most MAX_COLORS + 1 colors of [height, width, 2 to 4]; transparent is black."""
+    is_clear, bands = masks.without_alpha(pixels)
+    bands = np.where(is_clear[..., None], 0, bands) if is_clear.any() else bands
     bands = np.repeat(bands, 3, -1) if bands.shape[2] == 1 else bands
     keys = np.unique(bands.astype(np.int64) @ np.array([65536, 256, 1]))[: MAX_COLORS + 1].tolist()
     return {(key >> 16, key >> 8 & 255, key & 255) for key in keys}

@@ -158,3 +158,17 @@ def test_the_share_of_unlabelled_pixels_is_in_the_messages(samples):
 def test_other_data_sets_refuse_choices_on_exports(tmp_path):
     with pytest.raises(datasets.DatasetError, match="are for data set 'folder'"):
         datasets.plan("camvid", tmp_path, reading=datasets.Reading(unlabelled="void"))
+
+
+def test_drawings_on_a_transparent_ground_have_a_background(tmp_path):
+    for k in range(4):
+        write(tmp_path / "images" / f"{k}.png", noise(k, size=(24, 32, 3)))
+        drawing = np.zeros((24, 32, 4), np.uint8)
+        drawing[..., :3] = noise(k, size=(24, 32, 3))  # the color below transparent pixels
+        drawing[4:9] = (255, 0, 0, 255)
+        write(tmp_path / "masks" / f"{k}.png", drawing)
+    data = datasets.load("folder", tmp_path)
+    assert data.spec.class_names == ("0_0_0", "255_0_0")
+    for file in data.train.label_files:
+        label = np.asarray(Image.open(file))
+        assert (label[4:9] == 1).all() and (label[:4] == 0).all() and (label[9:] == 0).all()

@@ -1,8 +1,8 @@
 """Networks for images of any number of bands, from networks for color images.
 
-The first convolution is rewritten. For images of k bands, band b gets the kernel of the color
-b mod 3, in the order red, green, blue, times 3 / k. A single band gets the sum of the three kernels.
-Both libraries in common use have this rule: timm (`adapt_input_conv` in models/_manipulate.py) and
+The first convolution is rewritten. For images of k bands, band b gets the kernel of the color b mod
+3, in the order red, green, blue, times 3 / k. A single band gets the sum of the three kernels. Both
+libraries in common use have this rule: timm (`adapt_input_conv` in models/_manipulate.py) and
 segmentation_models_pytorch (`patch_first_conv` in encoders/_utils.py). The kernel of a gray network
 is divided by k, so that k equal bands give its response to the gray image. This rule is ours.
 """

@@ -58,8 +58,8 @@ class Pixels:
             return self
         if self.color in ("lab", "lightness"):
             raise ValueError(
-                f"Pixels {self.color!r} are computed from red, green and blue. Received {num_bands} "
-                "bands: use 3, or other pixels."
+                f"Pixels {self.color!r} are computed from red, green and blue. Received "
+                f"{num_bands} bands: use 3, or other pixels."
             )
         step = -1 if self.color == "bgr" else 1
         scale, mean = (np.broadcast_to(x, 3)[::step] for x in (self.scale, self.mean))

@@ -17,8 +17,9 @@ def save(
 ) -> None:
     """Write a LiteRT model of built-in operators only.
 
-    Its input is uint8 [1, height, width, bands]. Its outputs are class ids, int32 [1, height, width],
-    and their probability, float32 [1, height, width], as in `Predictor.predict`.
+    Its input is uint8 [1, height, width, bands]. Its outputs are class ids, int32
+    [1, height, width], and their probability, float32 [1, height, width], as in
+    `Predictor.predict`.
 
     Args:
         predictor: `mm_keras.Predictor` without windows.

@@ -28,8 +28,8 @@ it (released resources/crop_images.py).
 class Network:
     """A segmenter in the form that protocols use.
 
-    Call it with pixels [B, h, w, bands], 0..255 of any type; three bands are RGB. It returns class probabilities
-    float32 [B, ceil(h / stride), ceil(w / stride), num_classes].
+    Call it with pixels [B, h, w, bands], 0..255 of any type; three bands are RGB. It returns class
+    probabilities float32 [B, ceil(h / stride), ceil(w / stride), num_classes].
 
     Args:
         model: segmenter that maps these pixels to logits, with `num_classes`, `output_stride` and

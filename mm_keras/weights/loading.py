@@ -29,8 +29,8 @@ gives the color network's responses to the gray image. Responses to differences 
 lost.
 
 **Bands.** A network of another number of bands than three gets the kernels of
-`mm_keras.backbones.more_bands`: band b has the kernel of color b mod 3 times 3 / k, and a single band
-the sum of the three, as a gray network above.
+`mm_keras.backbones.more_bands`: band b has the kernel of color b mod 3 times 3 / k, and a single
+band the sum of the three, as a gray network above.
 
 A gray kernel in a color network is rejected unless `gray_to_color` is True. Then M repeats it over
 the channels, a third each, and the network sees the gray image.

@@ -1,6 +1,7 @@
 """Changes of pixels: brightness, contrast, saturation and hue as one affine map, blur and noise.
 
-Pixels are float32 [height, width, 3] in 0..255, RGB, or [height, width, bands]. All functions run in graph mode in tf.data.
+Pixels are float32 [height, width, bands] in 0..255, RGB if there are three bands. All functions run
+in graph mode in tf.data.
 """
 
 import math

@@ -103,8 +103,8 @@ def batches(
         num_bands: number of bands of the images.
 
     Returns:
-        Dataset of {"tiles" uint8 [N, 9, tile, tile, num_bands], "permutation" int32 [N], an index into
-        `permutations`}, where N is order.num_own.
+        Dataset of {"tiles" uint8 [N, 9, tile, tile, num_bands], "permutation" int32 [N], an index
+        into `permutations`}, where N is order.num_own.
 
     Raises:
         ValueError: if `permutations` is not a set of permutations, or if there is no file.
@@ -201,8 +201,8 @@ def cut_tiles(square: tf.Tensor, order: tf.Tensor, offsets: tf.Tensor, tile: int
     Args:
         square: uint8 [side, side, bands], side divisible by 3.
         order: int32 [n]; slot i receives grid cell order[i]. A whole puzzle has 9.
-        offsets: int32 [n, bands, 2], (y, x) of each slot's channels from the corner of their cell, in
-            0..side / 3 - tile.
+        offsets: int32 [n, bands, 2], (y, x) of each slot's channels from the corner of their cell,
+            in 0..side / 3 - tile.
         tile: side of the tiles in pixels.
 
     Returns:

@@ -89,8 +89,8 @@ def batches(
         num_bands: number of bands of the images.
 
     Returns:
-        Dataset of {"tiles": uint8 [N, 2, patch, patch, num_bands], "permutation": int32 [N], the neighbor
-        0..7, counted row by row without the middle}, where N is order.num_own. The keys are the
+        Dataset of {"tiles": uint8 [N, 2, patch, patch, num_bands], "permutation": int32 [N], the
+        neighbor 0..7, counted row by row without the middle}, where N is order.num_own. The keys are the
         ones of jigsaw puzzles, whose model takes both.
 
     Raises:

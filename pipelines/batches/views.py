@@ -1,8 +1,8 @@
 """Joint geometry of an image and its label map: read, scale, mirror, place in a square canvas.
 
 All random parameters of an image are drawn once, as a `Placement`. The image and its label map are
-then shown through the same placement, so they stay aligned. Images are uint8 [height, width, bands].
-Label maps are uint8 [height, width] with 255 = void. All functions run in graph mode in tf.data.
+then shown through the same placement, so they stay aligned. Images are uint8
+[height, width, bands]. Label maps are uint8 [height, width] with 255 = void. All functions run in graph mode in tf.data.
 """
 
 import dataclasses
@@ -300,8 +300,8 @@ def view_image(image: tf.Tensor, placement: Placement) -> tuple[tf.Tensor, tf.Te
         placement: the placement that was drawn for the image.
 
     Returns:
-        (part uint8 [h, w, bands], with h, w <= crop; offset int32 [2], the (y, x) of the part in the
-        canvas).
+        (part uint8 [h, w, bands], with h, w <= crop; offset int32 [2], the (y, x) of the part in
+        the canvas).
     """
     (corner, size), bands = _window(placement), image.shape[-1]
     part = _if_scaled(

@@ -231,7 +231,7 @@ def _read_all(plan, num_workers, progress) -> dict[str, list[_Facts]]:
 def _facts(checked: inspection.CheckedImage) -> _Facts:
     counts, mask_hash = None, b""
     if checked.sample is not None:
-        counts = np.bincount(checked.sample.label.ravel(), minlength=256)
+        counts = masks.value_counts(checked.sample.label)
         mask_hash = _hash(checked.sample.label)
     light = dataclasses.replace(
         checked,

@@ -99,7 +99,8 @@ class DecodedImage:
     """An image, decoded in full.
 
     Attributes:
-        kept: the file itself if TensorFlow can decode it, otherwise the image as PNG bytes.
+        kept: the file itself if TensorFlow can decode it, otherwise the image as PNG bytes, which
+            are empty for a large image.
         pixels: uint8 [height, width, 3], RGB, as stored in the file.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         has_alpha: whether an alpha band is not opaque everywhere.
@@ -119,11 +120,9 @@ class DecodedImage:
         return size[::-1] if self.orientation >= 5 else size
 
     def turned(self) -> "DecodedImage":
-        """Return the image upright, as PNG bytes."""
+        """Return the image upright, as PNG bytes; a large one has none."""
         pixels = _transposed(self.pixels, _TURNS[self.orientation][0])
-        return dataclasses.replace(
-            self, kept=records.encode_png(pixels), pixels=pixels, orientation=1
-        )
+        return dataclasses.replace(self, kept=_encoded(pixels), pixels=pixels, orientation=1)
 
 
 def read(
@@ -256,11 +255,16 @@ def read_image(
     """
     if window is not None:
         pixels, is_nodata = raw_images.windowed(file, page, window)
-        return DecodedImage(planes.encode(pixels), pixels, is_nodata=is_nodata)
+        return DecodedImage(_encoded(pixels), pixels, is_nodata=is_nodata)
     header = headers.check_image(file, page)
     with headers.open_image(file, page) as image:
         is_kept = image.format in _KEPT_FORMATS
         return _decoded(image, file if is_kept else None, header.format)
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    """Return an image as PNG bytes; empty for a large one, which is stored as tiles."""
+    return b"" if tiles.is_large(pixels) else planes.encode(pixels)
 
 
 def read_embedded(content: bytes) -> DecodedImage:

@@ -30,6 +30,7 @@ BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 _VALUE_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 _COLOR_MODES = ("LA", "RGB", "RGBA")
+_BLOCK_ROWS = 512
 _MOST_BETWEEN = 0.01  # share of half transparent pixels; source: reference of formats, smooth edges
 # Weights of red, green and blue when colors become gray: of Pillow (ITU-R 601) and of libpng, which
 # TensorFlow uses (ITU-R 709).
@@ -393,7 +394,7 @@ def _of_values(pixels: np.ndarray, rule: MaskRule, nodata: int | None = None) ->
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     if pixels.dtype == np.uint8:
-        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
+        values = np.flatnonzero(value_counts(pixels)).tolist()
     else:
         values = np.unique(pixels).tolist()
     is_void = None
@@ -409,6 +410,21 @@ def _of_values(pixels: np.ndarray, rule: MaskRule, nodata: int | None = None) ->
     if is_void is not None:
         ids[is_void] = VOID
     return Mask(ids, frozenset(values), wrong, nodata=nodata if is_void is not None else None)
+
+
+def value_counts(pixels: np.ndarray) -> np.ndarray:
+    """Count the pixels of each value of uint8 [height, width]: int64 [256].
+
+    Rows are counted in blocks, because `np.bincount` copies its input as int64.
+
+    Example:
+        >>> value_counts(np.array([[0, 2], [2, 2]], np.uint8))[:3].tolist()
+        [1, 0, 3]
+    """
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(pixels), _BLOCK_ROWS):
+        counts += np.bincount(pixels[start : start + _BLOCK_ROWS].ravel(), minlength=256)
+    return counts
 
 
 @functools.cache

@@ -19,6 +19,9 @@ NEEDS_TIFFFILE = faults.Kind(
 )
 
 
+_BLOCK_ROWS = 256
+
+
 @dataclasses.dataclass(frozen=True)
 class Raw:
     """Stored values, [height, width, bands], and where all bands hold no data."""
@@ -46,13 +49,18 @@ def read(file: pathlib.Path, page: int | None = None) -> Raw:
         raise faults.WrongKindError(headers.PAGES, f"{header.num_pages} pages of {header}")
     pixels = _tiff(file, page) if header.format == "TIFF" else _other(file)
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    nodata = header.nodata
     is_nodata = np.zeros(pixels.shape[:2], bool)
-    if nodata is not None:
-        is_nodata = (pixels == nodata).all(-1)
-    if pixels.dtype.kind == "f":
-        is_nodata = is_nodata | ~np.isfinite(pixels).any(-1)
+    for rows in _blocks(pixels):
+        if header.nodata is not None:
+            is_nodata[rows] = (pixels[rows] == header.nodata).all(-1)
+        if pixels.dtype.kind == "f":
+            is_nodata[rows] |= ~np.isfinite(pixels[rows]).any(-1)
     return Raw(pixels, is_nodata)
+
+
+def _blocks(pixels):
+    """Return slices of rows: arrays in between are much larger than an image of 8 bits."""
+    return (slice(start, start + _BLOCK_ROWS) for start in range(0, len(pixels), _BLOCK_ROWS))
 
 
 def _tiff(file: pathlib.Path, page: int | None) -> np.ndarray:
@@ -95,9 +103,12 @@ def apply(window: PixelWindow, pixels: np.ndarray) -> np.ndarray:
         [128, 128, 128]
     """
     low, high = (np.array(end, np.float32) for end in (window.low, window.high))
-    chosen = pixels[..., list(window.bands)].astype(np.float32)
-    scaled = (np.nan_to_num(chosen, nan=0.0) - low) * (np.float32(255) / (high - low))
-    return np.floor(np.clip(scaled, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    result = np.empty((*pixels.shape[:2], len(window.bands)), np.uint8)
+    for rows in _blocks(pixels):
+        chosen = pixels[rows][..., list(window.bands)].astype(np.float32)
+        scaled = (np.nan_to_num(chosen, nan=0.0) - low) * (np.float32(255) / (high - low))
+        result[rows] = np.floor(np.clip(scaled, 0, 255) + np.float32(0.5))
+    return result
 
 
 def windowed(file: pathlib.Path, page: int | None, window: PixelWindow) -> tuple:

@@ -245,8 +245,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._inspection.add(checked)
             if checked.sample is not None:
                 num_yielded += 1
-                counts = np.bincount(checked.sample.label.ravel(), minlength=256)
-                self._classes[checked.id] = present(counts)
+                self._classes[checked.id] = present(masks.value_counts(checked.sample.label))
                 yield from tiles.cut(checked.sample, checked.pixels, planes.encode)
         if not num_yielded:
             # TFDS cannot write an empty split, so fail here, and report the other faults too.
@@ -324,7 +323,7 @@ class RecordsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         has_labels = bool((sample.label != VOID).any())
         checksum = zlib.crc32(sample.label.tobytes(), zlib.crc32(content))
         num_classes = self.builder_config.plan.spec.num_classes
-        counts = np.bincount(sample.label.ravel(), minlength=num_classes)[:num_classes]
+        counts = masks.value_counts(sample.label)[:num_classes]
         return Entry(
             sample.id, image, label, has_labels, *sample.label.shape, checksum, counts.tolist()
         )

@@ -117,8 +117,9 @@ def _values(file: pathlib.Path, page: int | None) -> np.ndarray | None:
         raw = raw_images.read(file, page)
     except (faults.WrongKindError, *headers.DAMAGED):
         return None
-    valid = raw.pixels[~raw.is_nodata]
-    return valid[:: max(1, len(valid) // _MAX_VALUES)].copy()
+    step = max(1, raw.is_nodata.size // _MAX_VALUES)
+    values = raw.pixels.reshape(-1, raw.pixels.shape[2])[::step]
+    return values[~raw.is_nodata.ravel()[::step]]
 
 
 def _alpha(sampled) -> tuple[int, ...]:
@@ -149,8 +150,8 @@ def _bands(num_bands: int, alpha: tuple[int, ...], reading: Reading) -> tuple[in
         )
     if len(chosen) > MAX_BANDS:
         raise DatasetError(
-            f"The images have {len(chosen)} bands; at most {MAX_BANDS} can be used. Choose some with "
-            "bands, or the first ones with channels."
+            f"The images have {len(chosen)} bands; at most {MAX_BANDS} can be used. Choose some "
+            "with bands, or the first ones with channels."
         )
     return chosen
 

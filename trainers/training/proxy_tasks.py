@@ -307,13 +307,14 @@ def check(experiment: config.Experiment):
     if not TASKS[name].takes_bands:
         others = ", ".join(key for key, task in TASKS.items() if task.takes_bands)
         raise config.ConfigError(
-            f"network.init={name} needs images of red, green and blue, and these have {bands} bands."
-            f" Set network.channels=3 to use the first three, or use {others} or another init."
+            f"network.init={name} needs images of red, green and blue, and these have {bands} "
+            f"bands. Set network.channels=3 to use the first three, or use {others} or another "
+            "init."
         )
     if experiment.data.unlabelled_dir is not None:
         raise config.ConfigError(
-            f"data.unlabelled_dir takes images of three bands, and the network takes {bands}. Leave "
-            "it out, or set network.channels=3."
+            f"data.unlabelled_dir takes images of three bands, and the network takes {bands}. "
+            "Leave it out, or set network.channels=3."
         )
     if name == "context_prediction" and experiment.context_prediction.color == "project":
         raise config.ConfigError(

@@ -185,9 +185,9 @@ def normalize_tiles(tiles, normalization: str = "mean_and_std", spread: float = 
 
 
 def mean_color(pixels: Pixels) -> tuple[float, ...]:
-    """Return the RGB color, or the value of each band, 0..255, that the `InputAdapter` of these pixels maps to zeros.
+    """Return the RGB color, 0..255, that the `InputAdapter` of these pixels maps to zeros.
 
-    For Lab it is the gray level nearest to it.
+    For bands it is the value of each band. For Lab it is the gray level nearest to it.
     """
     if pixels.color in ("lab", "lightness"):
         return tuple(float(value) for value in pixels.pad_color)

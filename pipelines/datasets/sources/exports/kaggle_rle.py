@@ -11,8 +11,6 @@ import io
 import pathlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from pipelines.datasets import files
 from pipelines.datasets.sources.exports import drafts, object_masks, run_lengths, tree
 from pipelines.datasets.sources.exports import export as forms

@@ -90,8 +90,8 @@ def batches(
 
     Returns:
         Dataset of {"tiles": uint8 [N, 2, patch, patch, num_bands], "permutation": int32 [N], the
-        neighbor 0..7, counted row by row without the middle}, where N is order.num_own. The keys are the
-        ones of jigsaw puzzles, whose model takes both.
+        neighbor 0..7, counted row by row without the middle}, where N is order.num_own. The keys
+        are the ones of jigsaw puzzles, whose model takes both.
 
     Raises:
         ValueError: if there is no file.

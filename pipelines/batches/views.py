@@ -2,7 +2,8 @@
 
 All random parameters of an image are drawn once, as a `Placement`. The image and its label map are
 then shown through the same placement, so they stay aligned. Images are uint8
-[height, width, bands]. Label maps are uint8 [height, width] with 255 = void. All functions run in graph mode in tf.data.
+[height, width, bands]. Label maps are uint8 [height, width] with 255 = void. All functions run in
+graph mode in tf.data.
 """
 
 import dataclasses

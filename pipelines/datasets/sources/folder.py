@@ -96,7 +96,10 @@ def _is_own_layout(tree: exports.Tree) -> bool:
         return len(inner) > 1
     images, mask_folder = (_first_folder(tree.root, n) for n in (_IMAGE_FOLDERS, _MASK_FOLDERS))
     if images is None or mask_folder is None:
-        return not exports.recognized(tree) and not _hint_at_splits(tree.root)
+        if exports.recognized(tree) or _hint_at_splits(tree.root):
+            return False
+        exports.lookalikes.check(tree)  # a better reason than the missing folder
+        return True
     stems = [
         {files.normal(path.stem) for path in folder.glob("**/*") if path.is_file()}
         for folder in (images, mask_folder)

@@ -28,6 +28,7 @@ class Lookalike:
 
 _OUTLINES = "Segmentation needs outlines or masks: label polygons, and export them."
 _RLE_NAME = re.compile(r"task-\d+-annotation-\d+-by-.+\.(png|npy)")
+_BOX_COLUMNS = {"bbox", "xmin", "x_min"}
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 
@@ -61,7 +62,18 @@ def _videos(tree: Tree) -> list[pathlib.Path]:
 
 
 def _damaged(tree: Tree) -> list[pathlib.Path]:
-    return json_kinds.kinds(tree).get("damaged", [])
+    """Return the damaged JSON files; raise the reason, such as a size above the limit."""
+    found = json_kinds.kinds(tree).get("damaged", [])
+    for file in found[:1]:
+        tree.json(file)
+    return found
+
+
+def _box_tables(tree: Tree) -> list[pathlib.Path]:
+    """Return the CSV files with boxes, in Kaggle's and TensorFlow's forms."""
+    heads = {file: files.first_line(file).lower().split(",") for file in tree.ending(".csv")}
+    names = {file: {cell.strip().strip('"') for cell in head} for file, head in heads.items()}
+    return [file for file, found in names.items() if found & _BOX_COLUMNS]
 
 
 LOOKALIKES = (
@@ -116,6 +128,7 @@ LOOKALIKES = (
         _json("Supervisely annotation"),
         "Add meta.json of the project: it lists the classes.",
     ),
+    Lookalike("a table of boxes", _box_tables, _OUTLINES),
     Lookalike("a damaged JSON file", _damaged, "Export it again."),
     Lookalike("a video", _videos, "Extract the labelled frames as PNG, with one mask each."),
 )

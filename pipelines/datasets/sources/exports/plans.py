@@ -215,7 +215,10 @@ def _labels(picture, rule, size, small_on_top) -> masks.Mask:
         raise faults.WrongKindError(image_mask_pairs.SIZES, sizes)
     size = picture.size or size
     unlabelled = 0 if rule.unlabelled == "background" else VOID
-    painted = shapes.paint(picture.shapes, size, unlabelled, small_on_top)
+    try:
+        painted = shapes.paint(picture.shapes, size, unlabelled, small_on_top)
+    except ValueError as error:  # an annotation file may hold many pictures
+        raise ValueError(f"{picture.id}: {error}") from error
     coverage = masks.Coverage(size[0] * size[1], painted.num_unlabelled, painted.num_contested)
     return masks.Mask(painted.labels, coverage=coverage)
 

@@ -233,3 +233,29 @@ def test_a_video_is_refused_by_name(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(datasets.DatasetError, match="this is a video"):
         datasets.plan("folder", tmp_path)
+
+
+@pytest.mark.parametrize("with_classes", [False, True])
+def test_a_table_of_boxes_is_refused_by_name(tmp_path, with_classes):
+    (tmp_path / "train.csv").write_text('image_id,"xmin",ymin,xmax,ymax\na,1,2,3,4\n')
+    if with_classes:
+        (tmp_path / "classes.txt").write_text("ground\nfield\n")
+    with pytest.raises(
+        datasets.DatasetError, match="train.csv: this is a table of boxes. Segmentation"
+    ):
+        datasets.plan("folder", tmp_path)
+
+
+def test_run_lengths_of_another_size_name_their_picture(sample):
+    root = sample("coco_rle")
+
+    def change(document):
+        for image in document["images"]:
+            image["height"] = image["width"] = None
+        for annotation in document["annotations"]:
+            if isinstance(annotation["segmentation"], dict):
+                annotation["segmentation"]["size"] = [1, 1]
+
+    edited(only(root, "*.json"), change)
+    with pytest.raises(datasets.DatasetError, match=r"\w+: run lengths for 1x1 in an image of"):
+        datasets.load("folder", root)

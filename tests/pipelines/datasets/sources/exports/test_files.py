@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 
+from pipelines import datasets
 from pipelines.datasets.sources import exports
 from pipelines.datasets.sources.exports import archive, tree
 from pipelines.datasets.spec import DatasetError
@@ -62,6 +63,13 @@ def test_large_json_files_are_refused_before_they_are_read(tmp_path, monkeypatch
     (tmp_path / "a.json").write_text('{"a": "long text"}')
     with pytest.raises(DatasetError, match=r"a\.json has 18 bytes, the limit is 10"):
         tree.read_json(tmp_path / "a.json")
+
+
+def test_a_large_json_file_in_a_folder_is_refused_by_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(tree, "MAX_JSON_BYTES", 10)
+    (tmp_path / "a.json").write_text('{"a": "long text"}')
+    with pytest.raises(DatasetError, match=r"a\.json has 18 bytes, the limit is 10"):
+        datasets.plan("folder", tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, "\x00", "1" * 5000])

@@ -103,7 +103,7 @@ def apply(window: PixelWindow, pixels: np.ndarray) -> np.ndarray:
         [128, 128, 128]
     """
     low, high = (np.array(end, np.float32) for end in (window.low, window.high))
-    result = np.empty((*pixels.shape[:2], len(window.bands)), np.uint8)
+    result = np.empty((*pixels.shape[:-1], len(window.bands)), np.uint8)
     for rows in _blocks(pixels):
         chosen = pixels[rows][..., list(window.bands)].astype(np.float32)
         scaled = (np.nan_to_num(chosen, nan=0.0) - low) * (np.float32(255) / (high - low))

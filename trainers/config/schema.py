@@ -155,8 +155,8 @@ class Data:
     percentiles: Range = (1.0, 99.0)
     """Percentiles of each band, over a sample of images, that become 0 and 255. Source: ours."""
     bands: Annotated[tuple[int, ...], AfterValidator(_bands)] | None = None
-    """Numbers of the bands of the images to use, from 1; one band is gray; none: as many as
-    network.channels. Source: ours."""
+    """Numbers of the bands to use, from 1; one band is gray; none: as many as network.channels.
+    Source: ours."""
     train_split: str | None = None
     """Split to train on; none: the usual split of the data set. Source: ours."""
     eval_split: str | None = None
@@ -215,8 +215,8 @@ class Network:
     width: Positive = 1.0
     """Factor of the number of channels. Source: ours; 1 in the M&M paper."""
     channels: Annotated[int, Field(ge=1, le=MAX_BANDS)] | None = None
-    """Number of bands of the images that the network takes, for data set folder; none: all bands of
-    images with two, or four and more, and three of others. Source: ours."""
+    """Number of bands of the images that the network takes; none: all of images with 2, or 4 and
+    more, 3 of others. Source: ours."""
 
 
 @record

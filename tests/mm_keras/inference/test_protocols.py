@@ -20,7 +20,7 @@ class FormulaModel:
 
     def __init__(self, stride=2, num_classes=3, pad_color=PAD):
         self.output_stride, self.num_classes = stride, num_classes
-        spec = types.SimpleNamespace(name="formula", pad_color=pad_color, min_size=1)
+        spec = types.SimpleNamespace(name="formula", pad_color=pad_color, min_size=1, num_bands=3)
         self.backbone = types.SimpleNamespace(spec=spec)
         self.variables = []
 

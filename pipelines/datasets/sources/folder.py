@@ -522,10 +522,11 @@ def _ids(images: list[str]) -> list[str]:
 def _divide(wanted, known, pairs) -> _Choice:
     """Use a fifth of the images for evaluation, chosen by a hash of their names."""
     if len(pairs) == 1:
-        raise DatasetError(
-            f"There is one image only ({pairs[0].image}): add at least one, because training and "
-            "evaluation need one image each."
+        message = (
+            f"Warning: there is one image only ({pairs[0].image}), for training and for "
+            "evaluation. Add images, because measurements on training images are worthless."
         )
+        return _Choice({wanted[0]: pairs}, wanted[0], wanted[0], (message,))
     train, evaluation = division.divided(pairs, [pair.id for pair in pairs])
     given = f"only one split, '{known[0]}'" if known else "no splits"
     message = (

@@ -40,7 +40,8 @@ def test_a_network_of_four_bands_takes_raw_values_and_no_files():
     found = signatures(predictor, PixelWindow(5, (4, 0, 1, 2), (0.0,) * 4, (4000.0,) * 4))
     assert set(found) == {"serving_default", "serve_probabilities", "serve_raw"}
     values = tf.random.stateless_uniform([1, 40, 50, 5], [1, 2], 0, 4000)
-    expected = predictor.predict(tf.round(tf.gather(values, [4, 0, 1, 2], axis=-1) * (255 / 4000)))
+    chosen = tf.gather(values, [4, 0, 1, 2], axis=-1)
+    expected = predictor.predict(tf.cast(tf.round(chosen * (255 / 4000)), tf.uint8))
     raw = found["serve_raw"](values)["class_ids"]
     assert np.mean(raw == expected.class_ids) > 0.99  # halves are rounded in two ways
 

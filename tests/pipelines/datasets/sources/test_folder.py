@@ -157,13 +157,15 @@ def test_a_folder_without_splits_is_divided_by_a_hash(tmp_path, write_pair):
     assert "8 for training and 2 for evaluation" in data.messages[0]
 
 
-def test_two_images_are_divided_and_a_single_image_raises_an_error(tmp_path, write_pair):
+def test_two_images_are_divided_and_a_single_image_is_used_twice(tmp_path, write_pair):
     flat(tmp_path, write_pair, "ab")
     data = load(tmp_path)
     assert data.train.num_images == data.eval.num_images == 1
     (tmp_path / "images" / "a.jpg").unlink()
     (tmp_path / "masks" / "a.png").unlink()
-    fails(tmp_path, "one image only", "b.jpg")
+    data = load(tmp_path)
+    assert data.train.ids == data.eval.ids == ("b",)
+    assert "Warning: there is one image only" in data.messages[0] and "b.jpg" in data.messages[0]
 
 
 def test_one_split_of_any_name_is_divided(folder):

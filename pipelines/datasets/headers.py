@@ -6,10 +6,12 @@ therefore use the file's own header, whatever its container.
 
 import dataclasses
 import io
+import itertools
 import pathlib
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable, Iterator
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -34,6 +36,7 @@ _SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _NODATA = 277, 338, 339, 42113
 _LOSSY_COMPRESSIONS = (6, 7, 34712, 34892, 33003, 33004, 33005, 50001, 50002)
 _COLOR_BANDS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric -> bands of RGB, CMYK, YCbCr, Lab; else 1
 _NUMBERS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
+_DAMAGED_TIFF = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error)
 _PREVIEW = 1 | 4  # bits of _SUBFILE: a smaller copy of the page, a transparency mask
 _MAX_PAGES = 1000
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
@@ -229,24 +232,46 @@ def _check_size(width: int, height: int) -> None:
 
 def _tiff_pages(stream) -> list[dict]:
     """Return the tags of each page; empty if they cannot be read."""
-    pages, seen = [], set()
     try:
-        stream.seek(0)
-        start = stream.read(8)
-        if start[2] in (0, 42) and start[3] in (0, 42):
-            directory = TiffImagePlugin.ImageFileDirectory_v2(start)
-        else:
-            directory = TiffImagePlugin.ImageFileDirectory_v2(start + stream.read(8))
-        place = directory.next
-        while place and place not in seen and len(pages) < _MAX_PAGES:
-            seen.add(place)
-            stream.seek(place)
-            directory.load(stream)
-            pages.append({tag: directory.get(tag) for tag in _TAGS})
-            place = directory.next
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
+        directories = itertools.islice(_directories(stream), _MAX_PAGES)
+        pages = [{tag: directory.get(tag) for tag in _TAGS} for directory in directories]
+    except _DAMAGED_TIFF:
         return []
     return pages if all(page[_WIDTH] and page[_HEIGHT] for page in pages) else []
+
+
+def tiff_tags(file: pathlib.Path, tags: Iterable[int]) -> tuple[tuple[int, int, tuple], ...]:
+    """Return (tag, type, value) of the tags that the first page of a TIFF has.
+
+    The pixels may be of a kind that Pillow cannot read. The result is empty for other files.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    files.check_regular(file)
+    with file.open("rb") as stream:
+        if stream.read(4) not in _TIFF:
+            return ()
+        try:
+            first = next(_directories(stream))
+            return tuple((tag, first.tagtype[tag], first[tag]) for tag in tags if tag in first)
+        except (*_DAMAGED_TIFF, StopIteration):
+            return ()
+
+
+def _directories(stream) -> Iterator[TiffImagePlugin.ImageFileDirectory_v2]:
+    """Yield the directory of each page; it is one object, which the next page overwrites."""
+    stream.seek(0)
+    start, seen = stream.read(8), set()
+    is_big = not (start[2] in (0, 42) and start[3] in (0, 42))
+    directory = TiffImagePlugin.ImageFileDirectory_v2(start + (stream.read(8) if is_big else b""))
+    place = directory.next
+    while place and place not in seen:
+        seen.add(place)
+        stream.seek(place)
+        directory.load(stream)
+        yield directory
+        place = directory.next
 
 
 _TAGS = (

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pipelines.datasets import faults, files, headers, image_mask_pairs
+from pipelines.datasets import files, headers, image_mask_pairs
 from pipelines.datasets.spec import DatasetError, PixelWindow, printable
 
 # GeoTIFF 1.1 (OGC 19-008r4): scale, tie points, transformation, and the three tables of geo keys.
@@ -150,16 +150,10 @@ def _named(images) -> list[Source]:
 
 
 def _geo_tags(file):
-    """Return the GeoTIFF tags; empty for other files, and for TIFFs that only tifffile reads."""
+    """Return the GeoTIFF tags; empty for other files."""
     if file.suffix.lower() not in (".tif", ".tiff"):
         return ()
-    try:
-        image = headers.open_image(file)
-    except faults.WrongKindError:
-        return ()
-    with image:
-        tags = getattr(image, "tag_v2", {})
-        return tuple((tag, tags.tagtype[tag], tags[tag]) for tag in _GEO_TAGS if tag in tags)
+    return headers.tiff_tags(file, _GEO_TAGS)
 
 
 def _reason(problem, file) -> str:

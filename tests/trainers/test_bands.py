@@ -106,7 +106,8 @@ def test_new_images_of_four_bands_are_predicted_with_their_place(run, four_bands
     assert summary.num_predicted == 12 and not summary.skipped
     predictor = inference.load_predictor(workdir)
     window = PixelWindow(**predictor.classes.window)
-    (mask,) = tmp_path.glob("masks/00.*")
+    mask = tmp_path / "masks" / "00.tif"
+    assert Image.open(mask).tag_v2[33922][3:5] == (5e5, 5e6)
     pixels = new_images.read(four_bands / "images" / "00.tif", window).pixels
     np.testing.assert_array_equal(np.asarray(Image.open(mask)), predictor(pixels).class_ids)
     assert Image.open(tmp_path / "overlays" / "00.jpg").size == (56, 40)

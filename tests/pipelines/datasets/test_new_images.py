@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.datasets import new_images
-from pipelines.datasets.spec import DatasetError
+from pipelines.datasets import headers, new_images
+from pipelines.datasets.spec import DatasetError, PixelWindow
 
 
 @pytest.fixture
@@ -67,3 +67,28 @@ def test_a_link_to_the_folder_above_ends(photos):
 def test_the_problem_of_a_missing_file_is_named():
     with pytest.raises(DatasetError, match="no such file"):
         new_images.read(pathlib.Path("missing.png"))
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_geotiff_that_pillow_cannot_read_keeps_its_place(tmp_path, big):
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.arange(4 * 5 * 6, dtype=np.uint16).reshape(5, 6, 4)
+    place = (0.0, 0.0, 0.0, 5e5, 5e6, 0.0)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        bigtiff=big,
+        photometric="minisblack",
+        planarconfig="contig",
+        extratags=[(33922, "d", 6, place, True)],
+    )
+    window = PixelWindow(4, (0, 1, 2, 3), (0.0,) * 4, (255.0,) * 4)
+    image = new_images.read(tmp_path / "a.tif", window)
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.geo_tags == ((33922, 12, place),)
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"II*\0" + bytes(4), b"MM\0*" + b"\xff" * 40])
+def test_tags_of_a_damaged_tiff_are_empty(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    assert headers.tiff_tags(tmp_path / "a.tif", (33922,)) == ()

@@ -107,7 +107,7 @@ def test_small_images_are_enlarged_with_their_labels_on_request():
         ({"crop": 0}, "crop .* got 0"),
         ({"shorter_side": 0}, "shorter_side .* got 0"),
         ({"rare_share": 1.5}, "rare_share"),
-        ({"pad_color": (0, 0)}, "pad_color"),
+        ({"pad_color": ()}, "pad_color"),
         ({"pad_color": (0, 0, 256)}, "pad_color"),
         ({"pad_color": (0, -1, 0)}, "pad_color"),
         ({"pad_color": (0, 0.5, 0)}, "pad_color"),

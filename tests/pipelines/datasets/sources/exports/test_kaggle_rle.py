@@ -60,7 +60,7 @@ def test_a_table_without_classes_has_one_object_class(pictures, head, nothing):
 
 
 @pytest.mark.parametrize("head", ["Image_Label,EncodedPixels", "ImageId_ClassId,EncodedPixels"])
-def test_image_and_class_in_one_column_are_told_apart(pictures, head):
+def test_image_and_class_in_one_column_are_separated(pictures, head):
     rows = "".join(f"{name}.png_Fish,1 1\n{name}.png_Sugar,\n" for name in "abcd")
     found, data = labels(pictures, f"{head}\n{rows}")
     assert data.spec.class_names == ("background", "Fish", "Sugar")

@@ -57,7 +57,9 @@ def dataset(monkeypatch):
     spec = datasets.DatasetSpec("made", NAMES, colors, None, "")
     split = types.SimpleNamespace(ids=IDS, title="val", num_images=5)
     made = types.SimpleNamespace(spec=spec, eval=split)
-    monkeypatch.setattr(report_figures, "load_dataset", lambda data: loaded.append(data) or made)
+    monkeypatch.setattr(
+        report_figures, "load_dataset", lambda data, channels: loaded.append(data) or made
+    )
     return loaded
 
 
@@ -126,7 +128,7 @@ def test_the_folder_of_the_data_set_can_be_replaced(measured, dataset, make_runs
 
 
 def test_figures_are_left_out_without_the_data_set(make_runs, tmp_path, monkeypatch):
-    def fail(data):
+    def fail(data, channels):
         raise config.ConfigError("there is no such folder")
 
     monkeypatch.setattr(report_figures, "load_dataset", fail)

@@ -5,6 +5,7 @@ set, write such a module and add one function and one entry here. The functions 
 modules late: a source loads TFDS, which takes seconds, and the names are needed earlier.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,10 @@ def find(name: str, request: Request) -> "records.Plan":
     Raises:
         DatasetError: if there are no such files, or if the data set takes no void_value.
     """
-    if request.reading != Reading() and name != _OWN_FILES:
+    if name != _OWN_FILES and (choices := _choices(request.reading)):
         raise DatasetError(
-            f"The choices {request.reading} are for data set 'folder'; {name} has a format of its "
-            "own. Remove them."
+            f"{choices} is for data set 'folder'; {name} has a format of its own, with images of "
+            "three bands. Remove it."
         )
     if request.void_value != VOID and name != _OWN_FILES:
         raise DatasetError(
@@ -73,3 +74,12 @@ def find(name: str, request: Request) -> "records.Plan":
             "its own. Remove void_value."
         )
     return SOURCES[name](request)
+
+
+def _choices(reading: Reading) -> str:
+    """Return the choices that differ from the usual ones, such as "channels=2"."""
+    usual = dataclasses.asdict(Reading())
+    changed = {k: v for k, v in dataclasses.asdict(reading).items() if v != usual[k]}
+    if changed.get("channels") == 3:
+        changed.pop("channels")
+    return ", ".join(f"{name}={value!r}" for name, value in changed.items())

@@ -178,3 +178,12 @@ def test_images_of_8_bits_stay_as_they_are(tmp_path):
     data = datasets.load("folder", tmp_path)
     assert data.spec.window is None
     assert data.train.image_files[0] == str(tmp_path / "images" / f"{data.train.ids[0]}.png")
+
+
+def test_a_data_set_with_a_format_of_its_own_takes_three_channels_only():
+    assert datasets.plan("texture_scenes", reading=datasets.Reading(channels=3)).spec.num_bands == 3
+    reading = datasets.Reading(channels=2, unlabelled="void")
+    with pytest.raises(
+        datasets.DatasetError, match="^unlabelled='void', channels=2 is for data set"
+    ):
+        datasets.plan("texture_scenes", reading=reading)

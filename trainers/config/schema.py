@@ -352,8 +352,8 @@ class Jigsaw(ProxyTask):
 
 
 @record
-class ColorClasses(ProxyTask):
-    """Color classes of an image from its lightness (Zhang et al. 2016a)."""
+class ColorTask(ProxyTask):
+    """The schedule and the images of train_alexnet."""
 
     steps: AtLeastOne = 450000
     """Number of training steps. Source: train_alexnet/solver.prototxt."""
@@ -377,6 +377,12 @@ class ColorClasses(ProxyTask):
     Source: train_alexnet, both sides."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: train_alexnet."""
+
+
+@record
+class ColorClasses(ColorTask):
+    """Color classes of an image from its lightness (Zhang et al. 2016a)."""
+
     num_neighbors: Annotated[int, Field(ge=1, le=313)] = 10
     """Color bins of the soft encoding of a target. Source: code 10, paper 5."""
     uniform_share: Share = 0.5
@@ -386,6 +392,13 @@ class ColorClasses(ProxyTask):
     """Side of the kernel of fc6, with dilation 2; 6 for AlexNet. Source: train_alexnet 6."""
     start: Literal["kmeans", "random"] = "kmeans"
     """First weights of the backbone, see init kmeans. Source: train_alexnet kmeans."""
+
+
+@record
+class SplitBrain(ColorTask):
+    """Split brain: half of AlexNet predicts colors, and half lightness (Zhang et al. 2016b).
+
+    The solver was not released, so the schedule is that of color classes."""
 
 
 @record
@@ -719,6 +732,7 @@ class Experiment:
     colorization: Colorization = Colorization()
     jigsaw: Jigsaw = Jigsaw()
     color_classes: ColorClasses = ColorClasses()
+    split_brain: SplitBrain = SplitBrain()
     context_encoder: ContextEncoder = ContextEncoder()
     context_prediction: ContextPrediction = ContextPrediction()
     mm: Tune = Tune()

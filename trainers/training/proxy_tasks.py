@@ -23,6 +23,7 @@ from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
 from mm_keras.models.proxies import context_encoder as context_encoder_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
+from mm_keras.models.proxies import split_brain as split_brain_model
 from pipelines.batches import (
     Order,
     View,
@@ -206,6 +207,35 @@ class ColorClasses(Task):
         return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
 
 
+class SplitBrain(Task):
+    """Predict the colors from the lightness, and the lightness from the colors (Zhang et al. 2016b).
+
+    Each half of AlexNet has one of the two targets.
+    """
+
+    section = "split_brain"
+    needs_color = True
+    pixels = "lab"
+
+    def __init__(self, experiment, backbone):
+        self.settings = experiment.split_brain
+        self.model = split_brain_model.SplitBrain(backbone)
+
+    def prepare(self, train):
+        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
+
+    def batches(self, files, order):
+        return images.batches(files, _view(self.settings), order)
+
+    def measure(self, train, held_out):
+        del train
+        return split_brain_model.evaluate(self.model, _once(self, held_out))
+
+    def picture(self, held_out):
+        shown = next(iter(_once(self, held_out)))["image"].numpy()
+        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
+
+
 class ContextEncoder(Task):
     """Fill a hole in an image (Pathak et al. 2016)."""
 
@@ -287,7 +317,14 @@ def _arranged(offsets):
 
 TASKS: dict[str, type[Task]] = {
     task.section: task
-    for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder, ContextPrediction)
+    for task in (
+        Colorization,
+        Jigsaw,
+        ColorClasses,
+        SplitBrain,
+        ContextEncoder,
+        ContextPrediction,
+    )
 }
 """{init: its pretext task}."""
 

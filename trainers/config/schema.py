@@ -353,7 +353,7 @@ class Jigsaw(ProxyTask):
 
 @record
 class ColorTask(ProxyTask):
-    """The schedule and the images of train_alexnet."""
+    """The schedule and the images of Zhang et al. 2016a."""
 
     steps: AtLeastOne = 450000
     """Number of training steps. Source: train_alexnet/solver.prototxt."""
@@ -396,9 +396,7 @@ class ColorClasses(ColorTask):
 
 @record
 class SplitBrain(ColorTask):
-    """Split brain: half of AlexNet predicts colors, and half lightness (Zhang et al. 2016b).
-
-    The solver was not released, so the schedule is that of color classes."""
+    """Split brain: half of AlexNet predicts colors, and half lightness (Zhang et al. 2016b)."""
 
 
 @record

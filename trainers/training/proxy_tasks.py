@@ -208,10 +208,7 @@ class ColorClasses(Task):
 
 
 class SplitBrain(Task):
-    """Predict the colors from the lightness, and the lightness from the colors (Zhang et al. 2016b).
-
-    Each half of AlexNet has one of the two targets.
-    """
+    """Predict colors from lightness, and lightness from colors (Zhang et al. 2016b)."""
 
     section = "split_brain"
     needs_color = True

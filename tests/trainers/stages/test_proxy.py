@@ -31,6 +31,8 @@ KEYS = {
     "jigsaw.num_permutations": 5,
     "color_classes.crop": 32,
     "color_classes.shorter_side": None,
+    "split_brain.crop": 80,
+    "split_brain.shorter_side": None,
     "context_prediction.patch": 12,
     "context_prediction.gap": 4,
     "context_prediction.jitter": 2,
@@ -45,6 +47,9 @@ FIGURES = {
     "context_prediction": {"accuracy", "chance"},
     "context_encoder": {
         f"{name}_error" for name in ("hole", "fill", "mean_fill", "visible_fill", "nearest_fill")
+    },
+    "split_brain": {
+        f"{name}{kind}_cross_entropy" for name in ("color", "lightness") for kind in ("", "_prior")
     },
     "color_classes": {"color_cross_entropy", "color_prior_cross_entropy", "color_auc", "gray_auc"},
 }
@@ -63,7 +68,10 @@ def images(tmp_path_factory):
 
 def _experiment(init, folder):
     experiment = config.Experiment()
-    for key, value in (KEYS | {"network.init": init}).items():
+    network = {"network.backbone": "alexnet", "network.width": 1 / 32}
+    for key, value in (
+        KEYS | {"network.init": init} | (network if init == "split_brain" else {})
+    ).items():
         experiment = config.replace(experiment, key, value)
     return config.replace(experiment, "data.unlabelled_dir", str(folder) if folder else None)
 

@@ -21,6 +21,7 @@ class Layout(NamedTuple):
         biases: initial biases of conv1 to conv5.
         first_padding: zeros around the input of conv1.
         narrow: function(features, k) that pools the output of block k, 1, 2 or 5.
+        negative_slope: slope of the activation below 0.
     """
 
     channels: tuple[int, ...]
@@ -28,6 +29,7 @@ class Layout(NamedTuple):
     biases: tuple[float, ...]
     first_padding: int
     narrow: Callable
+    negative_slope: float = 0.0
 
 
 def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
@@ -36,8 +38,9 @@ def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
     Pooling follows blocks 1, 2 and 5. conv2, conv4 and conv5 have two groups. `PIXELS["jigsaw"]`
     selects the variant of Alexnet/jigsaw_pascal. It pads its pooling, normalizes responses after
     it and starts three biases at 1. `PIXELS["lab"]` and `PIXELS["lightness"]` select the variant of
-    Zhang et al. 2016, without response normalization. All other pixels select the variant of
-    Alexnet/colorize_pascal and Alexnet/random_pascal.
+    Zhang et al. 2016, without response normalization. `PIXELS["bigan"]` selects the variant of
+    Donahue et al. 2017, which also has LeakyReLU of slope 0.2. All other pixels select the variant
+    of Alexnet/colorize_pascal and Alexnet/random_pascal.
 
     Taps: the network's input and the five convolutions after their ReLU, strides 1, 4, 8 and 16.
     Embedding: pool5, stride 32.
@@ -68,8 +71,9 @@ def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
 
 
 def _layout(pixels):
-    if pixels == PIXELS["jigsaw"]:
-        return JIGSAW
+    variants = {PIXELS["jigsaw"]: JIGSAW, PIXELS["bigan"]: BIGAN}
+    if pixels in variants:
+        return variants[pixels]
     return ZHANG if pixels.color in ("lab", "lightness") else COLORIZE
 
 
@@ -115,7 +119,8 @@ def _block(features, k, layout, width):
         name=f"conv{k}",
     )(features)
     features = layers.AccumulatedBatchNormalization(name=f"batch_conv{k}")(features)
-    return keras.layers.ReLU(name=f"relu_conv{k}")(features)
+    slope = layout.negative_slope
+    return keras.layers.ReLU(negative_slope=slope, name=f"relu_conv{k}")(features)
 
 
 def _normalize_then_pool(features, k):
@@ -146,4 +151,5 @@ COLORIZE = Layout(
 )
 JIGSAW = COLORIZE._replace(biases=(0.0, 1.0, 0.0, 1.0, 1.0), narrow=_pool_then_normalize)
 ZHANG = COLORIZE._replace(narrow=_pool_alone)  # richzhang/splitbrainauto, models/*.prototxt
+BIGAN = ZHANG._replace(negative_slope=0.2)  # jeffdonahue/bigan, net.py
 ONE_COLUMN = Layout((64, 192, 384, 256, 256), (1,) * 5, COLORIZE.biases, 2, _pool)

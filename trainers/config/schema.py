@@ -201,6 +201,9 @@ class Network:
     init_weights: str | None = None
     """File with the weights of the init, or preset folder of kerashub/NAME; none: they are made or
     downloaded. Source: ours."""
+    init_source: str | None = None
+    """Source of the file (mm_keras.weights.sources) where neither its layers nor the init show it;
+    none: detected. Source: ours."""
     init_allow: tuple[str, ...] = ()
     """Patterns of layers that may stay unused or unset when the file is loaded. Source: ours."""
     pixels: str | None = None
@@ -424,6 +427,9 @@ class ContextEncoder(ProxyTask):
     """Shape of the holes (pipelines.batches.holes). Source: Pathak et al. 2016."""
     loss: Literal["l2", "l1"] = "l2"
     """Error of a pixel in the hole. Source: paper l2; the authors' features used l1."""
+    center: Literal["gray", "mean"] = "gray"
+    """Color that zeros of the decoder stand for: mid-gray, or the mean color of the image.
+    Source: ours mean; the released inpainting network gray."""
     decoder: Annotated[tuple[int, ...], AfterValidator(_sizes)] = (128, 64, 64, 32)
     """Channels of the layers that enlarge the map, before the last one of 3.
     Source: a port of Pathak et al. 2016."""

@@ -244,7 +244,7 @@ class ContextEncoder(Task):
         self.settings = settings = experiment.context_encoder
         self.color = backbone.spec.pad_color
         self.model = context_encoder_model.ContextEncoder(
-            backbone, settings.crop, settings.decoder, settings.loss
+            backbone, settings.crop, settings.decoder, settings.loss, settings.center
         )
 
     def batches(self, files, order):

@@ -89,6 +89,7 @@ def _check_network(network: config.Network):
             "has no such weights. Use network.backbone=applications/NAME or kerashub/NAME, or "
             "another init."
         )
+    proxy_tasks.check_backbone(network.init, network.backbone)
     if has_preset_folder(network) or network.init_weights is None:
         return
     if network.init_source is not None and network.init_source not in sources.SOURCES:

@@ -48,6 +48,7 @@ class Task(Protocol):
         section: its section of the settings, which is also its name as an init.
         needs_color: whether gray images cannot be used.
         pixels: kind of pixels that its weights expect (released train_graph.prototxt files).
+        backbones: names of the networks that it can train; empty for all.
         model: the network that stage proxy trains. Stage mm starts from its `backbone`.
 
     Args:
@@ -58,6 +59,7 @@ class Task(Protocol):
     section: ClassVar[str]
     needs_color: ClassVar[bool]
     pixels: ClassVar[str]
+    backbones: ClassVar[tuple[str, ...]] = ()
     model: keras.Model
 
     def __init__(self, experiment: config.Experiment, backbone: Backbone): ...
@@ -213,6 +215,7 @@ class SplitBrain(Task):
     section = "split_brain"
     needs_color = True
     pixels = "lab"
+    backbones = ("alexnet",)
 
     def __init__(self, experiment, backbone):
         self.settings = experiment.split_brain
@@ -336,6 +339,23 @@ def pixels(init: str) -> str | None:
     ('gray', None)
     """
     return TASKS[init].pixels if init in TASKS else None
+
+
+def check_backbone(init: str, backbone: str):
+    """Raise an error if an init is a pretext task that cannot train a network.
+
+    Args:
+        init: `network.init`.
+        backbone: `network.backbone`.
+
+    Raises:
+        config.ConfigError: the task is for other networks.
+    """
+    names = TASKS[init].backbones if init in TASKS else ()
+    if names and backbone not in names:
+        raise config.ConfigError(
+            f"network.init={init} needs network.backbone={' or '.join(names)}. Received {backbone}."
+        )
 
 
 def _view(settings, enlarge=True, **further) -> View:

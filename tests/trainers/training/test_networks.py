@@ -45,6 +45,10 @@ def test_known_networks_are_accepted(name):
             {"init": "jigsaw", "init_weights": "a.h5", "init_source": "norozi"},
             "Unknown network.init_source 'norozi'.* Did you mean noroozi",
         ),
+        (
+            {"init": "split_brain", "backbone": "applications/ResNet50"},
+            "split_brain needs network.backbone=alexnet. Received applications/ResNet50",
+        ),
         ({"init": "pretrained", "backbone": "vgg16"}, "is for the networks of other libraries"),
         ({"init": "pretrained", "backbone": "kerascv/ResNet18Backbone"}, "weights must be None"),
     ],

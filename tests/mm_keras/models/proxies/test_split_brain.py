@@ -83,6 +83,23 @@ def test_targets_lie_at_every_sixteenth_pixel_as_published(golden):
     assert outputs["lightness"].shape == (1, 12, 12, 50)
 
 
+def test_both_halves_have_the_published_number_of_weights(golden):
+    expected = golden("starts")["parameters"]["split_brain_kernels"]
+    model = split_brain.SplitBrain(backbones.build("alexnet", "lab"))
+    found = {}
+    for k in range(1, 6):
+        kernel = np.asarray(model.backbone.get_layer(f"conv{k}").kernel)
+        found[f"conv{k}"] = np.count_nonzero(kernel)  # zeros lie between the halves alone
+    for head in model.heads.values():
+        for layer in ("fc6", "fc7", "classes"):
+            found[layer] = found.get(layer, 0) + np.prod(head.get_layer(layer).kernel.shape)
+    assert found["conv1"] == expected["conv1 L"] + expected["conv1 ab"]
+    for name in ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
+        assert found[name] == expected[name], name
+    assert found["classes"] == expected["fc8 ab"] + expected["fc8 L"]
+    assert sum(found.values()) == expected["sum"]
+
+
 def test_the_merged_network_normalizes_no_responses_across_its_halves():
     backbone = build().backbone
     kinds = layers.LocalResponseNormalization

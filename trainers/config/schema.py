@@ -230,11 +230,11 @@ class Optimization:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
     Source: release sgd."""
-    schedule: Literal["drops", "cosine", "poly"] = "drops"
-    """Learning rate over time: drops, half a cosine to 0, or a polynomial of power 0.9 to 0.
-    Source: release drops."""
+    schedule: Literal["drops", "cosine", "poly", "half_constant"] = "drops"
+    """Learning rate over time: drops, half a cosine to 0, a polynomial of power 0.9 to 0, or
+    constant for half of the steps and then exponential to 1 %. Source: release drops."""
     warmup: ShareBelowOne = 0.0
-    """Share of the steps in which the learning rate rises linearly; not with drops.
+    """Share of the steps in which the learning rate rises linearly; with cosine and poly.
     Source: release 0."""
     momentum: Share = 0.9
     """Momentum of SGD. Source: release, */solver.prototxt."""
@@ -467,6 +467,50 @@ class ContextPrediction(ProxyTask):
     """Dropout of fc6 and fc7. Source: deepcontext."""
     initialization: Literal["release", "he"] = "he"
     """First weights of fc6 and fc7, as for jigsaw. Source: ours; deepcontext Xavier."""
+
+
+def _multiple_of_16(side: int) -> int:
+    if side % 16:
+        raise ValueError(f"must be a multiple of 16. Received {side}")
+    return side
+
+
+@record
+class Bigan(ProxyTask):
+    """BiGAN: an encoder and a generator against a discriminator of pairs (Donahue et al. 2016)."""
+
+    steps: AtLeastOne = 1000000
+    """Number of training steps. Source: Donahue et al., 100 epochs of ImageNet."""
+    learning_rate: NotNegative = 2e-4
+    """Learning rate before the first drop. Source: train_gan.py."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: train_gan.py, Adam."""
+    schedule: Literal["drops", "cosine", "poly", "half_constant"] = "half_constant"
+    """Learning rate over time: drops, half a cosine to 0, a polynomial of power 0.9 to 0, or
+    constant for half of the steps and then exponential to 1 %. Source: train_gan.py."""
+    beta_1: ShareBelowOne = 0.5
+    """Decay of the mean of the gradients in AdamW. Source: train_gan.py."""
+    decay: NotNegative = 2.5e-5
+    """Weight decay; sgd couples it to the momentum, adamw does not. Source: train_gan.py."""
+    statistics_steps: Annotated[int, Field(ge=0)] = 1000
+    """Forward passes after the last step that renew the statistics of AlexNet's batch norm.
+    Source: Donahue et al."""
+    num_images: AtLeastOne = 128
+    """Images of a step. Source: train_gan.py."""
+    crop: Side = 112
+    """Side of the crops that the encoder sees, in pixels. Source: Donahue et al., 64 and 112."""
+    shorter_side: Side | None = 128
+    """Shorter side in pixels to which larger images are shrunk; none: never.
+    Source: Donahue et al., 72 for crops of 64."""
+    mirror: bool = False
+    """Mirror images with probability 1/2. Source: Donahue et al."""
+    side: Annotated[int, Field(ge=16, le=1024), AfterValidator(_multiple_of_16)] = 64
+    """Side of generated images in pixels, a multiple of 16. Source: Donahue et al."""
+    num_codes: AtLeastOne = 200
+    """Values of a code. Source: Donahue et al."""
+    channels: AtLeastOne = 64
+    """Channels of the first layer of the discriminator. Source: net.py."""
 
 
 Factor = Annotated[float, Field(ge=1, le=16)]
@@ -739,6 +783,7 @@ class Experiment:
     split_brain: SplitBrain = SplitBrain()
     context_encoder: ContextEncoder = ContextEncoder()
     context_prediction: ContextPrediction = ContextPrediction()
+    bigan: Bigan = Bigan()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()

@@ -22,6 +22,7 @@ SOURCES = {
     "color_classes": ("zhang_color",),
     "split_brain": ("zhang_split_brain",),
     "context_encoder": ("pathak_context_encoder",),
+    "bigan": ("donahue_bigan",),
 }
 """{init: the sources of its published files}. Plain AlexNet files of several works look alike: the
 init names the work. Files of M&M and of this library may hold any start."""

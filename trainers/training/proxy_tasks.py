@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from mm_keras import visualize
 from mm_keras.backbones import Backbone
+from mm_keras.models.proxies import bigan as bigan_model
 from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
 from mm_keras.models.proxies import context_encoder as context_encoder_model
@@ -31,6 +32,7 @@ from pipelines.batches import (
     holes,
     images,
     jigsaw,
+    latents,
     neighbors,
     permutations,
 )
@@ -306,6 +308,33 @@ class ContextPrediction(Task):
         return visualize.jigsaw_gallery(puzzles, _arranged(truth), _arranged(predicted))
 
 
+class Bigan(Task):
+    """Encode and generate images against a discriminator of pairs (Donahue et al. 2016)."""
+
+    section = "bigan"
+    needs_color = False
+    pixels = "bigan"
+
+    def __init__(self, experiment, backbone):
+        self.settings = settings = experiment.bigan
+        self.model = bigan_model.Bigan(
+            backbone, settings.crop, settings.side, settings.num_codes, settings.channels
+        )
+
+    def batches(self, files, order):
+        return latents.batches(files, _view(self.settings), order, self.settings.num_codes)
+
+    def measure(self, train, held_out):
+        del train
+        return bigan_model.evaluate(self.model, _once(self, held_out))
+
+    def picture(self, held_out):
+        batch = next(iter(_once(self, held_out)))
+        rebuilt = self.model.generate(self.model.encode(batch["image"]))
+        columns = (self.model.small(batch["image"]), rebuilt, self.model.generate(batch["z"]))
+        return visualize.samples_gallery(*map(bigan_model.as_pictures, columns))
+
+
 def _arranged(offsets):
     """Return permutations [N, 9]: the middle cell, the cell of the neighbor, all other cells."""
     rows = []
@@ -324,6 +353,7 @@ TASKS: dict[str, type[Task]] = {
         SplitBrain,
         ContextEncoder,
         ContextPrediction,
+        Bigan,
     )
 }
 """{init: its pretext task}."""

@@ -39,6 +39,11 @@ KEYS = {
     "context_encoder.crop": 32,
     "context_encoder.shorter_side": None,
     "context_encoder.decoder": (4,),
+    "bigan.crop": 32,
+    "bigan.side": 16,
+    "bigan.num_codes": 4,
+    "bigan.channels": 4,
+    "bigan.statistics_steps": 0,
     "mm.crop": 32,
 }
 FIGURES = {
@@ -47,6 +52,12 @@ FIGURES = {
     "context_prediction": {"accuracy", "chance"},
     "context_encoder": {
         f"{name}_error" for name in ("hole", "fill", "mean_fill", "visible_fill", "nearest_fill")
+    },
+    "bigan": {
+        "reconstruction_ratio",
+        "other_image_ratio",
+        "sample_deviation",
+        "collapsed_deviation",
     },
     "split_brain": {
         f"{name}{kind}_cross_entropy" for name in ("color", "lightness") for kind in ("", "_prior")

@@ -98,16 +98,20 @@ def _alexnet_file(path, more=()):
 def test_the_init_names_the_work_of_a_file_without_marks(run, tmp_path):
     file = _alexnet_file(tmp_path / "a.npz")
     keys = {"backbone": "alexnet", "width": 1 / 32, "init_weights": str(file)}
-    for init, source in (("imagenet", "caffe"), ("context_encoder", "pathak_context_encoder")):
+    for init, source in (
+        ("imagenet", "caffe"),
+        ("context_encoder", "pathak_context_encoder"),
+        ("bigan", "donahue_bigan"),
+    ):
         initial_weights.backbone(_experiment(init=init, **keys), run)
         assert f"init: {init} from a.npz ({source})" in _log(run)
     with pytest.raises(config.ConfigError, match=r"is of source .* expected larsson"):
         initial_weights.backbone(_experiment(init="colorization", **keys), run)
     with pytest.raises(config.ConfigError, match=r"(?s)could be any of .*init_source"):
         initial_weights.backbone(_experiment(init="random", **keys), run)
-    keys |= {"init": "random", "init_source": "donahue_bigan", "pixels": "bigan"}
+    keys |= {"init": "random", "init_source": "pathak_video"}
     initial_weights.backbone(_experiment(**keys), run)
-    assert "init: random from a.npz (donahue_bigan)" in _log(run)
+    assert "init: random from a.npz (pathak_video)" in _log(run)
 
 
 def test_a_file_of_one_work_is_refused_as_the_start_of_another(run, tmp_path):
@@ -124,7 +128,7 @@ def test_a_file_of_one_work_is_refused_as_the_start_of_another(run, tmp_path):
 
 
 def test_every_source_is_the_source_of_an_init_or_of_any_start():
-    named = {*initial_weights.ANY_START, "donahue_bigan", "pathak_video"}
+    named = {*initial_weights.ANY_START, "pathak_video"}
     assert named.union(*initial_weights.SOURCES.values()) == set(sources.SOURCES)
 
 

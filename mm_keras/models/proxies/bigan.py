@@ -56,6 +56,7 @@ class Bigan(Trainable):
     """
 
     batch_keys = ("image", "z")
+    has_targets = False
 
     def __init__(
         self,

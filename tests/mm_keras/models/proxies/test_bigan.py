@@ -109,6 +109,18 @@ def test_each_part_gets_the_gradient_of_its_own_loss_alone():
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * scale + 1e-7)
 
 
+def test_a_step_changes_all_parts_and_keeps_the_losses_finite():
+    model = build()
+    score = model.discriminator.get_layer("score")
+    score.kernel.assign(keras.random.normal(score.kernel.shape, seed=1))
+    before = [np.asarray(v) for v in model.trainable_variables]
+    figures = model.train_step({key: tf.constant(value) for key, value in batch_of().items()})
+    assert np.isfinite(figures["loss"]) and figures["non_finite"] == 0
+    for variable, start in zip(model.trainable_variables, before, strict=True):
+        has_norm_behind = variable.name == "bias" and start.size > 1
+        assert has_norm_behind or np.any(np.asarray(variable) != start), variable.path
+
+
 @pytest.mark.slow
 def test_some_steps_change_all_parts_and_keep_the_losses_finite():
     model = build()

@@ -231,8 +231,8 @@ class Optimization:
     """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
     Source: release sgd."""
     schedule: Literal["drops", "cosine", "poly", "half_constant"] = "drops"
-    """Learning rate over time: drops, half a cosine to 0, a polynomial of power 0.9 to 0, or
-    constant for half of the steps and then exponential to 1 %. Source: release drops."""
+    """Learning rate over time: drops, half a cosine, a polynomial of power 0.9, or half constant
+    and half exponential to 1 %. Source: release drops."""
     warmup: ShareBelowOne = 0.0
     """Share of the steps in which the learning rate rises linearly; with cosine and poly.
     Source: release 0."""
@@ -487,8 +487,8 @@ class Bigan(ProxyTask):
     """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
     Source: train_gan.py, Adam."""
     schedule: Literal["drops", "cosine", "poly", "half_constant"] = "half_constant"
-    """Learning rate over time: drops, half a cosine to 0, a polynomial of power 0.9 to 0, or
-    constant for half of the steps and then exponential to 1 %. Source: train_gan.py."""
+    """Learning rate over time: drops, half a cosine, a polynomial of power 0.9, or half constant
+    and half exponential to 1 %. Source: train_gan.py."""
     beta_1: ShareBelowOne = 0.5
     """Decay of the mean of the gradients in AdamW. Source: train_gan.py."""
     decay: NotNegative = 2.5e-5

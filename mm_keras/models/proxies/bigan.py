@@ -148,7 +148,7 @@ class Bigan(Trainable):
 def pair_loss(ones, zeros):
     """Return half the cross-entropy of logits with label 1 and of logits with label 0, a scalar.
 
-    >>> pair_loss(np.array([0.3]), np.array([-0.2])).numpy().round(4)
+    >>> round(float(pair_loss(np.array([0.3]), np.array([-0.2]))), 4)
     0.5762
     """
     ones, zeros = (ops.cast(ops.convert_to_tensor(x), "float32") for x in (ones, zeros))

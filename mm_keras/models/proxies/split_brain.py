@@ -37,10 +37,10 @@ class Halves(keras.constraints.Constraint):
 
     Example:
 
-    >>> Halves(first_inputs=1)(np.ones((1, 1, 3, 4)))[0, 0].numpy()
+    >>> ops.convert_to_numpy(Halves(first_inputs=1)(np.ones((1, 1, 3, 4)))[0, 0])
     array([[1., 1., 0., 0.],
            [0., 0., 1., 1.],
-           [0., 0., 1., 1.]], dtype=float32)
+           [0., 0., 1., 1.]])
     """
 
     def __init__(self, first_inputs: int):

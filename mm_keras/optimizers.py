@@ -167,6 +167,41 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
 
 @keras.saving.register_keras_serializable("mm_keras")
+class HalfConstant(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that is constant for half of the updates, then falls exponentially.
+
+    Source: Donahue et al. 2017, train_gan.py; each epoch there is an update here.
+
+    Args:
+        learning_rate: the rate of the first half.
+        num_updates: updates of the whole schedule, at least 1.
+        last: factor of the rate in the last update, 0.01 in the source.
+
+    Example:
+
+    >>> schedule = HalfConstant(1.0, num_updates=100)
+    >>> [round(float(schedule(update)), 4) for update in (0, 49, 74, 99)]
+    [1.0, 1.0, 0.1, 0.01]
+    """
+
+    def __init__(self, learning_rate: float, num_updates: int, last: float = 0.01):
+        self.learning_rate, self.num_updates, self.last = learning_rate, num_updates, last
+
+    def __call__(self, step):
+        """Return the rate of update `step`, counted from 0."""
+        half = self.num_updates / 2
+        done = ops.clip((ops.cast(step, "float32") + 1 - half) / half, 0.0, 1.0)
+        return self.learning_rate * ops.power(self.last, done)
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "num_updates": self.num_updates,
+            "last": self.last,
+        }
+
+
+@keras.saving.register_keras_serializable("mm_keras")
 class SmoothDecay(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that rises linearly, then falls to 0 at the last update.
 

@@ -265,16 +265,24 @@ def holes_gallery(inputs, filled, originals, panel_size=320) -> np.ndarray:
     Raises:
         ValueError: if there is no image, or the numbers of images differ.
     """
-    if not len(inputs) == len(filled) == len(originals) >= 1:
-        raise ValueError(
-            "Expected equally many images of each kind, and at least one. Received "
-            f"{len(inputs)}, {len(filled)} and {len(originals)}."
-        )
-    rows = [
-        [_scaled_picture(_checked_image(picture), panel_size) for picture in row]
-        for row in zip(inputs, filled, originals, strict=True)
-    ]
-    return _on_page(_table(["hole", "filled", "original"], rows))
+    return _columns(("hole", "filled", "original"), (inputs, filled, originals), panel_size)
+
+
+def samples_gallery(images, rebuilt, samples, panel_size=160) -> np.ndarray:
+    """Draw one image per row: original, rebuilt from its code, and generated from a random code.
+
+    Args:
+        images: uint8 [H, W, 3] each, RGB, at least one.
+        rebuilt, samples: as many pictures, of any sizes.
+        panel_size: longer side in pixels to which each picture is scaled (bilinear).
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        ValueError: if there is no image, or the numbers of images differ.
+    """
+    return _columns(("image", "rebuilt", "sample"), (images, rebuilt, samples), panel_size)
 
 
 def jigsaw_gallery(tiles, truths, predictions, num_rows=4) -> np.ndarray:
@@ -422,6 +430,21 @@ def _segmentation_row(image, maps, colors, panel_size):
     columns = (np.arange(width) * image.shape[1]) // width
     painted = [color_map(np.asarray(labels)[rows][:, columns], colors) for labels in maps]
     return [picture, *painted]
+
+
+def _columns(heads, columns, panel_size):
+    """Draw columns of equally many pictures on a page."""
+    numbers = [len(column) for column in columns]
+    if len(set(numbers)) > 1 or not numbers[0]:
+        raise ValueError(
+            "Expected equally many images of each kind, and at least one. Received "
+            f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}."
+        )
+    rows = [
+        [_scaled_picture(_checked_image(picture), panel_size) for picture in row]
+        for row in zip(*columns, strict=True)
+    ]
+    return _on_page(_table(heads, rows))
 
 
 def _colorization_row(image, colorized, panel_size):

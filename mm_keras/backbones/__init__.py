@@ -48,8 +48,9 @@ def build(
     Args:
         name: a key of `BACKBONES`, or PREFIX/NAME of another library, see `libraries`.
         pixels: the pixels that the weights expect, a key of `PIXELS`: "bgr" for random weights,
-            "gray" for colorization, "jigsaw" for jigsaw, "torch" for torchvision. None is the
-            network's default: "bgr", or "own" for a wrapped network, its published preprocessing.
+            "gray" for colorization, "jigsaw" for jigsaw, "lightness" for color classes, "lab" for
+            split brain, "bigan" for BiGAN, "torch" for torchvision. None is the network's default:
+            "bgr", or "own" for a wrapped network, its published preprocessing.
         width: factor on all channel counts, > 0. 1 is the published network.
         weights: None for random weights, or "pretrained" for the weights that a library publishes
             (applications/NAME, kerashub/NAME); "imagenet" is another word for those of Keras. The

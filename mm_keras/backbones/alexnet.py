@@ -21,6 +21,7 @@ class Layout(NamedTuple):
         biases: initial biases of conv1 to conv5.
         first_padding: zeros around the input of conv1.
         narrow: function(features, k) that pools the output of block k, 1, 2 or 5.
+        negative_slope: slope of the activation below 0.
     """
 
     channels: tuple[int, ...]
@@ -28,6 +29,7 @@ class Layout(NamedTuple):
     biases: tuple[float, ...]
     first_padding: int
     narrow: Callable
+    negative_slope: float = 0.0
 
 
 def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
@@ -35,8 +37,10 @@ def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
 
     Pooling follows blocks 1, 2 and 5. conv2, conv4 and conv5 have two groups. `PIXELS["jigsaw"]`
     selects the variant of Alexnet/jigsaw_pascal. It pads its pooling, normalizes responses after
-    it and starts three biases at 1. All other pixels select the variant of Alexnet/colorize_pascal
-    and Alexnet/random_pascal.
+    it and starts three biases at 1. `PIXELS["lab"]` and `PIXELS["lightness"]` select the variant of
+    Zhang et al. 2016, without response normalization. `PIXELS["bigan"]` selects the variant of
+    Donahue et al. 2017, which also has LeakyReLU of slope 0.2. All other pixels select the variant
+    of Alexnet/colorize_pascal and Alexnet/random_pascal.
 
     Taps: the network's input and the five convolutions after their ReLU, strides 1, 4, 8 and 16.
     Embedding: pool5, stride 32.
@@ -47,7 +51,7 @@ def alexnet(pixels: Pixels, width: float = 1.0) -> Backbone:
         width: factor on the channel counts (rounded to even numbers for the groups), on the
             channels of the segmenter's fc6 and fc7 (4096), and on 1024 hypercolumn units.
     """
-    return _backbone("alexnet", JIGSAW if pixels == PIXELS["jigsaw"] else COLORIZE, pixels, width)
+    return _backbone("alexnet", _layout(pixels), pixels, width)
 
 
 def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
@@ -64,6 +68,13 @@ def alexnet_one_column(pixels: Pixels, width: float = 1.0) -> Backbone:
     See `alexnet` for taps, embedding and arguments.
     """
     return _backbone("alexnet_one_column", ONE_COLUMN, pixels, width)
+
+
+def _layout(pixels):
+    variants = {PIXELS["jigsaw"]: JIGSAW, PIXELS["bigan"]: BIGAN}
+    if pixels in variants:
+        return variants[pixels]
+    return ZHANG if pixels.color in ("lab", "lightness") else COLORIZE
 
 
 def _backbone(name, layout, pixels, width):
@@ -108,7 +119,8 @@ def _block(features, k, layout, width):
         name=f"conv{k}",
     )(features)
     features = layers.AccumulatedBatchNormalization(name=f"batch_conv{k}")(features)
-    return keras.layers.ReLU(name=f"relu_conv{k}")(features)
+    slope = layout.negative_slope
+    return keras.layers.ReLU(negative_slope=slope, name=f"relu_conv{k}")(features)
 
 
 def _normalize_then_pool(features, k):
@@ -124,6 +136,10 @@ def _pool_then_normalize(features, k):
     return features
 
 
+def _pool_alone(features, k):
+    return layers.CeilMaxPooling(3, 2, name=f"pool{k}")(features)
+
+
 def _pool(features, k):
     return keras.layers.MaxPooling2D(3, 2, name=f"pool{k}")(features)
 
@@ -134,4 +150,6 @@ COLORIZE = Layout(
     (96, 256, 384, 384, 256), (1, 2, 1, 2, 2), (0.0, 0.1, 0.0, 0.1, 0.1), 5, _normalize_then_pool
 )
 JIGSAW = COLORIZE._replace(biases=(0.0, 1.0, 0.0, 1.0, 1.0), narrow=_pool_then_normalize)
+ZHANG = COLORIZE._replace(narrow=_pool_alone)  # richzhang/splitbrainauto, models/*.prototxt
+BIGAN = ZHANG._replace(negative_slope=0.2)  # jeffdonahue/bigan, net.py
 ONE_COLUMN = Layout((64, 192, 384, 256, 256), (1,) * 5, COLORIZE.biases, 2, _pool)

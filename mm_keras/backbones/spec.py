@@ -81,7 +81,8 @@ def _cyclic(values, num_bands):
 # pad with black. "random" nets take BGR minus the ImageNet mean and pad with that mean, cast to
 # uint8 as in resources/test_pascal.py. The "jigsaw" net takes BGR minus a rounded mean. "torch" is
 # for torchvision's ImageNet weights, which take RGB as (x / 255 - mean) / deviation. "lab" and
-# "lightness" are the inputs of Zhang et al. 2016a and 2016b, L - 50. Gray of 119 has L = 50.03.
+# "lightness" are the inputs of Zhang et al. 2016b and 2016a, L - 50. Gray of 119 has L = 50.03.
+# "bigan" is the input of the encoder of Donahue et al., (BGR - 127.5) * 0.0078431.
 _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXELS = {
     "gray": Pixels("gray", 0.00392156862745098, 0.4488, (0, 0, 0)),
@@ -95,6 +96,7 @@ PIXELS = {
     ),
     "lab": Pixels("lab", 1.0, (50.0, 0.0, 0.0), (119, 119, 119)),
     "lightness": Pixels("lightness", 1.0, 50.0, (119, 119, 119)),
+    "bigan": Pixels("bgr", 0.0078431, 127.5 * 0.0078431, (128, 128, 128)),
 }
 
 

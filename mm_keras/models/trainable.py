@@ -65,6 +65,7 @@ class Trainable(keras.Model):
     Attributes:
         batch_keys: keys of a batch. Two keys name inputs and targets. With more keys, the model
             gets the whole dict as its inputs and there are no separate targets.
+        has_targets: whether two keys are inputs and targets; else the model gets the whole dict.
         tracked_keys: further keys whose mean is a metric of the same name. A batch may lack them.
             TensorFlow only.
         trackers: {name: metric}.
@@ -93,6 +94,7 @@ class Trainable(keras.Model):
     """
 
     batch_keys: tuple[str, ...] = ()
+    has_targets: bool = True
     tracked_keys: tuple[str, ...] = ()
 
     def __init__(self, name: str, trackers: Iterable[str | keras.metrics.Metric]):
@@ -171,7 +173,7 @@ class Trainable(keras.Model):
 
     def _unpack(self, data):
         """Return (inputs, targets) of a dict with `batch_keys`, or of a pair."""
-        keys, has_pairs = self.batch_keys, len(self.batch_keys) == 2
+        keys, has_pairs = self.batch_keys, self.has_targets and len(self.batch_keys) == 2
         if isinstance(data, dict) and set(keys) <= set(data):
             batch = {key: data[key] for key in keys}
             return tuple(batch.values()) if has_pairs else (batch, None)

@@ -91,14 +91,16 @@ class PixelChange:
 
 
 def _affine(pixels: Pixels):
-    """Return A and a with `InputAdapter`'s pixels = A rgb + a; float64 [c, 3] and [c].
+    """Return A and a with `InputAdapter`'s pixels = A x + a; float64 [c, n] and [c].
 
-    A single band has [1, 1] and [1].
+    x is the pixel in RGB, in Lab for "lab", and L for "lightness". A single band has [1, 1] and [1].
     """
     if pixels.num_bands == 1:
         return np.array([pixels.scale]), -np.array(pixels.mean)
     scale, mean = (np.broadcast_to(np.float64(x), 3) for x in (pixels.scale, pixels.mean))
     matrix = np.diag(scale)
+    if pixels.color == "lightness":
+        return matrix[:1, :1], -mean[:1]
     if pixels.color == "bgr":
         matrix = matrix[:, ::-1]
     if pixels.color != "gray":

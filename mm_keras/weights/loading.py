@@ -32,6 +32,9 @@ lost.
 `mm_keras.backbones.more_bands`: band b has the kernel of color b mod 3 times 3 / k, and a single
 band the sum of the three, as a gray network above.
 
+Lab is no affine map of RGB. There x is the pixel in Lab, so weights for Lab, or for L alone, load
+only into networks with such pixels, and factors and shifts of the file are absorbed.
+
 A gray kernel in a color network is rejected unless `gray_to_color` is True. Then M repeats it over
 the channels, a third each, and the network sees the gray image.
 
@@ -46,13 +49,13 @@ import dataclasses
 import fnmatch
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from mm_keras.backbones.spec import PIXELS
+from mm_keras.backbones.spec import PIXELS, Pixels
 from mm_keras.weights import files, layouts
 from mm_keras.weights.caffemodel import open_caffemodel
 from mm_keras.weights.files import FLOATS, Archive, Stored, WeightsError, reading
@@ -153,6 +156,7 @@ def load(
     source: str | None = None,
     allow: Iterable[str] = (),
     *,
+    among: Collection[str] = (),
     gray_to_color: bool = False,
 ) -> Report:
     """Load the weights of a file into a network, by the names of its layers.
@@ -164,9 +168,11 @@ def load(
             backbone determines its pixels.
         path: `.caffemodel`, `.h5`, `.weights.h5`, `.safetensors`, `.npz`, `.pth` or `.pt`.
         source: a key of `mm_keras.weights.sources.SOURCES`. By default it is detected from the
-            file's layers.
+            file's layers. Plain AlexNet files of several works look alike; they need it, or
+            `among`.
         allow: glob patterns of layers that may be unexpected, missing or mismatched, for example
             ("fc*", "score"). These layers of the network keep their values.
+        among: sources that are possible where `source` is None; empty for all of them.
         gray_to_color: whether a first layer for gray pixels may be spread over color channels.
 
     Returns:
@@ -186,7 +192,7 @@ def load(
     path = os.fspath(path)
     allow = (allow,) if isinstance(allow, str) else tuple(allow)
     with _opened(path) as archive:
-        source = source or detect(archive, path)
+        source = source or detect(archive, path, among)
         plan = _Plan(model, archive, path, source, gray_to_color)
         plan.reject_problems(allow)
         values = plan.read()
@@ -227,6 +233,8 @@ class _Plan:
         found, origin = {}, {}
         for layer, parts in archive.layers.items():
             name = table.names.get(layer, None if table.names else layer)
+            if layer == table.pixel_layer:
+                continue  # `_expected_pixels` reads it
             if any(fnmatch.fnmatchcase(layer, pattern) for pattern in table.ignored):
                 self.report.skipped.append(layer)
             elif name is None or not (table.names or name in self.network):
@@ -251,15 +259,21 @@ class _Plan:
         stored = self.found.get(table.names.get(first), {}).get("weight")
         if spec is None or stored is None or len(stored.shape) != 4:
             return None
-        expected = table.pixels[first].get(stored.shape[1])
+        expected = _expected_pixels(self.path, archive, table, first, stored.shape[1])
         if expected is None or _same_pixels(expected, spec.pixels):
             return None
-        if _LAB & {expected.color, spec.pixels.color}:
+        if table.variant is not None:
+            raise WeightsError(
+                f"{self.path} ({self.report.source}) needs the variant of the network that "
+                f"pixels={_described(table.variant)!r} select. Received {self.model.name} with "
+                f"pixels {_described(spec.pixels)}."
+            )
+        if expected.color != spec.pixels.color and _LAB & {expected.color, spec.pixels.color}:
             raise WeightsError(
                 f"{self.path}: {stored.name} expects {_described(expected)} pixels; "
                 f"{self.model.name} gives it {_described(spec.pixels)} pixels. No change of the "
                 "kernel can replace Lab, which is no linear map of RGB. Build the network with "
-                f"pixels={_described(expected)!r}."
+                f"pixels={expected.color!r}."
             )
         color = (spec.pixels.of_color or spec.pixels).color
         is_spread = expected.color == "gray" and color != "gray"
@@ -431,6 +445,32 @@ def _roles(kind, parts: dict[str, Stored]) -> dict[str, Stored]:
         roles[int(part)] if int(part) < len(roles) else part: stored
         for part, stored in parts.items()
     }
+
+
+def _expected_pixels(path, archive, table: Source, first, num_channels) -> Pixels | None:
+    """Return the pixels that the first layer of a file expects, None if they are unknown."""
+    known = table.pixels[first]
+    if not table.pixel_layer:
+        return known.get(num_channels)
+    if num_channels not in known:
+        raise WeightsError(
+            f"{path}: {first} has {num_channels} input channels, expected {min(known)} in a file "
+            f"with {table.pixel_layer}."
+        )
+    parts = archive.layers.get(table.pixel_layer, {})
+    shapes = ((num_channels, 1, 1, 1), (num_channels,), (1, 1, 1, num_channels))
+    if set(parts) != {"0", "1"} or not all(part.shape in shapes for part in parts.values()):
+        found = {name: part.shape for name, part in parts.items()} or "no such layer"
+        raise WeightsError(
+            f"{path}: {table.pixel_layer} must hold {num_channels} factors and {num_channels} "
+            f"shifts of the pixels. Received {found}."
+        )
+    factors, shifts = (_finite(path, parts[part]).reshape(-1) for part in ("0", "1"))
+    if not factors.all():
+        raise WeightsError(f"{path}: {table.pixel_layer} multiplies the pixels by zero.")
+    # One channel for "lightness": `Pixels` has three values or one.
+    scale, mean = (tuple(map(float, np.broadcast_to(v, 3))) for v in (factors, -shifts))
+    return dataclasses.replace(known[num_channels], scale=scale, mean=mean)
 
 
 def _same_pixels(one, other):

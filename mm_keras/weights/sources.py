@@ -6,6 +6,7 @@ A `Source` translates the layers of one kind of file. To read another kind, add 
 
 import dataclasses
 import fnmatch
+from collections.abc import Collection
 
 from mm_keras.backbones.spec import PIXELS, Pixels
 from mm_keras.weights.files import Archive, WeightsError
@@ -21,6 +22,11 @@ class Source:
         names: {the file's layer: our layer}. A layer that the network lacks is skipped.
         pixels: {the file's first layer: {its input channels: the pixels that its weights expect}}.
         ignored: glob patterns of known layers that are never read.
+        pixel_layer: layer of 1 x 1 before the first one, one factor and one shift for each channel.
+            The weights then expect the pixels of `pixels`, without their scale and mean, times the
+            factor plus the shift. Empty if the file has none.
+        variant: the pixels that select the variant of the network which the weights need, None if
+            every variant fits.
         signs: alternatives, each of which identifies the source: (patterns that must match,
             patterns that must not match), on "<layer>:<number of parts>".
     """
@@ -30,6 +36,8 @@ class Source:
     names: dict[str, str]
     pixels: dict[str, dict[int, Pixels]] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    pixel_layer: str = ""
+    variant: Pixels | None = None
     signs: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
 
@@ -63,6 +71,13 @@ _VGG16_BN_PLACES = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
 # Larsson et al. center the gray pixel as the M&M release does (its train_graph.prototxt); their
 # color variants are stored BGR (gustavla/self-supervision, selfsup/caffe.py).
 _LARSSON_BGR = dataclasses.replace(PIXELS["gray"], color="bgr")
+
+# Layers of files that are no plain AlexNet: batch norm, jigsaw branches, heads, and the scaled Lab
+# pixels of Zhang et al.
+_NOT_PLAIN = ("batch_*", "*_s[1-9]:*", "h_fc1:*", "ip_column:*", "data_l:*", "data_lab:*")
+_PLAIN_ALEXNET = ((("conv1:2", "conv5:2"), _NOT_PLAIN),)
+"""No mark distinguishes these files, so that several sources show this sign."""
+
 _GRAY_OR_BGR = {1: PIXELS["gray"], 3: PIXELS["bgr"]}
 
 SOURCES = {
@@ -112,7 +127,53 @@ SOURCES = {
         names=_same(*VGG16, *ALEXNET, *FULLY_CONNECTED),
         pixels=dict.fromkeys(FIRST, _GRAY_OR_BGR),
         ignored=("fc8*",),
-        signs=((("conv[1-5]*:2",), ("batch_*", "*_s[1-9]:*", "h_fc1:*", "ip_column:*")),),
+        signs=((("conv[1-5]*:2",), _NOT_PLAIN),),
+    ),
+    "zhang_color": Source(
+        about="color classes of Zhang et al. 2016a (richzhang/colorization, "
+        "alexnet_release_*_nobn_rs), AlexNet on lightness",
+        kind="blobs",
+        names=_same(*ALEXNET, *FULLY_CONNECTED),
+        pixels={"conv1": {1: PIXELS["lightness"]}},
+        ignored=("fc8*",),
+        pixel_layer="data_l",
+        signs=((("data_l:2", "conv1:2"), ("data_lab:*", "batch_*")),),
+    ),
+    "zhang_split_brain": Source(
+        about="split-brain autoencoder of Zhang et al. 2016b (richzhang/splitbrainauto, "
+        "model_splitbrainauto_clcl*), AlexNet on Lab",
+        kind="blobs",
+        names=_same(*ALEXNET, *FULLY_CONNECTED),
+        pixels={"conv1": {3: PIXELS["lab"]}},
+        ignored=("fc8*",),
+        pixel_layer="data_lab",
+        signs=((("data_lab:2", "conv1:2"), ("data_l:*", "batch_*")),),
+    ),
+    "pathak_context_encoder": Source(
+        about="context encoder of Pathak et al. 2016 (pathak22/context-encoder, ce_features), "
+        "AlexNet",
+        kind="blobs",
+        names=_same(*ALEXNET),
+        pixels={"conv1": {3: PIXELS["bgr"]}},
+        signs=_PLAIN_ALEXNET,
+    ),
+    "donahue_bigan": Source(
+        about="BiGAN of Donahue et al. 2017 (jeffdonahue/bigan, *_encode_params), AlexNet with "
+        "LeakyReLU",
+        kind="blobs",
+        names=_same(*ALEXNET, *FULLY_CONNECTED),
+        pixels={"conv1": {3: PIXELS["bigan"]}},
+        ignored=("fc8*",),
+        variant=PIXELS["bigan"],
+        signs=_PLAIN_ALEXNET,
+    ),
+    "pathak_video": Source(
+        about="moving objects of Pathak et al. 2017 (pathak22/unsupervised-video), AlexNet",
+        kind="blobs",
+        names=_same(*ALEXNET, *FULLY_CONNECTED),
+        pixels={"conv1": {3: PIXELS["torch"]}},
+        ignored=("fc8*",),
+        signs=_PLAIN_ALEXNET,
     ),
     "torchvision_vgg16": Source(
         about="torchvision's vgg16",
@@ -150,26 +211,43 @@ SOURCES = {
 """{name: `Source`}. The table of "keras" is empty: its layers have the names of the network."""
 
 
-def detect(archive: Archive, path) -> str:
+def detect(archive: Archive, path, among: Collection[str] = ()) -> str:
     """Return the name of the one source whose signs match an archive.
 
+    Args:
+        archive: the layers of the file.
+        path: the file, for messages.
+        among: the sources that are possible; empty for all of them.
+
     Raises:
-        WeightsError: if no source matches, or several do. The message lists the known sources.
+        WeightsError: if no source matches, several do, or the only one is not among the possible
+            ones. The message lists the known sources.
     """
+    found = _matching(archive)
+    fitting = [name for name in found if not among or name in among]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting or not found:
+        listed = "".join(f"\n  {name}: {SOURCES[name].about}" for name in fitting or SOURCES)
+        reason = f"could be any of {', '.join(fitting)}" if fitting else "is of no known source"
+        shown = ", ".join(list(archive.layers)[:8])
+        raise WeightsError(f"{path}: {reason} ({shown}, ...). Give `source`, one of:{listed}")
+    raise WeightsError(
+        f"{path}: is of source {' or '.join(found)}, expected {' or '.join(among)}. Use a file of "
+        "the right work, or give `source`."
+    )
+
+
+def _matching(archive):
+    """Return the names of all sources whose signs match."""
     if archive.kind == "variables":
-        return "keras"
+        return ["keras"]
     marks = [f"{layer}:{len(parts)}" for layer, parts in archive.layers.items()]
-    found = [
+    return [
         name
         for name, source in SOURCES.items()
         if source.kind == archive.kind and any(_shows(marks, *sign) for sign in source.signs)
     ]
-    if len(found) == 1:
-        return found[0]
-    known = "".join(f"\n  {name}: {source.about}" for name, source in SOURCES.items())
-    reason = f"could be any of {', '.join(found)}" if found else "has layers of no known source"
-    shown = ", ".join(list(archive.layers)[:8])
-    raise WeightsError(f"{path}: {reason} ({shown}, ...). Give `source`, one of:{known}")
 
 
 def _shows(marks, present, absent):

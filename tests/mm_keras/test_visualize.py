@@ -190,10 +190,11 @@ def test_segmentation_gallery_scales_to_the_panel_and_never_mixes_class_ids():
         assert seen == {tuple(COLORS[0]), tuple(COLORS[2]), (255, 255, 255)}
 
 
-def test_holes_gallery_shows_hole_filled_and_original():
+@pytest.mark.parametrize("gallery", [visualize.holes_gallery, visualize.samples_gallery])
+def test_a_gallery_of_three_columns_shows_them_row_by_row(gallery):
     rng = np.random.default_rng(4)
     rows = [[rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(3)] for _ in range(2)]
-    picture = visualize.holes_gallery(*zip(*rows, strict=True), panel_size=60)
+    picture = gallery(*zip(*rows, strict=True), panel_size=60)
     assert has_margin(picture) and picture.shape[1] == 3 * 60 + 4 * 6
     for row in rows:
         ((y, x),) = find(picture, row[0])

@@ -95,7 +95,9 @@ def _table_1_recipes() -> Iterator[tuple[str, Recipe]]:
         (_ALEXNET, "random", "random, and M&M with the graph from it"),
         (_ALEXNET, "kmeans", "k-means (Krähenbühl et al. 2016)"),
         (_ALEXNET, "context_encoder", "Pathak et al. 2016"),
+        (_ALEXNET, "bigan", "Donahue et al. 2016"),
         (_ALEXNET, "color_classes", "Zhang et al. 2016a"),
+        (_ALEXNET, "split_brain", "Zhang et al. 2016b"),
         (_ALEXNET, "jigsaw", "Noroozi and Favaro 2016"),
         (_ALEXNET, "colorization", "Larsson et al. 2017, and M&M with the graph from it"),
     )
@@ -186,9 +188,9 @@ def _table_1() -> Iterator[Cell]:
         (_ALEXNET, "random", 23.5, "table1/alexnet-random", NAIVE),
         (_ALEXNET, "k-means", 32.6, "table1/alexnet-kmeans", NAIVE),
         (_ALEXNET, "Pathak et al. 2016", 29.7, "table1/alexnet-context_encoder", NAIVE),
-        (_ALEXNET, "Donahue et al. 2016", 35.2),
+        (_ALEXNET, "Donahue et al. 2016", 35.2, "table1/alexnet-bigan", NAIVE),
         (_ALEXNET, "Zhang et al. 2016a", 35.6, "table1/alexnet-color_classes", NAIVE),
-        (_ALEXNET, "Zhang et al. 2016b", 36.0),
+        (_ALEXNET, "Zhang et al. 2016b", 36.0, "table1/alexnet-split_brain", NAIVE),
         (_ALEXNET, "Noroozi and Favaro 2016", 37.6, "table1/alexnet-jigsaw", NAIVE),
         (_ALEXNET, "Larsson et al. 2017", 38.4, "table1/alexnet-colorization", NAIVE),
         (

@@ -204,6 +204,9 @@ class Network:
     init_weights: str | None = None
     """File with the weights of the init, or preset folder of kerashub/NAME; none: they are made or
     downloaded. Source: ours."""
+    init_source: str | None = None
+    """Source of the file (mm_keras.weights.sources) where neither its layers nor the init show it;
+    none: detected. Source: ours."""
     init_allow: tuple[str, ...] = ()
     """Patterns of layers that may stay unused or unset when the file is loaded. Source: ours."""
     pixels: str | None = None
@@ -233,11 +236,11 @@ class Optimization:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
     Source: release sgd."""
-    schedule: Literal["drops", "cosine", "poly"] = "drops"
-    """Learning rate over time: drops, half a cosine to 0, or a polynomial of power 0.9 to 0.
-    Source: release drops."""
+    schedule: Literal["drops", "cosine", "poly", "half_constant"] = "drops"
+    """Learning rate over time: drops, half a cosine, a polynomial of power 0.9, or half constant
+    and half exponential to 1 %. Source: release drops."""
     warmup: ShareBelowOne = 0.0
-    """Share of the steps in which the learning rate rises linearly; not with drops.
+    """Share of the steps in which the learning rate rises linearly; with cosine and poly.
     Source: release 0."""
     momentum: Share = 0.9
     """Momentum of SGD. Source: release, */solver.prototxt."""
@@ -358,8 +361,8 @@ class Jigsaw(ProxyTask):
 
 
 @record
-class ColorClasses(ProxyTask):
-    """Color classes of an image from its lightness (Zhang et al. 2016a)."""
+class ColorTask(ProxyTask):
+    """The schedule and the images of Zhang et al. 2016a."""
 
     steps: AtLeastOne = 450000
     """Number of training steps. Source: train_alexnet/solver.prototxt."""
@@ -383,6 +386,12 @@ class ColorClasses(ProxyTask):
     Source: train_alexnet, both sides."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: train_alexnet."""
+
+
+@record
+class ColorClasses(ColorTask):
+    """Color classes of an image from its lightness (Zhang et al. 2016a)."""
+
     num_neighbors: Annotated[int, Field(ge=1, le=313)] = 10
     """Color bins of the soft encoding of a target. Source: code 10, paper 5."""
     uniform_share: Share = 0.5
@@ -392,6 +401,11 @@ class ColorClasses(ProxyTask):
     """Side of the kernel of fc6, with dilation 2; 6 for AlexNet. Source: train_alexnet 6."""
     start: Literal["kmeans", "random"] = "kmeans"
     """First weights of the backbone, see init kmeans. Source: train_alexnet kmeans."""
+
+
+@record
+class SplitBrain(ColorTask):
+    """Split brain: half of AlexNet predicts colors, and half lightness (Zhang et al. 2016b)."""
 
 
 @record
@@ -419,6 +433,9 @@ class ContextEncoder(ProxyTask):
     """Shape of the holes (pipelines.batches.holes). Source: Pathak et al. 2016."""
     loss: Literal["l2", "l1"] = "l2"
     """Error of a pixel in the hole. Source: paper l2; the authors' features used l1."""
+    center: Literal["gray", "mean"] = "gray"
+    """Color that zeros of the decoder stand for: mid-gray, or the mean color of the image.
+    Source: ours mean; the released inpainting network gray."""
     decoder: Annotated[tuple[int, ...], AfterValidator(_sizes)] = (128, 64, 64, 32)
     """Channels of the layers that enlarge the map, before the last one of 3.
     Source: a port of Pathak et al. 2016."""
@@ -456,6 +473,50 @@ class ContextPrediction(ProxyTask):
     """Dropout of fc6 and fc7. Source: deepcontext."""
     initialization: Literal["release", "he"] = "he"
     """First weights of fc6 and fc7, as for jigsaw. Source: ours; deepcontext Xavier."""
+
+
+def _multiple_of_16(side: int) -> int:
+    if side % 16:
+        raise ValueError(f"must be a multiple of 16. Received {side}")
+    return side
+
+
+@record
+class Bigan(ProxyTask):
+    """BiGAN: an encoder and a generator against a discriminator of pairs (Donahue et al. 2016)."""
+
+    steps: AtLeastOne = 1000000
+    """Number of training steps. Source: Donahue et al., 100 epochs of ImageNet."""
+    learning_rate: NotNegative = 2e-4
+    """Learning rate before the first drop. Source: train_gan.py."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
+    Source: train_gan.py, Adam."""
+    schedule: Literal["drops", "cosine", "poly", "half_constant"] = "half_constant"
+    """Learning rate over time: drops, half a cosine, a polynomial of power 0.9, or half constant
+    and half exponential to 1 %. Source: train_gan.py."""
+    beta_1: ShareBelowOne = 0.5
+    """Decay of the mean of the gradients in AdamW. Source: train_gan.py."""
+    decay: NotNegative = 2.5e-5
+    """Weight decay; sgd couples it to the momentum, adamw does not. Source: train_gan.py."""
+    statistics_steps: Annotated[int, Field(ge=0)] = 1000
+    """Forward passes after the last step that renew the statistics of AlexNet's batch norm.
+    Source: Donahue et al."""
+    num_images: AtLeastOne = 128
+    """Images of a step. Source: train_gan.py."""
+    crop: Side = 112
+    """Side of the crops that the encoder sees, in pixels. Source: Donahue et al., 64 and 112."""
+    shorter_side: Side | None = 128
+    """Shorter side in pixels to which larger images are shrunk; none: never.
+    Source: Donahue et al., 72 for crops of 64."""
+    mirror: bool = False
+    """Mirror images with probability 1/2. Source: Donahue et al."""
+    side: Annotated[int, Field(ge=16, le=1024), AfterValidator(_multiple_of_16)] = 64
+    """Side of generated images in pixels, a multiple of 16. Source: Donahue et al."""
+    num_codes: AtLeastOne = 200
+    """Values of a code. Source: Donahue et al."""
+    channels: AtLeastOne = 64
+    """Channels of the first layer of the discriminator. Source: net.py."""
 
 
 Factor = Annotated[float, Field(ge=1, le=16)]
@@ -725,8 +786,10 @@ class Experiment:
     colorization: Colorization = Colorization()
     jigsaw: Jigsaw = Jigsaw()
     color_classes: ColorClasses = ColorClasses()
+    split_brain: SplitBrain = SplitBrain()
     context_encoder: ContextEncoder = ContextEncoder()
     context_prediction: ContextPrediction = ContextPrediction()
+    bigan: Bigan = Bigan()
     mm: Tune = Tune()
     segment: Segment = Segment()
     evaluate: Evaluate = Evaluate()

@@ -21,7 +21,10 @@ BASELINES = {
     "chroma_cross_entropy": ("chroma_mean_cross_entropy", -1),
     "accuracy": ("chance", 1),
     "color_cross_entropy": ("color_prior_cross_entropy", -1),
+    "lightness_cross_entropy": ("lightness_prior_cross_entropy", -1),
     "hole_error": ("fill_error", -1),
+    "reconstruction_ratio": ("other_image_ratio", -1),
+    "sample_deviation": ("collapsed_deviation", 1),
 }
 """{score: (score of a guess that ignores the image, 1 if larger values are better, else -1)}."""
 

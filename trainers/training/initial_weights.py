@@ -15,6 +15,20 @@ from trainers import config
 from trainers.runs.runtime import Runtime
 from trainers.training import data_dependent, networks, seeds
 
+SOURCES = {
+    "imagenet": ("caffe", "torchvision_vgg16", "torchvision_vgg16_bn", "torchvision_alexnet"),
+    "colorization": ("larsson",),
+    "jigsaw": ("noroozi",),
+    "color_classes": ("zhang_color",),
+    "split_brain": ("zhang_split_brain",),
+    "context_encoder": ("pathak_context_encoder",),
+    "bigan": ("donahue_bigan",),
+}
+"""{init: the sources of its published files}. Plain AlexNet files of several works look alike: the
+init names the work. Files of M&M and of this library may hold any start."""
+
+ANY_START = ("mm_release", "keras")
+
 NUM_IMAGES = 16
 """Training images from which batch norms are set that the weights do not have."""
 
@@ -79,11 +93,18 @@ def _load(body: Backbone, experiment, runtime) -> str:
 
 def _load_file(body, network) -> weights.Report:
     try:
-        return weights.load(body, network.init_weights, allow=network.init_allow)
+        among = SOURCES.get(network.init, ())
+        return weights.load(
+            body,
+            network.init_weights,
+            network.init_source,
+            allow=network.init_allow,
+            among=(*among, *ANY_START) if among else (),
+        )
     except weights.WeightsError as error:
-        hint = ""
+        hint = " (key network.init_source)" if "`source`" in str(error) else ""
         if network.width != 1:
-            hint = (
+            hint += (
                 f"\nThe network has width {network.width}. Published weights need network.width=1."
             )
         raise config.ConfigError(f"{error}{hint}") from error

@@ -14,7 +14,7 @@ from mm_keras.backbones import libraries
 from mm_keras.inference import protocols
 from mm_keras.models.auxiliary_contrast import AuxiliaryContrast, ContrastSettings
 from mm_keras.models.segmenter import Segmenter
-from mm_keras.weights import imagenet
+from mm_keras.weights import imagenet, sources
 from pipelines import datasets
 from trainers import config
 from trainers.config import resolved
@@ -89,8 +89,13 @@ def _check_network(network: config.Network):
             "has no such weights. Use network.backbone=applications/NAME or kerashub/NAME, or "
             "another init."
         )
+    proxy_tasks.check_backbone(network.init, network.backbone)
     if has_preset_folder(network) or network.init_weights is None:
         return
+    if network.init_source is not None and network.init_source not in sources.SOURCES:
+        raise config.ConfigError(
+            config.unknown("network.init_source", network.init_source, sources.SOURCES)
+        )
     if not pathlib.Path(network.init_weights).is_file():
         raise config.ConfigError(
             f"network.init_weights={network.init_weights}: there is no such file. Expected a file "

@@ -37,6 +37,8 @@ def _optimizer(model, settings):
         return optimizers.CoupledSGD(
             _schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
         )
+    if beta := getattr(settings, "beta_1", 0):
+        further |= {"beta_1": beta}
     rates = _rates(model.backbone, settings.backbone_rate, settings.layer_decay)
     return optimizers.LayerwiseAdamW(
         _schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
@@ -60,6 +62,8 @@ def _rates(backbone, rate, layer_decay) -> dict[str, float]:
 def _schedule(settings):
     if settings.schedule == "drops":
         return optimizers.step_schedule(settings.learning_rate, settings.drops)
+    if settings.schedule == "half_constant":
+        return optimizers.HalfConstant(settings.learning_rate, max(settings.steps, 1))
     return optimizers.SmoothDecay(
         settings.learning_rate,
         max(settings.steps, 1),

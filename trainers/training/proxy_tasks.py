@@ -19,10 +19,12 @@ import tensorflow as tf
 
 from mm_keras import visualize
 from mm_keras.backbones import Backbone
+from mm_keras.models.proxies import bigan as bigan_model
 from mm_keras.models.proxies import color_classes as color_classes_model
 from mm_keras.models.proxies import colorization as colorization_model
 from mm_keras.models.proxies import context_encoder as context_encoder_model
 from mm_keras.models.proxies import jigsaw as jigsaw_model
+from mm_keras.models.proxies import split_brain as split_brain_model
 from pipelines.batches import (
     Order,
     View,
@@ -30,6 +32,7 @@ from pipelines.batches import (
     holes,
     images,
     jigsaw,
+    latents,
     neighbors,
     permutations,
 )
@@ -48,6 +51,7 @@ class Task(Protocol):
         needs_color: whether gray images cannot be used.
         takes_bands: whether images may have another number of bands than three.
         pixels: kind of pixels that its weights expect (released train_graph.prototxt files).
+        backbones: names of the networks that it can train; empty for all.
         model: the network that stage proxy trains. Stage mm starts from its `backbone`.
 
     Args:
@@ -59,6 +63,7 @@ class Task(Protocol):
     needs_color: ClassVar[bool]
     takes_bands: ClassVar[bool] = False
     pixels: ClassVar[str]
+    backbones: ClassVar[tuple[str, ...]] = ()
     model: keras.Model
 
     def __init__(self, experiment: config.Experiment, backbone: Backbone): ...
@@ -209,6 +214,33 @@ class ColorClasses(Task):
         return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
 
 
+class SplitBrain(Task):
+    """Predict colors from lightness, and lightness from colors (Zhang et al. 2016b)."""
+
+    section = "split_brain"
+    needs_color = True
+    pixels = "lab"
+    backbones = ("alexnet",)
+
+    def __init__(self, experiment, backbone):
+        self.settings = experiment.split_brain
+        self.model = split_brain_model.SplitBrain(backbone)
+
+    def prepare(self, train):
+        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
+
+    def batches(self, files, order):
+        return images.batches(files, _view(self.settings), order)
+
+    def measure(self, train, held_out):
+        del train
+        return split_brain_model.evaluate(self.model, _once(self, held_out))
+
+    def picture(self, held_out):
+        shown = next(iter(_once(self, held_out)))["image"].numpy()
+        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
+
+
 class ContextEncoder(Task):
     """Fill a hole in an image (Pathak et al. 2016)."""
 
@@ -220,7 +252,7 @@ class ContextEncoder(Task):
         self.settings = settings = experiment.context_encoder
         self.color = backbone.spec.pad_color
         self.model = context_encoder_model.ContextEncoder(
-            backbone, settings.crop, settings.decoder, settings.loss
+            backbone, settings.crop, settings.decoder, settings.loss, settings.center
         )
 
     def batches(self, files, order):
@@ -279,6 +311,33 @@ class ContextPrediction(Task):
         return visualize.jigsaw_gallery(puzzles, _arranged(truth), _arranged(predicted))
 
 
+class Bigan(Task):
+    """Encode and generate images against a discriminator of pairs (Donahue et al. 2016)."""
+
+    section = "bigan"
+    needs_color = False
+    pixels = "bigan"
+
+    def __init__(self, experiment, backbone):
+        self.settings = settings = experiment.bigan
+        self.model = bigan_model.Bigan(
+            backbone, settings.crop, settings.side, settings.num_codes, settings.channels
+        )
+
+    def batches(self, files, order):
+        return latents.batches(files, _view(self.settings), order, self.settings.num_codes)
+
+    def measure(self, train, held_out):
+        del train
+        return bigan_model.evaluate(self.model, _once(self, held_out))
+
+    def picture(self, held_out):
+        batch = next(iter(_once(self, held_out)))
+        rebuilt = self.model.generate(self.model.encode(batch["image"]))
+        columns = (self.model.small(batch["image"]), rebuilt, self.model.generate(batch["z"]))
+        return visualize.samples_gallery(*map(bigan_model.as_pictures, columns))
+
+
 def _arranged(offsets):
     """Return permutations [N, 9]: the middle cell, the cell of the neighbor, all other cells."""
     rows = []
@@ -290,7 +349,15 @@ def _arranged(offsets):
 
 TASKS: dict[str, type[Task]] = {
     task.section: task
-    for task in (Colorization, Jigsaw, ColorClasses, ContextEncoder, ContextPrediction)
+    for task in (
+        Colorization,
+        Jigsaw,
+        ColorClasses,
+        SplitBrain,
+        ContextEncoder,
+        ContextPrediction,
+        Bigan,
+    )
 }
 """{init: its pretext task}."""
 
@@ -333,6 +400,23 @@ def pixels(init: str) -> str | None:
     ('gray', None)
     """
     return TASKS[init].pixels if init in TASKS else None
+
+
+def check_backbone(init: str, backbone: str):
+    """Raise an error if an init is a pretext task that cannot train a network.
+
+    Args:
+        init: `network.init`.
+        backbone: `network.backbone`.
+
+    Raises:
+        config.ConfigError: the task is for other networks.
+    """
+    names = TASKS[init].backbones if init in TASKS else ()
+    if names and backbone not in names:
+        raise config.ConfigError(
+            f"network.init={init} needs network.backbone={' or '.join(names)}. Received {backbone}."
+        )
 
 
 def _view(settings, enlarge=True, **further) -> View:

@@ -1,6 +1,7 @@
-"""The 313 colors of Zhang et al. 2016a, and distributions over them.
+"""The 313 colors and 50 lightnesses of Zhang et al., and distributions over them.
 
-Source: Zhang, Isola and Efros, "Colorful image colorization", ECCV 2016 (richzhang/colorization).
+Sources: Zhang, Isola and Efros, "Colorful image colorization", ECCV 2016 (richzhang/colorization),
+and "Split-brain autoencoders", CVPR 2017.
 """
 
 import numpy as np
@@ -43,6 +44,20 @@ TEMPERATURE = 0.38
 
 NUM_NEIGHBORS = 10
 """Bins of a soft encoding. Source: the code; the paper's 5 is an error (issue 59)."""
+
+NUM_LIGHTNESSES = 50
+"""Bins of the lightness, of width 2. Source: split-brain autoencoders."""
+
+
+def lightness_bins(lightness):
+    """Return the bins of lightness L in 0..100, int32 of the same shape.
+
+    >>> lightness_bins(np.array([1.99, 2.0, 100.0])).numpy().tolist()
+    [0, 1, 49]
+    """
+    width = 100 / NUM_LIGHTNESSES
+    bins = ops.cast(ops.floor(ops.cast(lightness, "float32") / width), "int32")
+    return ops.clip(bins, 0, NUM_LIGHTNESSES - 1)
 
 
 def soft_encoding(colors, num_neighbors: int = NUM_NEIGHBORS):

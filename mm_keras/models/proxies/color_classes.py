@@ -14,6 +14,7 @@ from mm_keras import layers
 from mm_keras.backbones.spec import Backbone, scaled
 from mm_keras.layers import lab
 from mm_keras.models.proxies import color_bins
+from mm_keras.models.proxies.class_head import at_targets, class_head
 from mm_keras.models.trainable import Trainable
 
 STRIDE = 8
@@ -77,7 +78,9 @@ class ColorClasses(Trainable):
         units = (
             spec.context_units[:2] if is_published else (scaled(UNITS_OF_PLAIN_HEAD, spec.width),)
         )
-        self.head = _head(self.tap.channels, units, fc6_size if is_published else None)
+        self.head = class_head(
+            self.tap.channels, units, fc6_size if is_published else None, num_bins
+        )
         self.built = True
 
     def call(self, inputs, training=False):
@@ -91,11 +94,8 @@ class ColorClasses(Trainable):
         """
         images = inputs["image"]
         maps = self.backbone(self.network_images(images), training=training)
-        logits = ops.cast(self.head(maps[self.tap.name], training=training), "float32")
-        for axis in (1, 2):
-            positions = ops.arange(0, ops.shape(images)[axis], STRIDE)
-            logits = layers.interpolate(logits, positions, self.tap.stride, axis)
-        return logits
+        logits = self.head(maps[self.tap.name], training=training)
+        return at_targets(logits, images, self.tap.stride, STRIDE)
 
     def network_images(self, images):
         """Return the input of the backbone: gray images of the same lightness.
@@ -207,38 +207,3 @@ def _numbers(values):
 
 def _length(vectors):
     return ops.sqrt(ops.sum(ops.square(vectors), axis=-1))
-
-
-def _head(channels, units, fc6_size):
-    """Build fc6 and fc7 on a pooled map, or one convolution of 1 x 1, and the classes.
-
-    Args:
-        channels: channels of the map.
-        units: channels of the layers before the classes.
-        fc6_size: side of the first kernel, which has dilation 2; None for a side of 1 and no pool.
-    """
-    features = inputs = keras.Input((None, None, channels), name="features")
-    if fc6_size is not None:
-        features = keras.layers.MaxPooling2D(3, 1, padding="same", name="pool5")(features)
-    for k, number in enumerate(units, start=6):
-        size = fc6_size if k == 6 and fc6_size else 1
-        features = keras.layers.Conv2D(
-            number,
-            size,
-            padding="same",
-            dilation_rate=2 if size > 1 else 1,
-            kernel_initializer=keras.initializers.HeNormal(),
-            name=f"fc{k}",
-        )(features)
-        # Without scale and shift, as Caffe's layer in train_alexnet.
-        features = layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, center=False, scale=False, name=f"batch_fc{k}"
-        )(features)
-        features = keras.layers.ReLU(name=f"relu_fc{k}")(features)
-    classes = keras.layers.Conv2D(
-        len(color_bins.BINS),
-        1,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        name="classes",
-    )
-    return keras.Model(inputs, classes(features), name="head")

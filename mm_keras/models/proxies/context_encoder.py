@@ -17,6 +17,9 @@ from mm_keras.models.trainable import Trainable
 
 LOSSES = ("l2", "l1")
 
+CENTERS = ("gray", "mean")
+"""The colors that the decoder's zeros stand for, see `ContextEncoder`."""
+
 MOST_CHANNELS = 512
 """Maps of more channels are reduced before the channel-wise layer. Source: ours; 256 in AlexNet."""
 
@@ -44,10 +47,13 @@ class ContextEncoder(Trainable):
         crop: side S of the images in pixels. The channel-wise layer fixes it.
         decoder: channels of the transposed convolutions before the last one, which has three.
         loss: "l2" (paper) or "l1" (the authors, issue 30: the features used it).
+        center: the color that zeros of the decoder stand for: "gray" (128, released networks), or
+            "mean", the mean color of the image with its hole. With "mean" an untrained network
+            fills a hole almost as the mean of the visible pixels does, and training starts there.
         name: name of the model.
 
     Raises:
-        ValueError: the loss is unknown, or the crop is too small for the backbone.
+        ValueError: loss or center are unknown, or the crop is too small for the backbone.
     """
 
     batch_keys = ("image", "target")
@@ -58,12 +64,15 @@ class ContextEncoder(Trainable):
         crop: int,
         decoder: Sequence[int] = (128, 64, 64, 32),
         loss: str = "l2",
+        center: str = "gray",
         name: str = "context_encoder",
     ):
+        if center not in CENTERS:
+            raise ValueError(f"center must be one of {CENTERS}. Received {center!r}.")
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}. Received {loss!r}.")
         super().__init__(name, ("gradient_norm",))
-        self.backbone, self.crop, self.loss_name = backbone, crop, loss
+        self.backbone, self.crop, self.loss_name, self.center = backbone, crop, loss, center
         self.decoder = _decoder(_map_shape(backbone, crop), decoder)
         self.size = self.decoder.output_shape[1:3]
         self.built = True
@@ -76,7 +85,11 @@ class ContextEncoder(Trainable):
         """
         maps = self.backbone(images, training=training)
         embedding = maps[self.backbone.spec.embedding.name]
-        return ops.cast(self.decoder(embedding, training=training), "float32")
+        pixels = ops.cast(self.decoder(embedding, training=training), "float32")
+        if self.center == "gray":
+            return pixels
+        colors = ops.mean(ops.cast(images, "float32"), axis=(1, 2), keepdims=True)
+        return pixels + (colors / 127.5 - 1)
 
     def batch_loss(self, inputs, targets, outputs):
         """Return the mean error over the cells of the holes."""

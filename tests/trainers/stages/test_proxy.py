@@ -31,12 +31,19 @@ KEYS = {
     "jigsaw.num_permutations": 5,
     "color_classes.crop": 32,
     "color_classes.shorter_side": None,
+    "split_brain.crop": 80,
+    "split_brain.shorter_side": None,
     "context_prediction.patch": 12,
     "context_prediction.gap": 4,
     "context_prediction.jitter": 2,
     "context_encoder.crop": 32,
     "context_encoder.shorter_side": None,
     "context_encoder.decoder": (4,),
+    "bigan.crop": 32,
+    "bigan.side": 16,
+    "bigan.num_codes": 4,
+    "bigan.channels": 4,
+    "bigan.statistics_steps": 0,
     "mm.crop": 32,
 }
 FIGURES = {
@@ -45,6 +52,15 @@ FIGURES = {
     "context_prediction": {"accuracy", "chance"},
     "context_encoder": {
         f"{name}_error" for name in ("hole", "fill", "mean_fill", "visible_fill", "nearest_fill")
+    },
+    "bigan": {
+        "reconstruction_ratio",
+        "other_image_ratio",
+        "sample_deviation",
+        "collapsed_deviation",
+    },
+    "split_brain": {
+        f"{name}{kind}_cross_entropy" for name in ("color", "lightness") for kind in ("", "_prior")
     },
     "color_classes": {"color_cross_entropy", "color_prior_cross_entropy", "color_auc", "gray_auc"},
 }
@@ -63,7 +79,10 @@ def images(tmp_path_factory):
 
 def _experiment(init, folder):
     experiment = config.Experiment()
-    for key, value in (KEYS | {"network.init": init}).items():
+    network = {"network.backbone": "alexnet", "network.width": 1 / 32}
+    for key, value in (
+        KEYS | {"network.init": init} | (network if init == "split_brain" else {})
+    ).items():
         experiment = config.replace(experiment, key, value)
     return config.replace(experiment, "data.unlabelled_dir", str(folder) if folder else None)
 

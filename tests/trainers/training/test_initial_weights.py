@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mm_keras import backbones
 from mm_keras.backbones import libraries
+from mm_keras.weights import sources
 from trainers import config
 from trainers.runs import runtime
 from trainers.training import initial_weights, networks
@@ -81,6 +82,54 @@ def test_the_error_for_weights_of_another_width_names_the_width(run, tmp_path):
     experiment = _experiment(init="colorization", init_weights=str(file), width=0.5)
     with pytest.raises(config.ConfigError, match=r"conv1_1(?s:.*)width 0.5(?s:.*)network.width=1"):
         initial_weights.backbone(experiment, run)
+
+
+def _alexnet_file(path, more=()):
+    """A plain AlexNet of width 1/32, as Caffe stores it."""
+    body = backbones.build("alexnet", width=1 / 32)
+    blobs = dict(more)
+    for k in range(1, 6):
+        kernel, bias = body.get_layer(f"conv{k}").get_weights()
+        blobs[f"conv{k}"] = [kernel.transpose(3, 2, 0, 1), bias + k]
+    np.savez(path, **{f"{name}.{k}": a for name, both in blobs.items() for k, a in enumerate(both)})
+    return path
+
+
+def test_the_init_names_the_work_of_a_file_without_marks(run, tmp_path):
+    file = _alexnet_file(tmp_path / "a.npz")
+    keys = {"backbone": "alexnet", "width": 1 / 32, "init_weights": str(file)}
+    for init, source in (
+        ("imagenet", "caffe"),
+        ("context_encoder", "pathak_context_encoder"),
+        ("bigan", "donahue_bigan"),
+    ):
+        initial_weights.backbone(_experiment(init=init, **keys), run)
+        assert f"init: {init} from a.npz ({source})" in _log(run)
+    with pytest.raises(config.ConfigError, match=r"is of source .* expected larsson"):
+        initial_weights.backbone(_experiment(init="colorization", **keys), run)
+    with pytest.raises(config.ConfigError, match=r"(?s)could be any of .*init_source"):
+        initial_weights.backbone(_experiment(init="random", **keys), run)
+    keys |= {"init": "random", "init_source": "pathak_video"}
+    initial_weights.backbone(_experiment(**keys), run)
+    assert "init: random from a.npz (pathak_video)" in _log(run)
+
+
+def test_a_file_of_one_work_is_refused_as_the_start_of_another(run, tmp_path):
+    scales = {"data_lab": [np.ones((3, 1, 1, 1), "f4"), np.zeros(3, "f4")]}
+    file = _alexnet_file(tmp_path / "a.npz", scales)
+    keys = {"backbone": "alexnet", "width": 1 / 32, "init_weights": str(file)}
+    initial_weights.backbone(_experiment(init="split_brain", **keys), run)
+    assert "init: split_brain from a.npz (zhang_split_brain)" in _log(run)
+    for init in set(initial_weights.SOURCES) - {"split_brain"}:
+        with pytest.raises(config.ConfigError, match="is of source zhang_split_brain, expected"):
+            initial_weights.backbone(_experiment(init=init, **keys), run)
+    with pytest.raises(config.ConfigError, match="No change of the kernel can replace Lab"):
+        initial_weights.backbone(_experiment(init="random", **keys), run)
+
+
+def test_every_source_is_the_source_of_an_init_or_of_any_start():
+    named = {*initial_weights.ANY_START, "pathak_video"}
+    assert named.union(*initial_weights.SOURCES.values()) == set(sources.SOURCES)
 
 
 @pytest.fixture

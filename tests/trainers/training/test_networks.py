@@ -41,6 +41,14 @@ def test_known_networks_are_accepted(name):
         ({"init": "imagenet", "backbone": "alexnet"}, "bvlc_alexnet.caffemodel.*init_weights"),
         ({"init": "imagenet", "width": 0.5}, "width 1. Received width=0.5"),
         ({"init": "jigsaw", "init_weights": "nowhere.h5"}, "nowhere.h5: there is no such file"),
+        (
+            {"init": "jigsaw", "init_weights": "a.h5", "init_source": "norozi"},
+            "Unknown network.init_source 'norozi'.* Did you mean noroozi",
+        ),
+        (
+            {"init": "split_brain", "backbone": "applications/ResNet50"},
+            "split_brain needs network.backbone=alexnet. Received applications/ResNet50",
+        ),
         ({"init": "pretrained", "backbone": "vgg16"}, "is for the networks of other libraries"),
         ({"init": "pretrained", "backbone": "kerascv/ResNet18Backbone"}, "weights must be None"),
     ],

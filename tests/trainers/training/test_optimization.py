@@ -2,11 +2,13 @@
 
 import types
 
+import keras
 import pytest
 import tensorflow as tf
 
 import mm_keras
 from mm_keras import backbones, optimizers
+from mm_keras.models.proxies import bigan
 from trainers import config
 from trainers.runs import stage_scope
 from trainers.training import optimization
@@ -90,3 +92,13 @@ def test_xla_is_refused_with_several_replicas(monkeypatch):
     model = mm_keras.MixAndMatch(backbones.build("testing"))
     with pytest.raises(config.ConfigError, match="single replica. Received 2 replicas"):
         optimization.compile_model(model, config.Tune(jit_compile=True))
+
+
+def test_bigan_has_adams_published_rate_of_decay_and_schedule():
+    settings = config.changed(config.Experiment(), {"bigan.steps": 100}).bigan
+    keras.utils.set_random_seed(0)
+    model = bigan.Bigan(backbones.build("testing", "bigan"), 32, side=16, num_codes=2, channels=2)
+    optimization.compile_model(model, settings)
+    assert model.optimizer.beta_1 == 0.5
+    rates = [float(model.optimizer._learning_rate(step)) for step in (0, 49, 99)]
+    assert rates == pytest.approx([2e-4, 2e-4, 2e-6], rel=1e-5)

@@ -74,6 +74,17 @@ def test_the_loss_counts_the_cells_inside_the_hole_alone(loss):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("center", context_encoder.CENTERS)
+def test_zeros_of_the_decoder_stand_for_the_center(center):
+    model, batch = build(center=center), batch_of()
+    last = model.decoder.layers[-1]
+    last.set_weights([np.zeros(w.shape) for w in last.get_weights()])
+    result = np.array(model(batch["image"]))
+    colors = batch["image"].mean(axis=(1, 2), keepdims=True) / 127.5 - 1
+    expected = 0 if center == "gray" else colors
+    np.testing.assert_allclose(result, np.broadcast_to(expected, result.shape), atol=1e-4)
+
+
 def test_targets_are_averages_in_minus_one_to_one():
     model = build()
     constant = np.full((1, 32, 32, 4), 255, "uint8")
@@ -128,6 +139,8 @@ def test_a_filled_image_changes_inside_the_hole_alone():
 
 
 def test_wrong_arguments_are_rejected():
+    with pytest.raises(ValueError, match="center must be one of .* Received 'zero'"):
+        build(center="zero")
     with pytest.raises(ValueError, match="loss must be one of"):
         build(loss="l3")
     with pytest.raises(ValueError, match="leave no cell"):

@@ -93,7 +93,8 @@ class PixelChange:
 def _affine(pixels: Pixels):
     """Return A and a with `InputAdapter`'s pixels = A x + a; float64 [c, n] and [c].
 
-    x is the pixel in RGB, in Lab for "lab", and L for "lightness". A single band has [1, 1] and [1].
+    x is the pixel in RGB, in Lab for "lab", and L for "lightness". A single band has [1, 1] and
+    [1].
     """
     if pixels.num_bands == 1:
         return np.array([pixels.scale]), -np.array(pixels.mean)

@@ -314,7 +314,7 @@ def _in_words(part):
         for bound in getattr(item, "metadata", ()):
             if type(bound) in _BOUNDS:
                 attribute, word = _BOUNDS[type(bound)]
-                words.append(f"{word} {getattr(bound, attribute):g}")
+                words.append(f"{word} {getattr(bound, attribute):.10g}")
     return ", ".join(words)
 
 

@@ -111,6 +111,12 @@ FORMATS = ("saved_model", "onnx", "litert")
 """Formats of the exported model."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+NumPoints = Annotated[int, Field(ge=1, le=2**20)]
+"""Pixels of an image: more do not fit into memory with their features."""
+NumImages = Annotated[int, Field(ge=1, le=2**16)]
+"""Images, or patches of an image, of a step: more do not fit into memory."""
+Units = Annotated[int, Field(ge=1, le=2**16)]
+"""Channels of a layer, or classes of a pretext task."""
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -276,7 +282,7 @@ class Optimization:
 class ProxyTask(Optimization):
     """Stage proxy, for one pretext task. The field of `Experiment` has the name of the task."""
 
-    num_images: AtLeastOne = 16
+    num_images: NumImages = 16
     """Images of a step. Source: ours."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the images that the task is measured on, and not trained on. Source: ours."""
@@ -297,11 +303,11 @@ class Colorization(ProxyTask):
     targets: Literal["pixel", "histogram"] = "pixel"
     """Targets of a point: its own color, or a histogram around it.
     Source: Larsson et al. 2017 and 2016."""
-    num_bins: AtLeastOne = 32
+    num_bins: Units = 32
     """Bins of hue and of chroma. Source: Larsson et al. 2016."""
     crop: Side = 224
     """Side of the training crops in pixels. Source: Larsson et al. 2017."""
-    num_points: AtLeastOne = 256
+    num_points: NumPoints = 256
     """Points per image and step. Source: ours."""
     shorter_side: Side | None = None
     """Shorter side in pixels to which larger images are shrunk; none: never. Source: ours."""
@@ -331,7 +337,7 @@ class Jigsaw(ProxyTask):
     drops: Drops = (100000, 200000, 300000)
     """Update indices at which the learning rate is divided by ten.
     Source: solver_cfn_jps.prototxt."""
-    num_images: AtLeastOne = 256
+    num_images: NumImages = 256
     """Images of a step. Source: Noroozi and Favaro, train_val_cfn_jps.prototxt."""
     num_permutations: AtLeastOne = 100
     """Size of the set of permutations. Source: Noroozi and Favaro 2016."""
@@ -377,7 +383,7 @@ class ColorTask(ProxyTask):
     decay: NotNegative = 1e-3
     """Weight decay; sgd couples it to the momentum, adamw does not.
     Source: train_alexnet/solver.prototxt."""
-    num_images: AtLeastOne = 80
+    num_images: NumImages = 80
     """Images of a step. Source: train_alexnet."""
     crop: Side = 180
     """Side of the training crops in pixels. Source: train_alexnet."""
@@ -421,7 +427,7 @@ class ContextEncoder(ProxyTask):
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """SGD with momentum and coupled weight decay, or AdamW (mm_keras.optimizers).
     Source: ours; the released inpainting network uses Adam."""
-    num_images: AtLeastOne = 64
+    num_images: NumImages = 64
     """Images of a step. Source: the released inpainting network."""
     crop: Annotated[int, Field(ge=8, le=16384)] = 227
     """Side of the training crops in pixels. Source: Pathak et al. 2016."""
@@ -452,7 +458,7 @@ class ContextPrediction(ProxyTask):
     Source: deepcontext, 1e-5 on the sum over 256 pairs."""
     decay: NotNegative = 0.0
     """Weight decay; sgd couples it to the momentum, adamw does not. Source: deepcontext."""
-    num_images: AtLeastOne = 256
+    num_images: NumImages = 256
     """Images of a step, one pair of patches each. Source: deepcontext, 512 patches."""
     shorter_side: Side | None = None
     """Shorter side in pixels to which larger images are shrunk; none: never.
@@ -502,7 +508,7 @@ class Bigan(ProxyTask):
     statistics_steps: Annotated[int, Field(ge=0)] = 1000
     """Forward passes after the last step that renew the statistics of AlexNet's batch norm.
     Source: Donahue et al."""
-    num_images: AtLeastOne = 128
+    num_images: NumImages = 128
     """Images of a step. Source: train_gan.py."""
     crop: Side = 112
     """Side of the crops that the encoder sees, in pixels. Source: Donahue et al., 64 and 112."""
@@ -513,9 +519,9 @@ class Bigan(ProxyTask):
     """Mirror images with probability 1/2. Source: Donahue et al."""
     side: Annotated[int, Field(ge=16, le=1024), AfterValidator(_multiple_of_16)] = 64
     """Side of generated images in pixels, a multiple of 16. Source: Donahue et al."""
-    num_codes: AtLeastOne = 200
+    num_codes: Units = 200
     """Values of a code. Source: Donahue et al."""
-    channels: AtLeastOne = 64
+    channels: Units = 64
     """Channels of the first layer of the discriminator. Source: net.py."""
 
 
@@ -601,9 +607,9 @@ class Tune(LabelledStage):
     drops: Drops = (6000,)
     """Update indices at which the learning rate is divided by ten.
     Source: release, VGG/*/solver.prototxt."""
-    num_images: AtLeastOne = 16
+    num_images: NumImages = 16
     """Images of a step, over all replicas. Source: M&M paper."""
-    patches_per_image: AtLeastOne = 10
+    patches_per_image: NumImages = 10
     """Patches of an image. Source: M&M paper."""
     patch_size: Side = 128
     """Side in pixels to which patches are resized. Source: M&M paper."""
@@ -643,7 +649,7 @@ class Tune(LabelledStage):
     loss_margin: Annotated[float, Field(gt=0, le=4)] | None = None
     """Margin of further losses; none: 0.2 for triplet_semihard, 0.35 for cosface, 0.1 for
     proxy_anchor. Source: their publications."""
-    num_points: AtLeastOne = 256
+    num_points: NumPoints = 256
     """Pixels of a crop and step for pixel_contrast, which takes whole crops. Source: ours."""
     matching: Literal["class_connected", "random_triplets"] = "class_connected"
     """Rule that turns labels into triplets (mm_keras.matching). Source: M&M paper, Table 1."""
@@ -672,13 +678,13 @@ class Segment(LabelledStage):
     """Number of fine-tuning steps. Source: M&M paper."""
     drops: Drops = (24000, 36000)
     """Update indices at which the learning rate is divided by ten. Source: M&M paper."""
-    num_images: AtLeastOne = 48
+    num_images: NumImages = 48
     """Images of a step, over all replicas. Source: release, VGG/*/solver.prototxt, 6 x 2 x 4."""
     crop: Pixels = 512
     """Side of the training crops. Source: release, finetune_seg.prototxt."""
     mirror: bool = True
     """Mirror images with probability 1/2. Source: release, finetune_seg.prototxt."""
-    num_points: AtLeastOne = 256
+    num_points: NumPoints = 256
     """Pixels per image and step of the hypercolumn segmenter.
     Source: release, VGG/*/finetune_seg.prototxt."""
     dropout: ShareBelowOne = 0.5

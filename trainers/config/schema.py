@@ -179,6 +179,15 @@ class Data:
     Source: ours."""
     max_unreadable: Annotated[int, Field(ge=0)] = 0
     """Number of damaged images to leave out before the data set is refused. Source: ours."""
+    pseudo_labels: str | None = None
+    """Folder of images without masks that a first fine-tuning labels for a second one, or rest: the
+    images that are left out of the training split; none: no such images. Source: Lee 2013."""
+    pseudo_threshold: Share = 0.9
+    """Confidence below which a pixel of such an image is void. Source: ours; FixMatch 0.95."""
+    pseudo_min_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Least share of confident pixels of such an image; others are left out. Source: ours."""
+    pseudo_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Largest share of such images among the images of a step. Source: ST++ (Yang et al. 2022)."""
     service: Annotated[str, AfterValidator(_dispatcher)] | None = None
     """Address grpc://HOST:PORT of a tf.data service that makes the patches of stage mm.
     Source: ours."""
@@ -790,6 +799,18 @@ def uses_xla(experiment: Experiment) -> bool:
     stages = (proxy_task(experiment), "mm", "segment")
     return any(getattr(experiment, stage).jit_compile for stage in stages if stage)
 
+
+PSEUDO_LABELS = "pseudo_labels"
+"""The section of a record with the keys of pseudo-labels, on which few stages depend."""
+
+REST = "rest"
+"""The value of `data.pseudo_labels` for the training images that are left out."""
+
+PSEUDO_KEYS = {
+    f"data.{name}"
+    for name in ("pseudo_labels", "pseudo_threshold", "pseudo_min_share", "pseudo_share")
+}
+"""The keys of that section."""
 
 FREE_KEYS = {
     "data.data_dir",

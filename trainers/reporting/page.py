@@ -116,7 +116,7 @@ def _classes(spec, shown) -> list[dict]:
 def _curves(shown: Sequence[Variant]) -> list[dict]:
     """Return the drawings of each stage that trains; the variants share a drawing."""
     found = []
-    for stage in ("proxy", "mm", "segment"):
+    for stage in ("proxy", "mm", "teacher", "segment"):
         logs = {v.title: log_entries(v.folder / stage / "metrics.jsonl") for v in shown}
         logs = {title: lines for title, lines in logs.items() if lines}
         names = {key for lines in logs.values() for line in lines for key in line}

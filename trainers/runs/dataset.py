@@ -17,8 +17,9 @@ def load_dataset(data: config.Data) -> datasets.Dataset:
     """
     check_folder(data)
     try:
-        dataset = datasets.select(_load(data, data.eval_split), data.num_train_images, data.holdout)
-        return _with_validation(dataset, data)
+        whole = _load(data, data.eval_split)
+        dataset = datasets.select(whole, data.num_train_images, data.holdout)
+        return datasets.with_left_out(_with_validation(dataset, data), whole)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
 

@@ -45,17 +45,26 @@ def record(
     flat |= dict(zip(facts.DATA, values, strict=True))
     if num_replicas > 1 and stage.trains:
         flat[facts.NUM_REPLICAS] = num_replicas
-    return flat | _input_checksums(experiment)
+    return flat | _input_checksums(experiment, stage, dataset)
 
 
-def _input_checksums(experiment):
-    """Return checksums of further input files: of the init, and of the pretext task."""
+def _input_checksums(experiment, stage, dataset):
+    """Return checksums of further input files: of the init, the pretext task, pseudo-labels."""
     found = {}
     if not experiment.ensemble and experiment.network.init_weights is not None:
         found["init_checksum"] = _of_files(experiment.network.init_weights)
     if config.proxy_task(experiment) and experiment.data.unlabelled_dir is not None:
         found["unlabelled_checksum"] = _of_files(experiment.data.unlabelled_dir)
+    if _has_pseudo_labels(experiment, stage):
+        name, rest = experiment.data.pseudo_labels, dataset.left_out
+        found["pseudo_checksum"] = _checksum(rest) if name == config.REST else _of_files(name)
     return found
+
+
+def _has_pseudo_labels(experiment, stage) -> bool:
+    """Return whether images that the teacher labelled decide the result of a stage."""
+    has_section = config.PSEUDO_LABELS in stage.sections and not experiment.ensemble
+    return has_section and experiment.data.pseudo_labels is not None
 
 
 @functools.cache
@@ -88,11 +97,10 @@ def _deciding(experiment, stage):
         sections = {"data", "network", task, *stage.sections, "precision", "seed"}
     if task is None or experiment.ensemble:
         experiment = config.replace(experiment, "data.unlabelled_dir", None)  # not used
-    return {
-        key: value
-        for key, value in config.flatten(experiment).items()
-        if key.split(".")[0] in sections
-    }
+    flat = config.flatten(experiment)
+    if not _has_pseudo_labels(experiment, stage):
+        flat = {key: value for key, value in flat.items() if key not in config.PSEUDO_KEYS}
+    return {key: value for key, value in flat.items() if key.split(".")[0] in sections}
 
 
 def read_record(workdir: pathlib.Path, name: str) -> dict:

@@ -37,11 +37,25 @@ def naive_longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, o
     return {**presets.WITHOUT_MM, "segment.steps": num_steps, "segment.drops": drops}
 
 
+def longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, object]:
+    """Return the changes of an arm that fine-tunes twice as long, as pseudo-labels do.
+
+    Args:
+        experiment: settings with sizes in pixels.
+        cost: not used.
+    """
+    settings = experiment.segment
+    drops = tuple(2 * drop for drop in settings.drops)
+    return {"segment.steps": 2 * settings.steps, "segment.drops": drops}
+
+
 ARMS = {
     "naive": lambda experiment, cost: presets.WITHOUT_MM,
     "naive_longer": naive_longer,
     "random_triplets": lambda experiment, cost: {"mm.matching": "random_triplets"},
     "class_connected": lambda experiment, cost: {"mm.matching": "class_connected"},
+    "longer": longer,
+    "pseudo_labels": lambda experiment, cost: {"data.pseudo_labels": config.REST},
 }
 """{name: function(settings with sizes in pixels, StepCost) -> changes of the settings}."""
 
@@ -180,9 +194,9 @@ class Study:
         """Return the stages before M&M. They depend on no setting that an arm changes."""
         return [stage.name for stage in select(["all"], self.shared) if not stage.sections]
 
-    def stages(self) -> list[str]:
-        """Return the stages of an arm: from M&M to the last stage that variants have in common."""
-        chosen = [stage for stage in select(["all"], self.shared) if stage.sections]
+    def stages(self, experiment: config.Experiment) -> list[str]:
+        """Return the stages of a run: from M&M to the last stage that variants have in common."""
+        chosen = [stage for stage in select(["all"], experiment) if stage.sections]
         last = max(k for k, stage in enumerate(chosen) if stage.is_compared)
         return [stage.name for stage in chosen[: last + 1]]
 

@@ -247,18 +247,20 @@ SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn, "unet": _unet}
 """{kind of segmenter in a `BackboneSpec`: function(experiment, body, num_classes, loss)}."""
 
 
-def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
-    """Return the predictor with the weights of stage segment.
+def predictor(
+    experiment: config.Experiment, runtime: Runtime, stage: str = "segment"
+) -> inference.Predictor:
+    """Return the predictor with the weights of stage segment or teacher.
 
     The predictor of an ensemble has one network per member.
 
     Raises:
-        WorkdirError: stage segment is not done.
+        WorkdirError: the stage is not done.
         config.ConfigError: a window that the network cannot have.
     """
     parts, settings = ensemble.parts(experiment), experiment.evaluate
     num_classes = runtime.dataset.spec.num_classes
-    files = ensemble.weights(experiment) or [runtime.needed("segment", ensemble.WEIGHTS)]
+    files = ensemble.weights(experiment) or [runtime.needed(stage, ensemble.WEIGHTS)]
     models = [_trained(part, num_classes, file) for part, file in zip(parts, files, strict=True)]
     try:
         return inference.Predictor(

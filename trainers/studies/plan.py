@@ -59,6 +59,9 @@ ARMS = {
 }
 """{name: function(settings with sizes in pixels, StepCost) -> changes of the settings}."""
 
+_TUNED = frozenset(("naive_longer", "random_triplets", "class_connected"))
+"""The arms that need steps of M&M."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
@@ -93,16 +96,16 @@ def plan(
 
     Raises:
         config.ConfigError: an unknown arm, or a change of another form.
-        StudyError: M&M has no steps, or an arm or a seed is repeated.
+        StudyError: an arm needs steps of M&M and there are none, or an arm or a seed is repeated.
     """
-    if shared.mm.steps == 0:
-        raise StudyError(
-            "mm.steps is 0, so all arms would be equal. Expected at least 1: use preset tuned, or "
-            "set mm.steps."
-        )
     own = _changes_by_arm(changes)
     names_and_seeds = [_arm_and_seeds(name, seeds) for name in names]
     names = [name for name, _ in names_and_seeds]
+    if shared.mm.steps == 0 and (idle := _TUNED.intersection(names)):
+        raise StudyError(
+            f"mm.steps is 0, so these arms would be equal to naive: {', '.join(sorted(idle))}. "
+            "Expected at least 1: use preset tuned, or set mm.steps. Or leave them out of --arms."
+        )
     for kind, values in (("arms", names), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise StudyError(f"Expected one or more different {kind}. Received {values}.")

@@ -72,9 +72,12 @@ def test_impossible_plans_are_refused(names, seeds, changes, message):
         plan.plan(names, seeds, changes, shared(), COST)
 
 
-def test_a_study_without_mm_steps_is_refused():
-    with pytest.raises(plan.StudyError, match="mm.steps is 0"):
-        plan.plan(["naive"], [0], [], shared(mm__steps=0), COST)
+def test_arms_that_need_steps_of_mm_are_refused_without_them():
+    with pytest.raises(plan.StudyError, match="equal to naive: class_connected, naive_longer"):
+        names = ["naive", "naive_longer", "class_connected"]
+        plan.plan(names, [0], [], shared(mm__steps=0), COST)
+    found = plan.plan(["naive", "pseudo_labels"], [0], [], shared(mm__steps=0), COST)
+    assert [arm.name for arm in found] == ["naive", "pseudo_labels"]
 
 
 def study(names=("naive", "class_connected:1"), seeds=(3, 4), changes=(), **settings):

@@ -56,8 +56,9 @@ def _input_checksums(experiment, stage, dataset):
     if config.proxy_task(experiment) and experiment.data.unlabelled_dir is not None:
         found["unlabelled_checksum"] = _of_files(experiment.data.unlabelled_dir)
     if _has_pseudo_labels(experiment, stage):
-        name, rest = experiment.data.pseudo_labels, dataset.left_out
-        found["pseudo_checksum"] = _checksum(rest) if name == config.REST else _of_files(name)
+        name = experiment.data.pseudo_labels
+        is_rest = name == config.REST
+        found["pseudo_checksum"] = _checksum(dataset.left_out) if is_rest else _of_files(name)
     return found
 
 

@@ -104,7 +104,7 @@ def _size(size: tuple[int, ...]) -> tuple[int, ...]:
     return size
 
 
-FORMATS = ("saved_model", "onnx", "litert")
+FORMATS = ("saved_model", "onnx", "litert", "litert_int8")
 """Formats of the exported model."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -702,9 +702,10 @@ class Export:
     """Stage export: the files of the model."""
 
     format: Formats = ("saved_model",)
-    """Formats of the model: saved_model, onnx (needs the extra onnx), litert. Source: ours."""
+    """Formats of the model: saved_model, onnx (needs the extra onnx), litert, litert_int8.
+    Source: ours."""
     size: Size = ()
-    """Height and width of the input of format litert; empty: as the first evaluation image.
+    """Height and width of the input of LiteRT models; empty: as the first evaluation image.
     Source: ours."""
 
 

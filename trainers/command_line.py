@@ -4,6 +4,7 @@ An error that a user can fix is one sentence, not a traceback.
 """
 
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -50,7 +51,7 @@ def help_text(main: Callable[[list[str]], None], everyday: Sequence[str] = ()) -
 
 def _described(flag) -> list[str]:
     usage = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}="
-    text = f"  {usage:<20}{flag.help.partition(';    repeat this option')[0]}"
+    text = f"  {usage:<20}{re.split(r';\s+repeat this option', flag.help)[0]}"
     return textwrap.wrap(text, _WIDTH, subsequent_indent=" " * 22)
 
 

@@ -142,7 +142,7 @@ def _probe(workdir, results) -> dict | None:
     series = {title: _points(lines, name) for name, title in _PROBES.items()}
     series = {title: [p for p in points if p[1] is not None] for title, points in series.items()}
     rows = [(title, scores["start"][name], scores["end"][name]) for name, title in _PROBES.items()]
-    drawing = curves.svg("balanced accuracy of held-out patches, percent", series)
+    drawing = curves.svg("balanced accuracy, percent", series)
     return {**scores, "drawing": drawing, "rows": rows}
 
 

@@ -19,6 +19,7 @@ from trainers.config import terminal
 _SIGTERM = 128 + signal.SIGTERM
 
 
+_REPEATED = re.compile(r";\s+repeat this option.*", re.DOTALL)  # as absl adds it
 _WIDTH = 100  # columns of a help text
 
 
@@ -51,7 +52,7 @@ def help_text(main: Callable[[list[str]], None], everyday: Sequence[str] = ()) -
 
 def _described(flag) -> list[str]:
     usage = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}="
-    text = f"  {usage:<20}{re.split(r';\s+repeat this option', flag.help)[0]}"
+    text = f"  {usage:<20}{_REPEATED.sub('', flag.help)}"
     return textwrap.wrap(text, _WIDTH, subsequent_indent=" " * 22)
 
 

@@ -138,8 +138,11 @@ def _advice(reason):
     lowered = reason.lower()
     if "no space" in lowered or "quota" in lowered:
         return "Free some space; the same command continues the run."
-    if "permission" in lowered or "read-only" in lowered:
-        return "Choose a folder that you may write (--workdir, or TFDS_DATA_DIR for data sets)."
+    if any(text in lowered for text in ("permission", "permitted", "read-only")):
+        return (
+            "Choose a folder that you may write (--workdir, --output, or TFDS_DATA_DIR for data "
+            "sets)."
+        )
     if "not a directory" in lowered or "file exists" in lowered:
         return "A file is in the place of a folder: choose another one, or move the file away."
     return "Restore the file; the same command continues the run."

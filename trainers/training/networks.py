@@ -134,9 +134,13 @@ def backbone(experiment: config.Experiment, load: bool = False) -> backbones.Bac
     except ValueError as error:
         hint = " (key network.init_weights)" if network.init == "pretrained" else ""
         raise config.ConfigError(f"{error}{hint}") from error
-    sides = {"mm.patch_size": experiment.mm.patch_size, "segment.crop": experiment.segment.crop}
+    sides = {
+        "mm.patch_size": experiment.mm.patch_size,
+        "segment.crop": experiment.segment.crop,
+        "evaluate.window": experiment.evaluate.window,
+    }
     for key, side in sides.items():
-        if side < result.spec.min_size:
+        if side is not None and side < result.spec.min_size:
             raise config.ConfigError(
                 f"{key} must be at least {result.spec.min_size} for {network.backbone}. "
                 f"Received {side}."

@@ -134,7 +134,12 @@ def test_a_failed_download_is_a_config_error(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "key", ["mm.patch_size", pytest.param("segment.crop", marks=pytest.mark.slow)]
+    "key",
+    [
+        pytest.param("mm.patch_size", marks=pytest.mark.slow),
+        pytest.param("segment.crop", marks=pytest.mark.slow),
+        "evaluate.window",
+    ],
 )
 def test_images_too_small_for_a_network_are_refused(key):
     """InceptionV3 needs at least 75 pixels, because its 3 x 3 windows have no padding."""

@@ -211,7 +211,8 @@ def _refusal(runtime, problems, table, asked):
     """Return the message for stages with other settings."""
     keys = "; ".join(dict.fromkeys(text for found in problems.values() for text in found))
     names = ", ".join(f"{variant} {stage}".strip() for variant, stage in problems)
-    wanted = {stage for _, stage in problems} | set(asked or ())
+    left = {name for name in asked or () if runtime.result(name) is None}
+    wanted = {stage for _, stage in problems} | left
     stages = ",".join(stage.name for stage in table if stage.name in wanted)
     compare = " --compare" if any(variant for variant, _ in problems) else ""
     return (

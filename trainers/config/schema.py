@@ -180,8 +180,8 @@ class Data:
     max_unreadable: Annotated[int, Field(ge=0)] = 0
     """Number of damaged images to leave out before the data set is refused. Source: ours."""
     pseudo_labels: str | None = None
-    """Folder of images without masks that a first fine-tuning labels for a second one, or rest: the
-    images that are left out of the training split; none: no such images. Source: Lee 2013."""
+    """Folder of images that a first fine-tuning labels for a second one; rest: unused training
+    images; none: no images. Source: Lee 2013."""
     pseudo_threshold: Share = 0.9
     """Confidence below which a pixel of such an image is void. Source: ours; FixMatch 0.95."""
     pseudo_min_share: Annotated[float, Field(gt=0, le=1)] = 0.1

@@ -77,18 +77,23 @@ class _Labeller:
 
     def __call__(self, source: new_images.Source) -> list[pseudo_labels.Image]:
         """Return the image, the tiles of a large image, or nothing if it is not used."""
-        if source.name in self._done:
-            return self._done[source.name]
+        entry = self._done.get(source.name) or self._new(source)
+        self.num_known += entry["is_known"]
+        return [pseudo_labels.Image(**image) for image in entry["images"]]
+
+    def _new(self, source) -> dict:
+        """Label an image and return its line of the journal."""
         try:
             image = new_images.read_for_training(source.file, self._spec.window)
             labelled = [self._label(*part) for part in _parts(source.name, image)]
         except (datasets.DatasetError, inference.ImageError) as error:
             self.skipped.append((printable(str(source.file)), str(error)))
-            return []
-        self.num_known += None in labelled
-        images = [image for image in labelled if image is not None]
-        self._record(source.name, images)
-        return images
+            return {"is_known": False, "images": []}
+        images = [dataclasses.asdict(image) for image in labelled if image is not None]
+        entry = {"name": source.name, "is_known": None in labelled, "images": images}
+        with (self.folder / _JOURNAL).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        return entry
 
     def _label(self, name, kept, pixels, is_nodata) -> pseudo_labels.Image | None:
         """Write the label map of an image; return None for an image of the data set."""
@@ -106,14 +111,6 @@ class _Labeller:
         counts = (np.bincount(ids[ids < number], minlength=number) for ids in (class_ids, label))
         predicted, confident = (tuple(count.tolist()) for count in counts)
         return pseudo_labels.Image(name, str(kept), place, predicted, confident)
-
-    def _record(self, name, images):
-        """Add an image to the journal. A known image is looked at again by the next command."""
-        if not images:
-            return
-        entry = {"name": name, "images": [dataclasses.asdict(image) for image in images]}
-        with (self.folder / _JOURNAL).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
 
 
 def _parts(name, image) -> Iterator[tuple]:
@@ -136,8 +133,8 @@ def _write(path: pathlib.Path, content: bytes):
         temporary.write_bytes(content)
 
 
-def _read_journal(path) -> dict[str, list[pseudo_labels.Image]]:
-    """Return the images of finished lines; a killed process may leave half of the last line."""
+def _read_journal(path) -> dict[str, dict]:
+    """Return {name: line} of finished images; a killed process may leave half of the last line."""
     found = {}
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -145,7 +142,7 @@ def _read_journal(path) -> dict[str, list[pseudo_labels.Image]]:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            found[entry["name"]] = [pseudo_labels.Image(**image) for image in entry["images"]]
+            found[entry["name"]] = entry
     return found
 
 

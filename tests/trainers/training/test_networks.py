@@ -134,17 +134,20 @@ def test_a_failed_download_is_a_config_error(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "key",
-    [
-        pytest.param("mm.patch_size", marks=pytest.mark.slow),
-        pytest.param("segment.crop", marks=pytest.mark.slow),
-        "evaluate.window",
-    ],
+    "key", ["mm.patch_size", pytest.param("segment.crop", marks=pytest.mark.slow)]
 )
 def test_images_too_small_for_a_network_are_refused(key):
     """InceptionV3 needs at least 75 pixels, because its 3 x 3 windows have no padding."""
     experiment = config.replace(_experiment(backbone="applications/InceptionV3"), key, 64)
     with pytest.raises(config.ConfigError, match=f"{key} must be at least 75 for applications"):
+        networks.backbone(experiment)
+
+
+def test_a_window_too_small_for_a_network_is_refused_before_training():
+    experiment = _experiment(backbone="alexnet", width=0.1)
+    least = networks.backbone(experiment).spec.min_size
+    experiment = config.replace(experiment, "evaluate.window", least - 1)
+    with pytest.raises(config.ConfigError, match=f"evaluate.window must be at least {least} for"):
         networks.backbone(experiment)
 
 

@@ -4,6 +4,7 @@ An error that a user can fix is one sentence, not a traceback.
 """
 
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -18,6 +19,7 @@ from trainers.config import terminal
 _SIGTERM = 128 + signal.SIGTERM
 
 
+_REPEATED = re.compile(r";\s+repeat this option.*", re.DOTALL)  # as absl adds it
 _WIDTH = 100  # columns of a help text
 
 
@@ -50,7 +52,7 @@ def help_text(main: Callable[[list[str]], None], everyday: Sequence[str] = ()) -
 
 def _described(flag) -> list[str]:
     usage = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}="
-    text = f"  {usage:<20}{flag.help.partition(';    repeat this option')[0]}"
+    text = f"  {usage:<20}{_REPEATED.sub('', flag.help)}"
     return textwrap.wrap(text, _WIDTH, subsequent_indent=" " * 22)
 
 
@@ -136,8 +138,11 @@ def _advice(reason):
     lowered = reason.lower()
     if "no space" in lowered or "quota" in lowered:
         return "Free some space; the same command continues the run."
-    if "permission" in lowered or "read-only" in lowered:
-        return "Choose a folder that you may write (--workdir, or TFDS_DATA_DIR for data sets)."
+    if any(text in lowered for text in ("permission", "permitted", "read-only")):
+        return (
+            "Choose a folder that you may write (--workdir, --output, or TFDS_DATA_DIR for data "
+            "sets)."
+        )
     if "not a directory" in lowered or "file exists" in lowered:
         return "A file is in the place of a folder: choose another one, or move the file away."
     return "Restore the file; the same command continues the run."

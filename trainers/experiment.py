@@ -35,8 +35,8 @@ from trainers.runs.loggers import LOGGERS, Loggers
 from trainers.runs.loggers import check as check_loggers
 from trainers.runs.runtime import Runtime
 from trainers.runs.stage import Stage
-from trainers.stages import STAGES, select
-from trainers.training import budget, networks, patch_batches, proxy_tasks
+from trainers.stages import STAGES, of_experiment, select
+from trainers.training import budget, networks, patch_batches, proxy_tasks, pseudo_labels
 
 
 def run_experiment(
@@ -90,7 +90,7 @@ def run_experiment(
         _run_stages(chosen, experiment, runtime, compare)
         found = {}
         if replicas.is_chief:
-            found = results.gather(runtime, STAGES)
+            found = results.gather(runtime, of_experiment(experiment))
             if "miou" in found:
                 page.write(runtime.workdir, runtime.dataset.spec, found)
             runtime.loggers.finish(found)
@@ -134,6 +134,11 @@ def within_minutes(
         raise config.ConfigError(
             f"A time budget needs one device. Received strategy={settings.experiment.strategy}. "
             "Set the steps of the stages instead."
+        )
+    if settings.experiment.data.pseudo_labels is not None:
+        raise config.ConfigError(
+            "A time budget does not cover pseudo-labels: their number decides the time. Set the "
+            "steps of the stages instead, or leave data.pseudo_labels out."
         )
     chosen = select(stages, settings.experiment)
     console = console or terminal.console(file=io.StringIO())
@@ -196,6 +201,8 @@ def _prepared(experiment, chosen: Sequence[Stage], console):
     proxy_tasks.check(experiment)
     patch_batches.check(experiment.mm, networks.background_label(experiment, dataset.spec))
     _check_labels(dataset, [stage.name for stage in chosen])
+    if experiment.data.pseudo_labels is not None and not experiment.ensemble:
+        pseudo_labels.sources(experiment.data, dataset)
     if config.uses_xla(experiment):
         console.print("XLA compiles the steps: this run cannot be repeated to the last bit")
     return experiment, dataset
@@ -210,10 +217,11 @@ def _writing(runtime):
 
 def _prepare_folder(runtime, experiment, names, compare, overwrite):
     """Check the folder, then remove the parts that the command overwrites."""
-    records.check_workers(runtime, experiment, STAGES)
+    table = of_experiment(experiment)
+    records.check_workers(runtime, experiment, table)
     parts = removal.affected(names, compare, STAGES) if overwrite else []
     removal.check(runtime, parts)
-    records.check_workdir(runtime, experiment, STAGES, names, parts)
+    records.check_workdir(runtime, experiment, table, names, parts)
     runtime.replicas.barrier()  # no worker reads the folder after this
     if runtime.replicas.is_chief:
         removal.remove(runtime, parts, names)

@@ -113,7 +113,8 @@ def _given() -> dict[str, object]:
 def _of_ensemble(given) -> resolved.Resolved:
     for key in given:
         # The members are trained already: only data and ways of predicting can be chosen.
-        if key == "data.shorter_side" or not key.startswith(("data.", "evaluate.")):
+        is_fixed = key in {"data.shorter_side", *config.PSEUDO_KEYS}
+        if is_fixed or not key.startswith(("data.", "evaluate.")):
             raise config.ConfigError(
                 f"{key} is fixed by the members of an ensemble. Leave it out, or train a member "
                 "with it."

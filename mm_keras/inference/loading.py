@@ -42,7 +42,10 @@ class LoadedPredictor:
             self._model = tf.saved_model.load(os.fspath(folder))
             signatures = self._model.signatures
         except (OSError, ValueError, AttributeError, tf.errors.OpError) as error:
-            raise ValueError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+            raise ValueError(
+                f"{folder} cannot be loaded: {_first_line(error).rstrip('.')}. Export the model "
+                "again."
+            ) from error
         if not set(signatures) >= _SIGNATURES:
             raise ValueError(
                 f"{folder} is another kind of model. Expected the signatures "

@@ -10,6 +10,7 @@ from pipelines.datasets.loading import (
     plan,
     select,
     spread,
+    with_left_out,
 )
 from pipelines.datasets.spec import (
     VOID,
@@ -42,4 +43,5 @@ __all__ = [
     "spread",
     "suggest",
     "voc_colors",
+    "with_left_out",
 ]

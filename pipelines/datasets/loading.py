@@ -271,6 +271,33 @@ def hold_out_validation(dataset: Dataset, max_images: int) -> Dataset:
     )
 
 
+def with_left_out(dataset: Dataset, whole: Dataset) -> Dataset:
+    """Return a data set whose `left_out` has the images of the train split that it does not use.
+
+    They are the images that `select` left out, and the images without labels. Augmented copies of
+    pictures to measure on are not among them.
+
+    Args:
+        dataset: a data set from `select` or `hold_out_validation`.
+        whole: the data set from `load` that it was made from.
+
+    Example:
+        >>> whole = load("texture_scenes")  # doctest: +SKIP
+        >>> with_left_out(select(whole, 8), whole).left_out.num_images  # doctest: +SKIP
+        292
+    """
+    held_out = dataset.eval if dataset.eval is not whole.eval else None
+    measured = [split for split in (held_out, dataset.validation) if split is not None]
+    pictures = {division.source_picture(name) for split in measured for name in split.ids}
+    used = {file for split in (dataset.train.labelled(), *measured) for file in split.image_files}
+    left = [
+        k
+        for k, (name, file) in enumerate(zip(whole.train.ids, whole.train.image_files, strict=True))
+        if file not in used and division.source_picture(name) not in pictures
+    ]
+    return dataclasses.replace(dataset, left_out=whole.train.take(left, f"{len(left)} left out"))
+
+
 def evenly(split: Split, max_images: int) -> Split:
     """Return at most `max_images` images of a split with labels, chosen evenly.
 

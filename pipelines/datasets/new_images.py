@@ -79,15 +79,38 @@ def read(file: pathlib.Path, window: PixelWindow | None = None) -> NewImage:
         DatasetError: if the image is damaged, or has values or bands that networks cannot use; the
             message names the problem and not the file.
     """
+    decoded, tags = _decoded(file, window), _geo_tags(file)
+    if decoded.orientation == 1 or tags:
+        return NewImage(decoded.pixels, geo_tags=tags)
+    return NewImage(decoded.turned().pixels, is_turned=True)
+
+
+def read_for_training(
+    file: pathlib.Path, window: PixelWindow | None = None
+) -> image_mask_pairs.DecodedImage:
+    """Read an image upright, with the file or the bytes that input pipelines can decode.
+
+    Args:
+        file: path of the image.
+        window: see `read`.
+
+    Raises:
+        DatasetError: see `read`.
+    """
+    decoded = _decoded(file, window)
+    if decoded.orientation == 1 or _geo_tags(file):
+        return decoded
+    return decoded.turned()
+
+
+def _decoded(file, window) -> image_mask_pairs.DecodedImage:
+    """Return the image as it is stored."""
     decoded, problem = image_mask_pairs.attempt(
         lambda: image_mask_pairs.read_image(file, window=window), file
     )
     if decoded is None:
         raise DatasetError(_reason(problem, file))
-    tags = _geo_tags(file)
-    if decoded.orientation == 1 or tags:
-        return NewImage(decoded.pixels, geo_tags=tags)
-    return NewImage(decoded.turned().pixels, is_turned=True)
+    return decoded
 
 
 def _of_input(text, skipped):

@@ -242,6 +242,7 @@ class Dataset:
         eval: the split to measure on.
         messages: sentences for the log.
         validation: the split to score while training; None without validation.
+        left_out: the images of the train split without use: no labels are read from them.
     """
 
     spec: DatasetSpec
@@ -249,6 +250,7 @@ class Dataset:
     eval: Split
     messages: tuple[str, ...]
     validation: Split | None = None
+    left_out: Split | None = None
 
 
 def voc_colors(num_colors: int) -> tuple[tuple[int, int, int], ...]:

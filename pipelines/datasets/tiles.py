@@ -31,14 +31,26 @@ def cut(sample: inspection.Sample, pixels: np.ndarray, encode) -> Iterator[inspe
     if not is_large(pixels):
         yield sample
         return
-    rows, columns = (edges(length) for length in pixels.shape[:2])
+    for name, tile in named(sample.id, pixels.shape[:2]):
+        label = np.ascontiguousarray(sample.label[tile])
+        yield inspection.Sample(name, encode(pixels[tile]), label)
+
+
+def named(name: str, size: tuple[int, int]) -> Iterator[tuple[str, tuple[slice, slice]]]:
+    """Yield the name and the slices of rows and columns of each tile of an image.
+
+    Args:
+        name: of the image.
+        size: its height and width.
+
+    Example:
+        >>> [tile for tile, _ in named("a", (100, 3000))]
+        ['a_y0_x0', 'a_y0_x1500']
+    """
+    rows, columns = (edges(length) for length in size)
     for y0, y1 in zip(rows, rows[1:], strict=False):
         for x0, x1 in zip(columns, columns[1:], strict=False):
-            yield inspection.Sample(
-                f"{sample.id}_y{y0}_x{x0}",
-                encode(pixels[y0:y1, x0:x1]),
-                np.ascontiguousarray(sample.label[y0:y1, x0:x1]),
-            )
+            yield f"{name}_y{y0}_x{x0}", (slice(y0, y1), slice(x0, x1))
 
 
 def edges(length: int) -> list[int]:

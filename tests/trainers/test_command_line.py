@@ -23,6 +23,7 @@ def raising(error):
         (config.UserError("Correct it."), "error: Correct it."),
         (OSError(errno.ENOSPC, "No space left on device", "a.h5"), "a.h5: No space left .* Free"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "a: Permission .*--workdir"),
+        (OSError(errno.EPERM, "Operation not permitted", "a"), "Choose a folder .*--output"),
         (OSError(errno.EROFS, "Read-only file system", "a"), "Read-only .* Choose a folder"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a"), "in the place of a folder"),
         (FileNotFoundError(errno.ENOENT, "No such file", "a"), "Restore the file; the same comm"),

@@ -128,3 +128,33 @@ def test_a_folder_for_generated_scenes_is_refused():
     settings = config.replace(config.Experiment(), "data.data_dir", "mine")
     with pytest.raises(config.ConfigError, match="Add --dataset=folder for your own images"):
         experiment.run_experiment(settings, ["mm"])
+
+
+@pytest.mark.slow  # two trainings with one step each, and their evaluation
+def test_pseudo_labels_come_from_a_first_training_and_join_a_second_one(
+    settings, tiny_data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "records"))
+    changes = {"labels": "rest", "threshold": 0.0}
+    changes = {f"data.pseudo_{key}": value for key, value in changes.items()}
+    settings = config.changed(settings, {**changes, "data.num_train_images": 1})
+    stages = ["mm", "teacher", "pseudo", "segment", "evaluate"]
+    results = experiment.run_experiment(settings, stages, tmp_path / "run")
+    assert results["pseudo_labels"]["num_used"] == 1
+    assert results["pseudo_labels"]["share_of_pixels"] == 1.0
+    seconds = results["stages"]["segment"]["seconds"]
+    again = experiment.run_experiment(settings, stages, tmp_path / "run")
+    assert again["stages"]["segment"]["seconds"] == seconds  # nothing was made again
+    without = config.replace(settings, "data.pseudo_labels", None)
+    with pytest.raises(WorkdirError, match="data.pseudo_labels: rest there, None asked for"):
+        experiment.run_experiment(without, ["evaluate"], tmp_path / "run")
+
+
+def test_a_folder_for_pseudo_labels_is_checked_before_the_first_stage(
+    settings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "records"))
+    settings = config.replace(settings, "data.pseudo_labels", str(tmp_path / "nothing"))
+    with pytest.raises(config.ConfigError, match="data.pseudo_labels=.* is not a folder"):
+        experiment.run_experiment(settings, ["mm"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()

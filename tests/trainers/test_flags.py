@@ -85,6 +85,7 @@ def test_an_ensemble_takes_the_settings_of_its_members(flags, members):
         (["--set=network.width=1"], "network.width is fixed by the members"),
         (["--backbone=vgg16"], "network.backbone is fixed by the members"),
         (["--set=data.shorter_side=9"], "data.shorter_side is fixed by the members"),
+        (["--set=data.pseudo_labels=a"], "data.pseudo_labels is fixed by the members"),
         (["--preset=paper"], "--preset has no meaning for an ensemble"),
         (["--config=a.yaml"], "--config has no meaning for an ensemble"),
     ],

@@ -107,7 +107,7 @@ def _size(size: tuple[int, ...]) -> tuple[int, ...]:
 MAX_BANDS = 64
 """Largest number of bands of images, as in mm_keras.backbones."""
 
-FORMATS = ("saved_model", "onnx", "litert")
+FORMATS = ("saved_model", "onnx", "litert", "litert_int8")
 """Formats of the exported model."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -188,6 +188,15 @@ class Data:
     Source: ours."""
     max_unreadable: Annotated[int, Field(ge=0)] = 0
     """Number of damaged images to leave out before the data set is refused. Source: ours."""
+    pseudo_labels: str | None = None
+    """Folder of images that a first fine-tuning labels for a second one; rest: unused training
+    images; none: no images. Source: Lee 2013."""
+    pseudo_threshold: Share = 0.9
+    """Confidence below which a pixel of such an image is void. Source: ours; FixMatch 0.95."""
+    pseudo_min_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Least share of confident pixels of such an image; others are left out. Source: ours."""
+    pseudo_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Largest share of such images among the images of a step. Source: ST++ (Yang et al. 2022)."""
     service: Annotated[str, AfterValidator(_dispatcher)] | None = None
     """Address grpc://HOST:PORT of a tf.data service that makes the patches of stage mm.
     Source: ours."""
@@ -766,9 +775,10 @@ class Export:
     """Stage export: the files of the model."""
 
     format: Formats = ("saved_model",)
-    """Formats of the model: saved_model, onnx (needs the extra onnx), litert. Source: ours."""
+    """Formats of the model: saved_model, onnx (needs the extra onnx), litert, litert_int8.
+    Source: ours."""
     size: Size = ()
-    """Height and width of the input of format litert; empty: as the first evaluation image.
+    """Height and width of the input of LiteRT models; empty: as the first evaluation image.
     Source: ours."""
 
 
@@ -865,6 +875,18 @@ def uses_xla(experiment: Experiment) -> bool:
     stages = (proxy_task(experiment), "mm", "segment")
     return any(getattr(experiment, stage).jit_compile for stage in stages if stage)
 
+
+PSEUDO_LABELS = "pseudo_labels"
+"""The section of a record with the keys of pseudo-labels, on which few stages depend."""
+
+REST = "rest"
+"""The value of `data.pseudo_labels` for the training images that are left out."""
+
+PSEUDO_KEYS = {
+    f"data.{name}"
+    for name in ("pseudo_labels", "pseudo_threshold", "pseudo_min_share", "pseudo_share")
+}
+"""The keys of that section."""
 
 FREE_KEYS = {
     "data.data_dir",

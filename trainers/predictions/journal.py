@@ -113,7 +113,12 @@ def opened(folder: pathlib.Path, model: str, overwrite: bool = False) -> Iterato
     """
     if folder.exists() and not folder.is_dir():
         raise config.UserError(f"{folder} is a file. Choose another --output.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise config.UserError(
+            f"{folder} cannot be created: {error.strerror}. Choose another --output."
+        ) from error
     _check_ours(folder)
     with lock.holding(folder, "--output"):
         for place in _folders(folder):

@@ -35,6 +35,7 @@ MANY_CLASSES = 24
 
 _SIDES = (240, 180, 130, 90)  # pixels of the longer side of a picture, the first that fits
 _FIRST_CURVES = ("loss", "pixel_accuracy", "miou")
+_PROBES = {"probe_linear": "linear classifier", "probe_neighbor": "nearest neighbor"}
 
 
 def write(workdir: pathlib.Path, spec: datasets.DatasetSpec, results: dict) -> None:
@@ -85,6 +86,8 @@ def _render(workdir, spec, shown, results, side) -> str:
         legend=[(name, _color(spec, k)) for k, name in enumerate(spec.class_names)],
         error_colors=dict(zip(names, map(_css, colors), strict=True)),
         curves=_curves(shown),
+        probe=_probe(workdir, results),
+        pseudo=_pseudo_labels(shown, spec),
         settings=_settings(workdir, run),
         run=run,
         stages=_stages(shown),
@@ -116,17 +119,41 @@ def _classes(spec, shown) -> list[dict]:
 def _curves(shown: Sequence[Variant]) -> list[dict]:
     """Return the drawings of each stage that trains; the variants share a drawing."""
     found = []
-    for stage in ("proxy", "mm", "segment"):
+    for stage in ("proxy", "mm", "teacher", "segment"):
         logs = {v.title: log_entries(v.folder / stage / "metrics.jsonl") for v in shown}
         logs = {title: lines for title, lines in logs.items() if lines}
         names = {key for lines in logs.values() for line in lines for key in line}
-        names -= {"step", "non_finite"}
+        names -= {"step", "non_finite", *_PROBES}
         drawings = [
             curves.svg(name, {title: _points(lines, name) for title, lines in logs.items()})
             for name in sorted(names, key=lambda name: (name not in _FIRST_CURVES, name))
         ]
         if drawings:
             found.append({"stage": stage, "lines": list(logs), "drawings": drawings})
+    return found
+
+
+def _probe(workdir, results) -> dict | None:
+    """Return the drawing and the figures of the probe of stage mm; None for a run without it."""
+    scores = results.get("probe")
+    if not scores:
+        return None
+    lines = log_entries(workdir / "mm" / "metrics.jsonl")
+    series = {title: _points(lines, name) for name, title in _PROBES.items()}
+    series = {title: [p for p in points if p[1] is not None] for title, points in series.items()}
+    rows = [(title, scores["start"][name], scores["end"][name]) for name, title in _PROBES.items()]
+    drawing = curves.svg("balanced accuracy, percent", series)
+    return {**scores, "drawing": drawing, "rows": rows}
+
+
+def _pseudo_labels(shown: Sequence[Variant], spec) -> list[dict]:
+    """Return the figures of stage pseudo of each variant that has it."""
+    found = []
+    for variant in shown:
+        figures = variant.results.get("pseudo_labels")
+        if figures:
+            rows = [(name, figures["classes"][name]) for name in spec.class_names]
+            found.append({**figures, "title": variant.title, "rows": rows})
     return found
 
 

@@ -21,9 +21,9 @@ def load_dataset(data: config.Data, channels: int | None = None) -> datasets.Dat
     """
     check_folder(data)
     try:
-        dataset = _load(data, data.eval_split, channels)
-        dataset = datasets.select(dataset, data.num_train_images, data.holdout)
-        dataset = _with_validation(dataset, data, channels)
+        whole = _load(data, data.eval_split, channels)
+        dataset = datasets.select(whole, data.num_train_images, data.holdout)
+        dataset = datasets.with_left_out(_with_validation(dataset, data, channels), whole)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
     if channels not in (None, dataset.spec.num_bands):

@@ -12,7 +12,7 @@ DATA = (
 NUM_REPLICAS = "num_replicas"
 """Number of replicas of a stage that trains, if there are several."""
 
-INPUTS = ("init_checksum", "unlabelled_checksum")
+INPUTS = ("init_checksum", "unlabelled_checksum", "pseudo_checksum")
 """Checksums of the weight file and of the unlabelled images; each seed may have its own files."""
 
 ALL = (*DATA, NUM_REPLICAS, *INPUTS)

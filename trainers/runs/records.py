@@ -45,17 +45,27 @@ def record(
     flat |= dict(zip(facts.DATA, values, strict=True))
     if num_replicas > 1 and stage.trains:
         flat[facts.NUM_REPLICAS] = num_replicas
-    return flat | _input_checksums(experiment)
+    return flat | _input_checksums(experiment, stage, dataset)
 
 
-def _input_checksums(experiment):
-    """Return checksums of further input files: of the init, and of the pretext task."""
+def _input_checksums(experiment, stage, dataset):
+    """Return checksums of further input files: of the init, the pretext task, pseudo-labels."""
     found = {}
     if not experiment.ensemble and experiment.network.init_weights is not None:
         found["init_checksum"] = _of_files(experiment.network.init_weights)
     if config.proxy_task(experiment) and experiment.data.unlabelled_dir is not None:
         found["unlabelled_checksum"] = _of_files(experiment.data.unlabelled_dir)
+    if _has_pseudo_labels(experiment, stage):
+        name = experiment.data.pseudo_labels
+        is_rest = name == config.REST
+        found["pseudo_checksum"] = _checksum(dataset.left_out) if is_rest else _of_files(name)
     return found
+
+
+def _has_pseudo_labels(experiment, stage) -> bool:
+    """Return whether images that the teacher labelled decide the result of a stage."""
+    has_section = config.PSEUDO_LABELS in stage.sections and not experiment.ensemble
+    return has_section and experiment.data.pseudo_labels is not None
 
 
 @functools.cache
@@ -88,11 +98,10 @@ def _deciding(experiment, stage):
         sections = {"data", "network", task, *stage.sections, "precision", "seed"}
     if task is None or experiment.ensemble:
         experiment = config.replace(experiment, "data.unlabelled_dir", None)  # not used
-    return {
-        key: value
-        for key, value in config.flatten(experiment).items()
-        if key.split(".")[0] in sections
-    }
+    flat = config.flatten(experiment)
+    if not _has_pseudo_labels(experiment, stage):
+        flat = {key: value for key, value in flat.items() if key not in config.PSEUDO_KEYS}
+    return {key: value for key, value in flat.items() if key.split(".")[0] in sections}
 
 
 def read_record(workdir: pathlib.Path, name: str) -> dict:
@@ -202,7 +211,8 @@ def _refusal(runtime, problems, table, asked):
     """Return the message for stages with other settings."""
     keys = "; ".join(dict.fromkeys(text for found in problems.values() for text in found))
     names = ", ".join(f"{variant} {stage}".strip() for variant, stage in problems)
-    wanted = {stage for _, stage in problems} | set(asked or ())
+    left = {name for name in asked or () if runtime.result(name) is None}
+    wanted = {stage for _, stage in problems} | left
     stages = ",".join(stage.name for stage in table if stage.name in wanted)
     compare = " --compare" if any(variant for variant, _ in problems) else ""
     return (

@@ -37,19 +37,20 @@ def affected(asked: Iterable[str], compare: bool, table: Sequence[Stage]) -> lis
         for stage in table:
             part = Part(variant, stage.name)
             is_made = stage.name in asked and (not variant or (compare and stage.is_compared))
-            if is_made or _needed(part, table) in chosen:
+            if is_made or not chosen.isdisjoint(_needed(part, table)):
                 chosen.add(part)
     return [Part(v, s.name) for v in VARIANTS for s in table if Part(v, s.name) in chosen]
 
 
-def _needed(part, table):
-    """Return the part whose files this one reads, None if there is none."""
+def _needed(part, table) -> set[Part]:
+    """Return the parts whose files this one reads."""
     stage = next(stage for stage in table if stage.name == part.stage)
     if part.variant and not stage.is_compared:
-        return None
+        return set()
+    found = {Part(part.variant, name) for name in stage.reads}
     if part.variant and stage.trains:  # fine-tuning without M&M starts from the init
-        return Part("", table[0].name)
-    return stage.needs and Part(part.variant, stage.needs)
+        return {*found, Part("", table[0].name)}
+    return {*found, Part(part.variant, stage.needs)} if stage.needs else found
 
 
 def check(runtime: Runtime, parts: Iterable[Part]) -> None:

@@ -12,8 +12,9 @@ def gather(runtime: Runtime, table: Sequence[Stage]) -> dict:
 
     Returns:
         The content of that file: the scores of stage evaluate, "stages" with the cost of each
-        stage, "proxy" with the scores of the pretext task, and "naive" with the same for the
-        variant without M&M, and "run" with the last command, commit, versions and settings.
+        stage, "proxy" with the scores of the pretext task, "probe" with the scores of the tuned
+        features, and "pseudo_labels" with the figures of stage pseudo. "naive" has the same for the
+        variant without M&M, and "run" the last command, commit, versions and settings.
     """
     results = _gathered(runtime, table)
     naive = _gathered(runtime.naive(), table)
@@ -30,6 +31,10 @@ def _gathered(runtime: Runtime, table: Sequence[Stage]) -> dict:
     figures = {key: value for key, value in stages.get("evaluate", {}).items() if key not in _COST}
     if "proxy" in stages:
         figures["proxy"] = stages["proxy"]["figures"]
+    if "pseudo" in stages:
+        figures["pseudo_labels"] = stages["pseudo"]["figures"]
+    if "probe" in stages.get("mm", {}):
+        figures["probe"] = stages["mm"]["probe"]
     costs = {name: {key: result[key] for key in _COST} for name, result in stages.items()}
     return figures | {"stages": costs}
 

@@ -15,9 +15,11 @@ class Stage:
         run: function(experiment, runtime) -> dict of results. It may set "seconds" itself, because
             it continued an earlier run.
         needs: the stage whose files it reads; None if it needs no other stage.
+        reads: further stages whose files it reads where the run has them.
         trains: whether all replicas run it; the chief alone runs the other stages.
         is_compared: whether the variant without M&M has this stage as well.
         shows_images: whether its files depend on the evaluation split.
+        of_ensembles: whether an ensemble of finished runs has it.
         is_usual: whether `--stage=all` runs it.
     """
 
@@ -25,7 +27,9 @@ class Stage:
     sections: tuple[str, ...]
     run: Callable
     needs: str | None = None
+    reads: tuple[str, ...] = ()
     trains: bool = False
     is_compared: bool = False
     shows_images: bool = False
+    of_ensembles: bool = False
     is_usual: bool = True

@@ -22,6 +22,18 @@ def _mm(experiment, runtime):
     return mm.run(experiment, runtime)
 
 
+def _teacher(experiment, runtime):
+    from trainers.stages import teacher
+
+    return teacher.run(experiment, runtime)
+
+
+def _pseudo(experiment, runtime):
+    from trainers.stages import pseudo
+
+    return pseudo.run(experiment, runtime)
+
+
 def _segment(experiment, runtime):
     from trainers.stages import segment
 
@@ -52,16 +64,25 @@ def _suggest(experiment, runtime):
     return suggest.run(experiment, runtime)
 
 
-_PREDICTING = ("mm", "segment", "evaluate")
+_TRAINED = ("mm", "segment", config.PSEUDO_LABELS)
+_PREDICTING = (*_TRAINED, "evaluate")
+
+
+def _finished(name, sections, run, **facts) -> Stage:
+    """Return a stage that uses the finished network of a run or of an ensemble."""
+    return Stage(name, sections, run, "segment", of_ensembles=True, **facts)
+
 
 STAGES = (
     Stage("proxy", (), _proxy, trains=True),
     Stage("mm", ("mm",), _mm, "proxy", trains=True),
-    Stage("segment", ("mm", "segment"), _segment, "mm", trains=True, is_compared=True),
-    Stage("evaluate", _PREDICTING, _evaluate, "segment", is_compared=True, shows_images=True),
-    Stage("export", (*_PREDICTING, "export"), _export, "segment"),
-    Stage("predict", _PREDICTING, _predict, "segment", shows_images=True, is_usual=False),
-    Stage("suggest", (*_PREDICTING, "suggest"), _suggest, "segment", is_usual=False),
+    Stage("teacher", ("mm", "segment"), _teacher, "mm", trains=True, is_compared=True),
+    Stage("pseudo", _TRAINED, _pseudo, "teacher", is_compared=True),
+    Stage("segment", _TRAINED, _segment, "mm", ("pseudo",), trains=True, is_compared=True),
+    _finished("evaluate", _PREDICTING, _evaluate, is_compared=True, shows_images=True),
+    _finished("export", (*_PREDICTING, "export"), _export),
+    _finished("predict", _PREDICTING, _predict, shows_images=True, is_usual=False),
+    _finished("suggest", (*_PREDICTING, "suggest"), _suggest, is_usual=False),
 )
 """All stages of a run."""
 
@@ -91,7 +112,7 @@ def select(
     for name in asked:
         if name not in (*names, "all"):
             raise config.ConfigError(config.unknown("stage", name, (*names, "all")))
-    present = [stage for stage in table if _problem(stage, experiment) is None]
+    present = of_experiment(experiment, table)
     for stage in table:
         if stage.name in asked and stage not in present:
             raise config.ConfigError(_problem(stage, experiment))
@@ -100,13 +121,22 @@ def select(
     ]
 
 
+def of_experiment(experiment: config.Experiment, table: Sequence[Stage] = STAGES) -> list[Stage]:
+    """Return the stages that an experiment has."""
+    return [stage for stage in table if _problem(stage, experiment) is None]
+
+
 def _problem(stage: Stage, experiment: config.Experiment) -> str | None:
     """Return the reason why the experiment does not have this stage, None if it has it."""
-    if experiment.ensemble and stage.trains:
-        others = ", ".join(other.name for other in STAGES if not other.trains)
+    if experiment.ensemble and not stage.of_ensembles:
+        others = ", ".join(other.name for other in STAGES if other.of_ensembles)
         return (
             f"An ensemble has no stage {stage.name}: its members are trained in their own working "
             f"folders. It has {others}."
+        )
+    if stage.name in ("teacher", "pseudo") and experiment.data.pseudo_labels is None:
+        return (
+            f"Stage {stage.name} is for pseudo-labels. It needs data.pseudo_labels=FOLDER, or rest."
         )
     if stage.name == STAGES[0].name and config.proxy_task(experiment) is None:
         return (

@@ -1,13 +1,13 @@
 """Stage export: write the evaluated predictor as SavedModel, ONNX or LiteRT, in folder export."""
 
 import dataclasses
+import functools
 import importlib.util
 import pathlib
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import tensorflow as tf
+from PIL import Image
 
 from mm_keras import inference
 from mm_keras.inference import ClassTable, litert_export, onnx_export
@@ -19,6 +19,7 @@ from trainers.runs.runtime import Runtime
 from trainers.training import networks
 
 _NUM_CHECKED = 4  # images that another runtime predicts for comparison
+_NUM_REPRESENTATIVE = 32  # training images that give the ranges of int8 activations; ours
 _MIN_AGREEMENT = 0.999  # of class ids: rounding differs between the runtimes
 _PACKAGES = {"onnx": ("onnxruntime", "tf2onnx")}
 """{format: packages of the extra of this name}."""
@@ -28,34 +29,98 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     """Export the predictor, and write class names, colors and mask values beside the model.
 
     Returns:
-        "onnx_agreement" and "litert_agreement" for these formats: the share of class ids on some
-        evaluation images that are equal to the predictor's.
+        "onnx_agreement", "litert_agreement" and "litert_int8_agreement" for these formats: the
+        share of class ids on some evaluation images that are equal to the predictor's.
+
+    Raises:
+        config.UserError: a format cannot be written, or a float model gives other classes.
     """
-    settings = experiment.export
     _check(experiment)
     classes = class_table(runtime.dataset.spec)
-    predictor = networks.predictor(experiment, runtime)
-    folder = runtime.folder("export")
+    parts = _Parts(networks.predictor(experiment, runtime), classes, experiment, runtime)
     results = {}
-    if "saved_model" in settings.format:
-        with replacing(folder / "saved_model") as temporary:
-            window = classes.window and PixelWindow(**classes.window)
-            predictor.export(temporary, window, classes)
-    if "onnx" in settings.format:
-        with replacing(folder / "model.onnx") as temporary:
-            onnx_export.save(predictor, temporary, classes)
-            images = _images(runtime)
-            results["onnx_agreement"] = _agreement(predictor, _onnx(temporary), images, "ONNX")
-    if "litert" in settings.format:
-        size = settings.size or next(_images(runtime)).shape[1:3]
-        with replacing(folder / "model.tflite") as temporary:
-            litert_export.save(predictor, temporary, size, classes)
-            images = (image for image in _images(runtime) if image.shape[1:3] == size)
-            results["litert_agreement"] = _agreement(
-                predictor, _litert(temporary), images, "LiteRT"
-            )
-    write_json(folder / "classes.json", classes.as_json())
+    for name in experiment.export.format:
+        results |= _WRITERS[name](parts)
+    write_json(runtime.folder("export") / "classes.json", classes.as_json())
     return results
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """The parts of a model that all formats share."""
+
+    predictor: inference.Predictor
+    classes: ClassTable
+    experiment: config.Experiment
+    runtime: Runtime
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return self.runtime.folder("export")
+
+    @functools.cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input of formats that have one size."""
+        return self.experiment.export.size or next(_images(self.runtime)).shape[1:3]
+
+
+def _saved_model(parts) -> dict:
+    window = parts.classes.window and PixelWindow(**parts.classes.window)
+    with replacing(parts.folder / "saved_model") as temporary:
+        parts.predictor.export(temporary, window, parts.classes)
+    return {}
+
+
+def _onnx(parts) -> dict:
+    with replacing(parts.folder / "model.onnx") as temporary:
+        onnx_export.save(parts.predictor, temporary, parts.classes)
+        share = _agreement(parts.predictor, _onnx_runtime(temporary), _images(parts.runtime))
+        _check_agreement("ONNX", share)
+    return {"onnx_agreement": share}
+
+
+def _litert(parts) -> dict:
+    with replacing(parts.folder / "model.tflite") as temporary:
+        share = _litert_agreement(parts, temporary, None)
+        _check_agreement("LiteRT", share)
+    return {"litert_agreement": share}
+
+
+def _litert_int8(parts) -> dict:
+    representative = list(_representative(parts))
+    with replacing(parts.folder / "model_int8.tflite") as temporary:
+        share = _litert_agreement(parts, temporary, representative)
+    text = "none has the size of the model" if share is None else f"{share:.2%} equal class ids"
+    parts.runtime.log(f"export: int8 model, ranges from {len(representative)} images; {text}")
+    return {"litert_int8_agreement": share}
+
+
+_WRITERS = {
+    "saved_model": _saved_model,
+    "onnx": _onnx,
+    "litert": _litert,
+    "litert_int8": _litert_int8,
+}
+"""{format: function that writes it and returns its results}."""
+
+
+def _litert_agreement(parts, path, representative) -> float | None:
+    """Write a LiteRT model and return its agreement with the predictor."""
+    try:
+        litert_export.save(parts.predictor, path, parts.size, parts.classes, representative)
+    except litert_export.ConversionError as error:
+        raise config.UserError(f"{error}. Export another format (export.format).") from error
+    images = (image for image in _images(parts.runtime) if image.shape[1:3] == parts.size)
+    return _agreement(parts.predictor, litert_export.interpreter(path), images)
+
+
+def _representative(parts) -> Iterator[np.ndarray]:
+    """Yield training images in the size of the model, uint8 [1, H, W, 3], evenly spread."""
+    split = parts.runtime.dataset.train.labelled()
+    chosen = datasets.spread(min(_NUM_REPRESENTATIVE, split.num_images), split.num_images)
+    for example in datasets.examples(split.take(chosen)):
+        image = Image.fromarray(example["image"].numpy())
+        yield np.asarray(image.resize(parts.size[::-1], Image.Resampling.BILINEAR))[None]
 
 
 def class_table(spec: datasets.DatasetSpec) -> ClassTable:
@@ -91,47 +156,29 @@ def _images(runtime) -> Iterator[np.ndarray]:
 
 
 def _agreement(
-    predictor: inference.Predictor, other: Callable, images: Iterator[np.ndarray], name: str
+    predictor: inference.Predictor, other: Callable, images: Iterator[np.ndarray]
 ) -> float | None:
-    """Return the share of pixels whose class is the same; None without images.
-
-    Raises:
-        UserError: it is below 99.9 %.
-    """
+    """Return the share of pixels whose class is the same; None without images."""
     num_equal = num_pixels = 0
     for image in images:
         expected = predictor.predict(image).class_ids.numpy()
         num_equal += int(np.sum(other(image) == expected))
         num_pixels += expected.size
-    if num_equal < _MIN_AGREEMENT * num_pixels:
-        raise config.UserError(
-            f"The {name} model gives other classes than the predictor at "
-            f"{num_pixels - num_equal:,} of {num_pixels:,} pixels, so it was not written. Export "
-            "another format."
-        )
     return num_equal / num_pixels if num_pixels else None
 
 
-def _onnx(path: pathlib.Path) -> Callable:
+def _check_agreement(name: str, share: float | None):
+    """Raise UserError if a float model gives other classes at more than 0.1 % of the pixels."""
+    if share is not None and share < _MIN_AGREEMENT:
+        raise config.UserError(
+            f"The {name} model gives other classes than the predictor at {1 - share:.2%} of the "
+            "pixels, so it was not written. Export another format."
+        )
+
+
+def _onnx_runtime(path: pathlib.Path) -> Callable:
     """Return a function from images to class ids, computed by onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: session.run(["class_ids"], {"images": images})[0]
-
-
-def _litert(path: pathlib.Path) -> Callable:
-    """Return a function from images to class ids, computed by TensorFlow's LiteRT interpreter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its successor is a package of its own, ai-edge-litert
-        interpreter = tf.lite.Interpreter(model_content=path.read_bytes())
-    interpreter.allocate_tensors()
-    outputs = interpreter.get_output_details()
-    place = next(output["index"] for output in outputs if output["dtype"] == np.int32)
-
-    def class_ids(images):
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
-        interpreter.invoke()
-        return interpreter.get_tensor(place)
-
-    return class_ids

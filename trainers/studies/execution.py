@@ -34,7 +34,8 @@ def run(study: plan.Study, log: Callable[[str], None] = print):
             if not result.exists():
                 log(f"{title}: running, log in {folder / 'log.txt'}")
                 _share_first_stages(study, arm, seed, lock)
-                _execute(study, study.experiment(arm, seed), study.stages(), folder, lock)
+                experiment = study.experiment(arm, seed)
+                _execute(study, experiment, study.stages(experiment), folder, lock)
             log(f"{title}: mIoU {100 * finished.scores(folder)['miou']:.2f}")
 
 

@@ -37,13 +37,30 @@ def naive_longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, o
     return {**presets.WITHOUT_MM, "segment.steps": num_steps, "segment.drops": drops}
 
 
+def longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, object]:
+    """Return the changes of an arm that fine-tunes twice as long, as pseudo-labels do.
+
+    Args:
+        experiment: settings with sizes in pixels.
+        cost: not used.
+    """
+    settings = experiment.segment
+    drops = tuple(2 * drop for drop in settings.drops)
+    return {"segment.steps": 2 * settings.steps, "segment.drops": drops}
+
+
 ARMS = {
     "naive": lambda experiment, cost: presets.WITHOUT_MM,
     "naive_longer": naive_longer,
     "random_triplets": lambda experiment, cost: {"mm.matching": "random_triplets"},
     "class_connected": lambda experiment, cost: {"mm.matching": "class_connected"},
+    "longer": longer,
+    "pseudo_labels": lambda experiment, cost: {"data.pseudo_labels": config.REST},
 }
 """{name: function(settings with sizes in pixels, StepCost) -> changes of the settings}."""
+
+_TUNED = frozenset(("naive_longer", "random_triplets", "class_connected"))
+"""The arms that need steps of M&M."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +96,16 @@ def plan(
 
     Raises:
         config.ConfigError: an unknown arm, or a change of another form.
-        StudyError: M&M has no steps, or an arm or a seed is repeated.
+        StudyError: an arm needs steps of M&M and there are none, or an arm or a seed is repeated.
     """
-    if shared.mm.steps == 0:
-        raise StudyError(
-            "mm.steps is 0, so all arms would be equal. Expected at least 1: use preset tuned, or "
-            "set mm.steps."
-        )
     own = _changes_by_arm(changes)
     names_and_seeds = [_arm_and_seeds(name, seeds) for name in names]
     names = [name for name, _ in names_and_seeds]
+    if shared.mm.steps == 0 and (idle := _TUNED.intersection(names)):
+        raise StudyError(
+            f"mm.steps is 0, so these arms would be equal to naive: {', '.join(sorted(idle))}. "
+            "Expected at least 1: use preset tuned, or set mm.steps. Or leave them out of --arms."
+        )
     for kind, values in (("arms", names), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise StudyError(f"Expected one or more different {kind}. Received {values}.")
@@ -180,9 +197,9 @@ class Study:
         """Return the stages before M&M. They depend on no setting that an arm changes."""
         return [stage.name for stage in select(["all"], self.shared) if not stage.sections]
 
-    def stages(self) -> list[str]:
-        """Return the stages of an arm: from M&M to the last stage that variants have in common."""
-        chosen = [stage for stage in select(["all"], self.shared) if stage.sections]
+    def stages(self, experiment: config.Experiment) -> list[str]:
+        """Return the stages of a run: from M&M to the last stage that variants have in common."""
+        chosen = [stage for stage in select(["all"], experiment) if stage.sections]
         last = max(k for k, stage in enumerate(chosen) if stage.is_compared)
         return [stage.name for stage in chosen[: last + 1]]
 

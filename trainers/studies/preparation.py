@@ -11,7 +11,7 @@ from trainers.config import resolved, terminal
 from trainers.runs import records
 from trainers.runs.dataset import load_dataset
 from trainers.runs.runtime import Runtime
-from trainers.stages import STAGES
+from trainers.stages import of_experiment
 from trainers.studies import plan, step_cost
 from trainers.training import networks
 
@@ -59,6 +59,9 @@ def prepare(
     arms = plan.plan(asked.arms, asked.seeds, asked.changes, in_pixels, cost)
     study = plan.Study(workdir, arms, shared, shorter_side, settings.preset)
     for arm, seed in study.runs():
-        run = Runtime(study.folder(arm, seed), dataset, console)
-        records.check_workdir(run, study.experiment(arm, seed), STAGES)
+        run, experiment = (
+            Runtime(study.folder(arm, seed), dataset, console),
+            study.experiment(arm, seed),
+        )
+        records.check_workdir(run, experiment, of_experiment(experiment))
     return study, dataset

@@ -107,7 +107,8 @@ def summarize(
 
 def _summarize_arm(study, arm: Arm, runs, num_classes):
     experiment = study.experiment(arm, arm.seeds[0])
-    steps = (experiment.mm.steps, experiment.segment.steps)
+    num_trainings = 1 if experiment.data.pseudo_labels is None else 2
+    steps = (experiment.mm.steps, num_trainings * experiment.segment.steps)
     cost = step_cost.count(experiment, num_classes)
     names = runs[arm.seeds[0]].results["per_class_iou"]
     return ArmSummary(
@@ -119,10 +120,14 @@ def _summarize_arm(study, arm: Arm, runs, num_classes):
         steps=steps,
         operations=(steps[0] * cost.mm + steps[1] * cost.segment) / 1e12,
         seconds=tuple(
-            statistics.mean(run.costs[stage]["seconds"] for run in runs.values())
-            for stage in ("mm", "segment")
+            statistics.mean(_seconds(run, stages) for run in runs.values())
+            for stages in (("mm",), ("teacher", "pseudo", "segment"))
         ),
     )
+
+
+def _seconds(run, stages):
+    return sum(run.costs[stage]["seconds"] for stage in stages if stage in run.costs)
 
 
 def _mean_percent(shares):
@@ -195,7 +200,8 @@ def markdown(study: Study, summaries: dict[str, ArmSummary], dataset: datasets.D
 
 
 def _command(study, arm, seed):
-    return f"python {' '.join(plan.command(study.stages(), study.folder(arm, seed)))}"
+    stages = study.stages(study.experiment(arm, seed))
+    return f"python {' '.join(plan.command(stages, study.folder(arm, seed)))}"
 
 
 def _main_table(summaries):

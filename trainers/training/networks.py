@@ -143,9 +143,13 @@ def backbone(experiment: config.Experiment, load: bool = False) -> backbones.Bac
         hint = " (key network.init_weights)" if network.init == "pretrained" else ""
         hint = hint if num_bands == 3 else " (key network.channels)"
         raise config.ConfigError(f"{error}{hint}") from error
-    sides = {"mm.patch_size": experiment.mm.patch_size, "segment.crop": experiment.segment.crop}
+    sides = {
+        "mm.patch_size": experiment.mm.patch_size,
+        "segment.crop": experiment.segment.crop,
+        "evaluate.window": experiment.evaluate.window,
+    }
     for key, side in sides.items():
-        if side < result.spec.min_size:
+        if side is not None and side < result.spec.min_size:
             raise config.ConfigError(
                 f"{key} must be at least {result.spec.min_size} for {network.backbone}. "
                 f"Received {side}."
@@ -256,18 +260,20 @@ SEGMENTERS = {"hypercolumn": _hypercolumn, "fcn": _fcn, "unet": _unet}
 """{kind of segmenter in a `BackboneSpec`: function(experiment, body, num_classes, loss)}."""
 
 
-def predictor(experiment: config.Experiment, runtime: Runtime) -> inference.Predictor:
-    """Return the predictor with the weights of stage segment.
+def predictor(
+    experiment: config.Experiment, runtime: Runtime, stage: str = "segment"
+) -> inference.Predictor:
+    """Return the predictor with the weights of stage segment or teacher.
 
     The predictor of an ensemble has one network per member.
 
     Raises:
-        WorkdirError: stage segment is not done.
+        WorkdirError: the stage is not done.
         config.ConfigError: a window that the network cannot have.
     """
     parts, settings = ensemble.parts(experiment), experiment.evaluate
     num_classes = runtime.dataset.spec.num_classes
-    files = ensemble.weights(experiment) or [runtime.needed("segment", ensemble.WEIGHTS)]
+    files = ensemble.weights(experiment) or [runtime.needed(stage, ensemble.WEIGHTS)]
     models = [_trained(part, num_classes, file) for part, file in zip(parts, files, strict=True)]
     try:
         return inference.Predictor(

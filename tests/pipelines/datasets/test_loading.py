@@ -1,5 +1,6 @@
 """Loading by name, real data against its statistics, and parts of a split."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines import datasets
+from pipelines.datasets.sources import texture_scenes
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +171,38 @@ def test_held_out_examples_are_read_from_the_train_records(prepared_records, mon
     data = datasets.select(datasets.load("texture_scenes"), 5, 3)
     read = [example["id"].numpy().decode() for example in datasets.examples(data.eval)]
     assert read == list(data.eval.ids) and not set(read) & set(data.train.ids)
+
+
+def _by_hand(*names):
+    """Return a data set whose training images are only names; the last one has no labels."""
+    files = tuple(f"{name}.png" for name in names)
+    has_labels = (*[True] * (len(names) - 1), False)
+    train = datasets.Split("train", names, files, files, has_labels, 90)
+    return datasets.Dataset(texture_scenes.SPEC, train, dataclasses.replace(train, name="val"), ())
+
+
+@pytest.mark.parametrize("has_validation", [False, True])
+def test_images_without_use_are_left_out(has_validation):
+    whole = _by_hand(*map(str, range(30)))
+    dataset = datasets.select(whole, 20, holdout=4)
+    if has_validation:
+        dataset = datasets.hold_out_validation(dataset, 2)
+    found = datasets.with_left_out(dataset, whole).left_out
+    used = {*dataset.train.ids, *dataset.eval.ids}
+    used |= set(dataset.validation.ids) if dataset.validation else set()
+    assert len(used) == 24 and found.num_images == 6 and "29" in found.ids
+    assert used.isdisjoint(found.ids) and used | set(found.ids) == set(whole.train.ids)
+
+
+def test_copies_of_pictures_to_measure_on_are_not_left_out():
+    whole = _by_hand("a_jpg.rf.1", "b_jpg.rf.1", "a_jpg.rf.2", "c_jpg.rf.1", "d")
+    held_out = dataclasses.replace(whole, train=whole.train.take([1]), eval=whole.train.take([0]))
+    assert datasets.with_left_out(held_out, whole).left_out.ids == ("c_jpg.rf.1", "d")
+
+
+def test_an_evaluation_on_the_training_split_leaves_the_same_images_out():
+    whole = _by_hand("a", "b", "c", "d")
+    same = dataclasses.replace(whole, eval=whole.train)
+    expected = datasets.with_left_out(datasets.select(whole, 2), whole).left_out
+    assert datasets.with_left_out(datasets.select(same, 2), same).left_out == expected
+    assert expected.ids == ("c", "d")

@@ -172,6 +172,25 @@ def test_other_files_of_the_output_folder_stay(model, photos, tmp_path):
     assert (output / "letter.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("place", ["file", "file/deep"])
+def test_an_output_that_cannot_be_a_folder_is_refused(model, photos, tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(config.UserError, match="(is a file|cannot be created).* another --output"):
+        folder.predict(model, [str(photos)], tmp_path / place)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_damaged_model_is_named_with_the_fix(photos, tmp_path):
+    place = tmp_path / "run" / "export" / "saved_model"
+    (place / "assets.extra").mkdir(parents=True)
+    table = {"class_names": ["a", "b"], "colors": [[0, 0, 0]] * 2, "mask_values": [0, 1]}
+    (place / "assets.extra" / "classes.json").write_text(json.dumps(table))
+    (place / "saved_model.pb").write_bytes(b"x" * 100)
+    with pytest.raises(config.UserError, match="saved_model cannot be loaded.*Export the model ag"):
+        folder.predict(tmp_path / "run", [str(photos)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["masks/a.png", "areas.csv"])
 def test_files_that_the_program_did_not_make_are_not_replaced(model, photos, tmp_path, name):
     file = tmp_path / "out" / name

@@ -175,6 +175,68 @@ def test_settings_have_their_origins(make):
     assert _cells(text, "<tr><td><code>mm.steps</code>") == ["mm.steps", "8000", "default"]
 
 
+def _page_with(make, tmp_path, **changes):
+    _, results, spec = make(5)
+    page.write(tmp_path, spec, results | changes)
+    return (tmp_path / "index.html").read_text()
+
+
+PROBE = {
+    "split": "val",
+    "num_patches": 512,
+    "start": {"probe_linear": 19.25, "probe_neighbor": 18.125},
+    "end": {"probe_linear": 53.5, "probe_neighbor": 40.75},
+    "seconds": 3.0,
+}
+
+
+def test_the_probe_has_a_curve_and_its_figures(make, tmp_path):
+    lines = [{"step": 0, **PROBE["start"]}, {"step": 20, "loss": 2.0}, {"step": 40, **PROBE["end"]}]
+    (tmp_path / "mm").mkdir()
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "mm" / "metrics.jsonl").write_text(text)
+    text = _page_with(make, tmp_path, probe=PROBE)
+    table = text[text.index('id="probe"') :]
+    assert _cells(table, "<tr><td>linear") == ["linear classifier", "19.2", "53.5"]
+    assert _cells(table, "<tr><td>nearest") == ["nearest neighbor", "18.1", "40.8"]
+    drawing = text[text.index("drawings probe") : text.index('id="probe"')]
+    assert [len(p.split()) for p in re.findall(r'points="([^"]*)"', drawing)] == [2, 2]
+    assert "probe_linear" not in text and "512 patches of val" in text
+
+
+def test_a_probe_that_was_not_logged_has_its_figures_alone(make, tmp_path):
+    text = _page_with(make, tmp_path, probe=PROBE)
+    assert 'id="probe"' in text and "<polyline" not in text
+
+
+def test_every_figure_of_the_pseudo_labels_equals_the_results(make, tmp_path):
+    *_, spec = make(5)
+    classes = {name: {"pixels": 0, "share_kept": None} for name in spec.class_names}
+    classes["background"] = {"pixels": 123456, "share_kept": 0.875}
+    counts = {"num_images": 9, "num_used": 5, "num_unsure": 2, "num_known": 1, "skipped": ["a"]}
+    text = _page_with(
+        make, tmp_path, pseudo_labels={**counts, "share_of_pixels": 0.4567, "classes": classes}
+    )
+    assert "5 of 9 images without masks are used, with 45.7 % of the pixels" in text
+    assert "2 have too few confident pixels, 1 belong to the data set, 1 are unreadable" in text
+    table = text[text.index('class="pseudo"') :]
+    assert _cells(table, "<tr><td>background") == ["background", "123,456", "87.5"]
+    assert _cells(table, "<tr><td>class &lt;1") == ["class &lt;1&gt;", "0", "-"]
+
+
+def test_findings_of_the_data_check_are_on_the_page(make, tmp_path):
+    (tmp_path / "doctor").mkdir()
+    finding = {"severity": "warning", "problem": "rare <class>", "fix": "Add it.", "names": ["a"]}
+    (tmp_path / "doctor" / "results.json").write_text(json.dumps({"findings": [finding]}))
+    text = _page_with(make, tmp_path)
+    assert "<b>warning</b>: 1 &times; rare &lt;class&gt;<br>Add it." in text
+
+
+def test_costs_of_the_stages_equal_the_results(make):
+    text, *_ = make(5)
+    assert _cells(text, "<tr><td>M&amp;M evaluate") == ["M&amp;M evaluate", "1.2", "2"]
+
+
 def test_a_run_of_an_older_version_has_a_page_without_pictures(make, tmp_path):
     _, results, spec = make(5)
     for name in ("per_image.npz", "examples.npz"):

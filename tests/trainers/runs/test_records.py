@@ -8,7 +8,7 @@ import pytest
 
 from trainers import config
 from trainers.runs import records, results, runtime, stage_scope
-from trainers.stages import STAGES, find
+from trainers.stages import STAGES, find, of_experiment, select
 
 
 @pytest.fixture
@@ -122,6 +122,47 @@ def test_other_contents_of_an_input_file_are_refused(run, tmp_path, is_folder):
     records._of_files.cache_clear()
     with pytest.raises(runtime.WorkdirError, match="checksum: .* there, .* asked for"):
         records.check_workdir(run, experiment, STAGES)
+
+
+def _with_pseudo_labels(folder):
+    folder.mkdir(exist_ok=True)
+    (folder / "a.png").write_bytes(b"first")
+    return config.replace(config.Experiment(), "data.pseudo_labels", str(folder))
+
+
+def test_stages_before_the_pseudo_labels_do_not_depend_on_them(run, tmp_path):
+    experiment = _with_pseudo_labels(tmp_path / "new")
+    for name in ("mm", "teacher"):
+        _finish(run, name, experiment)
+    records.check_workdir(run, config.Experiment(), of_experiment(config.Experiment()))
+    _finish(run, "segment", config.Experiment())
+    assert not any("pseudo" in key for key in records.read_record(run.workdir, "segment"))
+    with pytest.raises(runtime.WorkdirError, match="data.pseudo_labels: None there.*=segment"):
+        records.check_workdir(run, experiment, STAGES)
+
+
+def test_other_images_for_pseudo_labels_are_refused(run, tmp_path):
+    experiment = _with_pseudo_labels(tmp_path / "new")
+    _finish(run, "segment", experiment)
+    records.check_workdir(run, experiment, STAGES)
+    (tmp_path / "new" / "b.png").write_bytes(b"second")
+    records._of_files.cache_clear()
+    with pytest.raises(runtime.WorkdirError, match="pseudo_checksum: "):
+        records.check_workdir(run, experiment, STAGES)
+
+
+def test_a_run_has_the_stages_of_its_settings(tmp_path):
+    names = [stage.name for stage in select(["all"], config.Experiment())]
+    assert names == ["mm", "segment", "evaluate", "export"]
+    experiment = _with_pseudo_labels(tmp_path / "new")
+    names = [stage.name for stage in select(["all"], experiment)]
+    assert names == ["mm", "teacher", "pseudo", "segment", "evaluate", "export"]
+    with pytest.raises(config.ConfigError, match="It needs data.pseudo_labels=FOLDER, or rest"):
+        select(["teacher"], config.Experiment())
+    ensemble = dataclasses.replace(experiment, ensemble=("a", "b"))
+    assert [stage.name for stage in select(["all"], ensemble)] == ["evaluate", "export"]
+    with pytest.raises(config.ConfigError, match="An ensemble has no stage pseudo"):
+        select(["pseudo"], ensemble)
 
 
 def test_a_stage_without_its_record_is_refused(run):

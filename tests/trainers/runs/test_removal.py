@@ -42,11 +42,18 @@ def _titles(parts):
             True,
             "segment, evaluate, export, predict, suggest, naive segment, naive evaluate",
         ),
-        (["mm"], False, "mm, segment, evaluate, export, predict, suggest"),
+        (["mm"], False, "mm, teacher, pseudo, segment, evaluate, export, predict, suggest"),
+        (
+            ["pseudo"],
+            True,
+            "pseudo, segment, evaluate, export, predict, suggest, naive pseudo, naive segment, "
+            "naive evaluate",
+        ),
         (
             ["proxy"],
             False,
-            "proxy, mm, segment, evaluate, export, predict, suggest, naive segment, naive evaluate",
+            "proxy, mm, teacher, pseudo, segment, evaluate, export, predict, suggest, "
+            "naive teacher, naive pseudo, naive segment, naive evaluate",
         ),
     ],
 )

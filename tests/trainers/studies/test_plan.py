@@ -72,9 +72,12 @@ def test_impossible_plans_are_refused(names, seeds, changes, message):
         plan.plan(names, seeds, changes, shared(), COST)
 
 
-def test_a_study_without_mm_steps_is_refused():
-    with pytest.raises(plan.StudyError, match="mm.steps is 0"):
-        plan.plan(["naive"], [0], [], shared(mm__steps=0), COST)
+def test_arms_that_need_steps_of_mm_are_refused_without_them():
+    with pytest.raises(plan.StudyError, match="equal to naive: class_connected, naive_longer"):
+        names = ["naive", "naive_longer", "class_connected"]
+        plan.plan(names, [0], [], shared(mm__steps=0), COST)
+    found = plan.plan(["naive", "pseudo_labels"], [0], [], shared(mm__steps=0), COST)
+    assert [arm.name for arm in found] == ["naive", "pseudo_labels"]
 
 
 def study(names=("naive", "class_connected:1"), seeds=(3, 4), changes=(), **settings):
@@ -103,16 +106,19 @@ def test_settings_of_a_run_have_the_changes_of_its_arm_in_pixels():
     assert study().experiment(study().arms[0], 3).mm.steps == 0
 
 
-def test_an_arm_runs_the_stages_from_mm_to_evaluate():
-    assert (
-        study().stages()
-        == study(network__init="jigsaw").stages()
-        == [
-            "mm",
-            "segment",
-            "evaluate",
-        ]
-    )
+@pytest.mark.parametrize("init", ["random", "jigsaw"])
+def test_an_arm_runs_the_stages_from_mm_to_evaluate(init):
+    made = study(["longer", "pseudo_labels"], network__init=init)
+    stages = [made.stages(made.experiment(arm, 3)) for arm in made.arms]
+    assert stages[0] == ["mm", "segment", "evaluate"]
+    assert stages[1] == ["mm", "teacher", "pseudo", "segment", "evaluate"]
+
+
+def test_longer_fine_tunes_as_many_steps_as_both_trainings_of_pseudo_labels():
+    experiment = shared(segment__steps=40, segment__drops="20,30")
+    changes = plan.ARMS["longer"](experiment, COST)
+    assert changes == {"segment.steps": 80, "segment.drops": (40, 60)}
+    assert plan.ARMS["pseudo_labels"](experiment, COST) == {"data.pseudo_labels": "rest"}
 
 
 def test_a_command_names_settings_stages_and_folder():

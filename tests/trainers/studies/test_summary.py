@@ -163,7 +163,8 @@ def test_the_text_has_the_numbers_and_the_commands(made):
     bounds = arm["over_images"]
     assert rows["class_connected"][4] == f"{bounds['low']:+.2f} to {bounds['high']:+.2f}"
     for arm, seed in study.runs():
-        command = plan.command(study.stages(), study.folder(arm, seed))
+        stages = study.stages(study.experiment(arm, seed))
+        command = plan.command(stages, study.folder(arm, seed))
         assert f"    python {' '.join(command)}" in text
     seeds = next(block for block in text.split("\n\n") if "| seed 0" in block).splitlines()
     assert [cell.strip() for cell in seeds[0].strip("|").split("|")] == [

@@ -151,6 +151,15 @@ def test_images_too_small_for_a_network_are_refused(key):
         networks.backbone(experiment)
 
 
+def test_a_window_too_small_for_a_network_is_refused_before_training(monkeypatch):
+    body = backbones.build("testing")
+    body.spec = dataclasses.replace(body.spec, min_size=50)
+    monkeypatch.setattr(backbones, "build", lambda *_, **__: body)
+    experiment = config.replace(_experiment(backbone="testing"), "evaluate.window", 49)
+    with pytest.raises(config.ConfigError, match="evaluate.window must be at least 50 for testing"):
+        networks.backbone(experiment)
+
+
 @pytest.mark.parametrize(
     ("given", "width", "message"),
     [

@@ -3,8 +3,7 @@
 from pipelines import batches
 from pipelines.batches import views
 from trainers import config
-from trainers.stages import segment
-from trainers.training import patch_batches, seeds
+from trainers.training import fine_tuning, patch_batches, seeds
 
 SMALL = {"network.backbone": "testing", "segment.crop": 24, "segment.num_images": 2}
 
@@ -32,14 +31,14 @@ def test_stages_mm_and_segment_show_other_images_and_crops(make_runtime, tmp_pat
         def run(self):
             return 0.0
 
-    monkeypatch.setattr(segment, "Loop", Loop)
-    monkeypatch.setattr(segment, "save_weights", lambda model, path: None)
-    monkeypatch.setattr(segment.augmentation, "show_first_crops", lambda loop, spec: None)
+    monkeypatch.setattr(fine_tuning, "Loop", Loop)
+    monkeypatch.setattr(fine_tuning, "save_weights", lambda model, path: None)
+    monkeypatch.setattr(fine_tuning.augmentation, "show_first_crops", lambda loop, spec: None)
     experiment = config.Experiment()
     for key, value in SMALL.items():
         experiment = config.replace(experiment, key, value)
     run = make_runtime(tmp_path).naive()
-    segment.run(experiment, run)
+    fine_tuning.run(experiment, run, "segment", run.dataset.train)
     patches = patch_batches.Batches(experiment, run, (0, 0, 0))
     orders["mm"] = patches.made_here(0, batches.Share())
     assert orders["mm"].seed != orders["segment"].seed

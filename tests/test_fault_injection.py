@@ -526,8 +526,7 @@ STAGES_OF = {
     "mm": ["mm"],
     "segment": ["segment"],
     "evaluate": ["evaluate"],
-    "colorization": ["proxy"],
-    "jigsaw": ["proxy"],
+    **dict.fromkeys(config.PROXIES, ["proxy"]),
 }
 """{section: the stages that use it}; other settings run all stages."""
 
@@ -548,6 +547,7 @@ def _random_setting(draw, base):
     section = key.split(".")[0]
     if section in config.PROXIES:
         small = {"network.init": section, f"{section}.steps": 1, f"{section}.num_images": 2}
+        small |= {"network.backbone": "alexnet"} if section == "split_brain" else {}
         base = config.changed(base, small | {f"{section}.drops": []})
     try:
         return key, config.replace(base, key, value), None

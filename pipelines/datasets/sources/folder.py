@@ -110,6 +110,7 @@ def _is_own_layout(tree: exports.Tree) -> bool:
 def _plan_of_layout(request: Request, root: pathlib.Path) -> records.Plan:
     """Find the images and masks of a folder in our own layout, whose rules are strict."""
     root = _find_folder(dataclasses.replace(request, data_dir=root))
+    _check_images(root, request.reading.images)
     void_value = request.void_value
     messages: list[str] = []
     class_names = _read_class_names(root / "classes.txt", messages)
@@ -118,6 +119,14 @@ def _plan_of_layout(request: Request, root: pathlib.Path) -> records.Plan:
     spec = _spec(root, class_names, table)
     rule = masks.consecutive(class_names, void_value, table, takes_void_value=True)
     return plan_layout(Folder, spec, rule, root, request, messages)
+
+
+def _check_images(root, images):
+    if images is not None:
+        raise DatasetError(
+            f"images={printable(str(images))} names the pictures of an export without any, and "
+            f"{root} has images and masks of its own. Leave images out."
+        )
 
 
 def _find_folder(request: Request) -> pathlib.Path:

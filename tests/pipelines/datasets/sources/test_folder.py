@@ -829,3 +829,10 @@ def test_the_values_of_the_masks_are_kept_for_predictions(
         Image.fromarray(mask).save(root / f"masks/{k}.png")
     spec = datasets.load("folder", data_dir=root, void_value=void_value).spec
     assert spec.mask_values == expected
+
+
+def test_pictures_of_an_export_are_refused_beside_our_own_layout(folder):
+    with pytest.raises(
+        datasets.DatasetError, match="images=pictures names the pictures of an export"
+    ):
+        datasets.load("folder", folder, reading=datasets.Reading(images="pictures"))

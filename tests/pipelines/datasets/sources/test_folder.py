@@ -832,7 +832,5 @@ def test_the_values_of_the_masks_are_kept_for_predictions(
 
 
 def test_pictures_of_an_export_are_refused_beside_our_own_layout(folder):
-    with pytest.raises(
-        datasets.DatasetError, match="images=pictures names the pictures of an export"
-    ):
+    with pytest.raises(datasets.DatasetError, match="images=pictures names the pictures"):
         datasets.load("folder", folder, reading=datasets.Reading(images="pictures"))

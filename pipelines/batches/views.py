@@ -352,6 +352,7 @@ def image_canvas(part: tf.Tensor, offset: tf.Tensor, view: View) -> tf.Tensor:
     Returns:
         uint8 [crop, crop, bands].
     """
+    check_pad_color(view.pad_color, part.shape[-1])
     canvas = pad(part, offset, view.crop - offset - tf.shape(part)[:2], view.pad_color)
     return tf.ensure_shape(canvas, [view.crop, view.crop, len(view.pad_color)])
 

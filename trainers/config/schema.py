@@ -517,7 +517,7 @@ class Bigan(ProxyTask):
     statistics_steps: Annotated[int, Field(ge=0)] = 1000
     """Forward passes after the last step that renew the statistics of AlexNet's batch norm.
     Source: Donahue et al."""
-    num_images: NumImages = 128
+    num_images: Annotated[int, Field(ge=2, le=2**16)] = 128
     """Images of a step. Source: train_gan.py."""
     crop: Side = 112
     """Side of the crops that the encoder sees, in pixels. Source: Donahue et al., 64 and 112."""

@@ -28,7 +28,7 @@ def test_a_table_survives_json(tmp_path):
         ({"background": 2}, "must be a class id"),
         ({"mask_values": None}, "Expected lists"),
         ({"window": {"num_bands": 1}}, "Expected lists"),
-        ({"window": {"num_bands": 1, "bands": [0], "low": [0], "high": [9]}}, "window needs"),
+        ({"window": {"num_bands": 1, "bands": [0], "low": [0, 1], "high": [9]}}, "window needs"),
     ],
 )
 def test_a_table_whose_parts_do_not_fit_is_refused(tmp_path, changes, message):

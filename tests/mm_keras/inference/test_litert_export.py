@@ -60,7 +60,7 @@ def test_an_int8_model_is_smaller_and_gives_most_of_the_classes(tmp_path):
 
 def test_a_failed_conversion_names_the_reason(tmp_path):
     class Unsupported:
-        models = ()
+        models, num_bands = (), 3
 
         def portable(self, images):
             pixels = tf.cast(images[0], tf.float32)[..., 0]

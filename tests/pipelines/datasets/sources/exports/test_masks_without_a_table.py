@@ -156,7 +156,7 @@ def test_the_share_of_unlabelled_pixels_is_in_the_messages(samples):
 
 
 def test_other_data_sets_refuse_choices_on_exports(tmp_path):
-    with pytest.raises(datasets.DatasetError, match="are for data set 'folder'"):
+    with pytest.raises(datasets.DatasetError, match="is for data set 'folder'"):
         datasets.plan("camvid", tmp_path, reading=datasets.Reading(unlabelled="void"))
 
 

@@ -103,7 +103,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("exact_case", cases, ids=[str(case["labels"]) for case in cases])
 
 
-@pytest.mark.parametrize("name", ["triplet_large", "triplet_large_400"])
+@pytest.mark.parametrize(
+    "name", ["triplet_large", pytest.param("triplet_large_400", marks=pytest.mark.slow)]
+)
 def test_large_graphs_have_the_golden_statistics(golden, name):
     """Independent picks would leave 0.333 of the nodes without an anchor, not 0.426."""
     case = golden("matching")[name]
@@ -151,7 +153,7 @@ def test_each_class_is_one_component():
             assert _is_connected(triplets, np.flatnonzero(labels == label).tolist())
 
 
-@pytest.mark.parametrize("size", ["4", "5", "6"])
+@pytest.mark.parametrize("size", [pytest.param("4", marks=pytest.mark.slow), "5", "6"])
 def test_the_graph_rule_connects_classes_more_often_than_independent_picks(golden, size):
     """Independent picks would connect all samples with a probability below 0.1 percent."""
     case, size_of_class = golden("matching")["connectivity"], int(size)

@@ -63,10 +63,8 @@ def test_match_measures_all_its_lines_and_its_peer():
     assert {f"match_{n}{xla}" for n in full.nodes for xla in ("", "_xla")} == _keys("match")
 
 
-@pytest.mark.parametrize(
-    "group",
-    ["step", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mix", "hypercolumn"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("group", ["mix", "step", "hypercolumn"])
 def test_groups_measure_all_their_lines(group, in_this_process):
     measurements = getattr(cpu, group)(SMALL)
     assert measurements.keys() == _keys(group)

@@ -119,6 +119,7 @@ def test_an_all_void_batch_has_loss_zero():
     assert figures["loss"] == 0 and figures["non_finite"] == 0
 
 
+@pytest.mark.slow
 def test_training_finds_colors():
     """One color a class, in the left or the right half of the image."""
     rng = np.random.default_rng(0)
@@ -177,7 +178,7 @@ def test_weights_survive_saving(tmp_path):
     np.testing.assert_array_equal(other(images), model(images))
 
 
-@pytest.mark.parametrize("protocol", ["native", "pascal"])
+@pytest.mark.parametrize("protocol", [pytest.param("native", marks=pytest.mark.slow), "pascal"])
 def test_live_and_saved_predictions_agree(tmp_path, protocol):
     predictor, images = mm_keras.Predictor(_trained(), protocol), _images(40, 56)
     predictor.export(tmp_path / "model")

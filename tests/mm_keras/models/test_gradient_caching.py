@@ -173,6 +173,7 @@ def test_thousands_of_nodes_need_only_the_memory_of_a_small_batch():
     assert parts < 2 * small and whole > 6 * small, (small, whole, parts)
 
 
+@pytest.mark.slow
 def test_fit_and_mixed_precision_work_in_chunks():
     patches, labels = _batch()
     keras.mixed_precision.set_global_policy("mixed_float16")

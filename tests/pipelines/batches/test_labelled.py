@@ -89,7 +89,7 @@ def assert_equal(steps, others):
 
 
 @pytest.mark.parametrize("pipeline, options", [(patches, PATCHES), (crops, CROPS)])
-@pytest.mark.parametrize("shorter_side", [None, 16])
+@pytest.mark.parametrize("shorter_side", [pytest.param(None, marks=pytest.mark.slow), 16])
 def test_a_resumed_pipeline_continues_the_same_sequence(split, pipeline, options, shorter_side):
     options = options | {"seed": 5, "shorter_side": shorter_side, "num_steps": 8}
     whole = arrays(pipeline(split, num_parallel=1, **options))

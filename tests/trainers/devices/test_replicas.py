@@ -77,6 +77,7 @@ def _assert_same(ours, theirs, but=()):
             np.testing.assert_allclose(difference, 0, atol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow
 def test_a_global_graph_equals_one_device_with_the_joint_batch(global_graphs):
     """Compare edges of each replica, losses, and weights and statistics after three updates."""
     ours, theirs = global_graphs[2], global_graphs[1]

@@ -36,6 +36,7 @@ def test_multiply_adds_of_an_mm_step_equal_arithmetic_by_hand():
     assert step_cost.count(settings, 9).mm == by_hand
 
 
+@pytest.mark.slow
 def test_images_and_points_raise_the_cost_of_fine_tuning():
     head = {"segment__head": "hypercolumn"}
     base = step_cost.count(experiment(**head), 9)

@@ -115,6 +115,7 @@ def test_the_heads_of_a_loss_continue_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 
+@pytest.mark.slow
 def test_a_half_written_line_of_the_metrics_is_removed(tmp_path):
     _run(tmp_path / "a")
     with pytest.raises(StopIteration):

@@ -77,6 +77,7 @@ def test_the_passes_change_statistics_alone(tmp_path):
         assert np.array_equal(renewed[path], values) == (path not in stale), path
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_passes_ends_with_the_same_statistics(tmp_path):
     unbroken = _values(_run(tmp_path / "a")[0])
     with pytest.raises(RuntimeError):  # StopIteration inside a generator

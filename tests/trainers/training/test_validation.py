@@ -117,7 +117,7 @@ def test_the_best_weights_are_passed_on_where_later_steps_make_them_worse(tmp_pa
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("crash", [3, 5])
+@pytest.mark.parametrize("crash", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_a_run_cut_at_any_step_keeps_the_same_best_weights(tmp_path, examples, crash):
     data = _data(spoiled_from=4)
     unbroken, first = _run(tmp_path / "a", examples, data)

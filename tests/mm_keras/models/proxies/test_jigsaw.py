@@ -198,6 +198,7 @@ def test_a_tiny_network_overfits_a_few_puzzles():
     assert jigsaw.evaluate(made, [{"tiles": tiles, "permutation": labels}])["accuracy"] == 1
 
 
+@pytest.mark.slow
 def test_fit_takes_dicts_and_pairs():
     tiles, labels = puzzles()
     as_dict = tf.data.Dataset.from_tensors({"tiles": tiles, "permutation": labels})

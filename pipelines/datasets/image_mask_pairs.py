@@ -121,8 +121,12 @@ class DecodedImage:
 
     def turned(self) -> "DecodedImage":
         """Return the image upright, as PNG bytes; a large one has none."""
-        pixels = _transposed(self.pixels, _TURNS[self.orientation][0])
-        return dataclasses.replace(self, kept=_encoded(pixels), pixels=pixels, orientation=1)
+        step = _TURNS[self.orientation][0]
+        pixels = _transposed(self.pixels, step)
+        upright = dataclasses.replace(self, kept=_encoded(pixels), pixels=pixels, orientation=1)
+        if self.is_nodata is None:
+            return upright
+        return dataclasses.replace(upright, is_nodata=_transposed(self.is_nodata, step))
 
 
 def read(
@@ -255,11 +259,26 @@ def read_image(
     """
     if window is not None:
         pixels, is_nodata = raw_images.windowed(file, page, window)
-        return DecodedImage(_encoded(pixels), pixels, is_nodata=is_nodata)
+        kept, orientation = _encoded(pixels), _orientation(file)
+        return DecodedImage(kept, pixels, orientation, is_nodata=is_nodata)
     header = headers.check_image(file, page)
     with headers.open_image(file, page) as image:
         is_kept = image.format in _KEPT_FORMATS
         return _decoded(image, file if is_kept else None, header.format)
+
+
+def _orientation(file: pathlib.Path) -> int:
+    """Return the EXIF orientation of an image of any number of bits; 1 where there is none."""
+    tags = headers.tiff_tags(file, (_ORIENTATION,))
+    if tags:
+        ((_, _, value),) = tags
+        value = value[0] if isinstance(value, tuple) else value
+    elif headers.read(file).format == "TIFF":  # Pillow may not open it
+        return 1
+    else:
+        with headers.open_image(file) as image:
+            value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in _TURNS else 1
 
 
 def _encoded(pixels: np.ndarray) -> bytes:
@@ -307,7 +326,17 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _transposed(pixels: np.ndarray, step: Image.Transpose) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).transpose(step))
+    """Return [height, width, ...] of any type and number of bands as Pillow transposes images."""
+    turns = {
+        Image.Transpose.FLIP_LEFT_RIGHT: lambda x: x[:, ::-1],
+        Image.Transpose.FLIP_TOP_BOTTOM: lambda x: x[::-1],
+        Image.Transpose.ROTATE_90: np.rot90,
+        Image.Transpose.ROTATE_180: lambda x: x[::-1, ::-1],
+        Image.Transpose.ROTATE_270: lambda x: np.rot90(x, 3),
+        Image.Transpose.TRANSPOSE: lambda x: x.swapaxes(0, 1),
+        Image.Transpose.TRANSVERSE: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    }
+    return np.ascontiguousarray(turns[step](pixels))
 
 
 def no_data_dir(name: str, advice: str) -> DatasetError:

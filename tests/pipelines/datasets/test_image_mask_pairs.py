@@ -10,11 +10,13 @@ import tensorflow as tf
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from pipelines import datasets
+from pipelines.datasets import image_mask_pairs
+from pipelines.datasets.spec import PixelWindow
 
 SIZE = (24, 32)
 
 
-def write_tiff(file, values, photometric=1, extra=None, nodata=None):
+def write_tiff(file, values, photometric=1, extra=None, nodata=None, orientation=None):
     """Write [height, width, bands] of any type as an uncompressed TIFF, as remote sensing does."""
     values = np.atleast_3d(values)
     height, width, bands = values.shape
@@ -29,6 +31,8 @@ def write_tiff(file, values, photometric=1, extra=None, nodata=None):
         tags[338] = extra
     if nodata is not None:
         tags[42113] = nodata
+    if orientation is not None:
+        tags[274] = orientation
     # Pillow adds the end of the directory to the place of the pixels.
     file.write_bytes(b"II*\0" + struct.pack("<I", 8) + tags.tobytes(8) + content)
 
@@ -193,6 +197,25 @@ def test_images_are_turned_by_exif_data_where_the_upright_image_fits(folder, ori
         assert "mask fits the stored pixels as well" in messages[1]
     if orientation == 1:
         assert messages == ()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_of_16_bits_and_four_bands_are_turned_with_their_nodata(tmp_path, orientation):
+    values = noise(6, 9, 4, dtype=np.uint16, high=255) + 1
+    values[1:3, :2] = 0
+    write_tiff(tmp_path / "a.tif", values, extra=(0, 0, 0), nodata="0", orientation=orientation)
+    window = PixelWindow(4, (0, 1, 2, 3), (0.0,) * 4, (255.0,) * 4)
+    image = image_mask_pairs.read_image(tmp_path / "a.tif", window=window)
+    assert image.orientation == orientation
+    upright = image.turned() if orientation > 1 else image
+    for band in range(4):
+        stored, exif = Image.fromarray(values[..., band].astype("uint8")), Image.Exif()
+        exif[0x0112] = orientation
+        stored.info["exif"] = exif.tobytes()
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+        np.testing.assert_array_equal(upright.pixels[..., band], expected)
+    np.testing.assert_array_equal(upright.is_nodata, expected == 0)
+    assert upright.pixels.shape[:2] == image.upright_size
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])

@@ -101,7 +101,7 @@ class DecodedImage:
     Attributes:
         kept: the file itself if TensorFlow can decode it, otherwise the image as PNG bytes, which
             are empty for a large image.
-        pixels: uint8 [height, width, 3], RGB, as stored in the file.
+        pixels: uint8 [height, width, bands], as stored in the file; three bands are RGB.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         has_alpha: whether an alpha band is not opaque everywhere.
         is_nodata: bool [height, width], pixels without data in all bands, which are void; or None.

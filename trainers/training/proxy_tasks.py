@@ -181,11 +181,26 @@ class Jigsaw(Task):
         )
 
 
-class ColorClasses(Task):
+class LabTask(Task):
+    """A task of Zhang et al.: it predicts bins of Lab, and its picture shows predicted colors."""
+
+    needs_color = True
+
+    def prepare(self, train):
+        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
+
+    def batches(self, files, order):
+        return images.batches(files, _view(self.settings), order)
+
+    def picture(self, held_out):
+        shown = next(iter(_once(self, held_out)))["image"].numpy()
+        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
+
+
+class ColorClasses(LabTask):
     """Classify the colors of an image from its lightness (Zhang et al. 2016a)."""
 
     section = "color_classes"
-    needs_color = True
     pixels = "lightness"
 
     def __init__(self, experiment, backbone):
@@ -200,25 +215,17 @@ class ColorClasses(Task):
     def prepare(self, train):
         if self.settings.start == "kmeans":
             data_dependent.initialize(self.model.backbone, train, self.experiment)
-        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
-
-    def batches(self, files, order):
-        return images.batches(files, _view(self.settings), order)
+        super().prepare(train)
 
     def measure(self, train, held_out):
         del train
         return color_classes_model.evaluate(self.model, _once(self, held_out))
 
-    def picture(self, held_out):
-        shown = next(iter(_once(self, held_out)))["image"].numpy()
-        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
 
-
-class SplitBrain(Task):
+class SplitBrain(LabTask):
     """Predict colors from lightness, and lightness from colors (Zhang et al. 2016b)."""
 
     section = "split_brain"
-    needs_color = True
     pixels = "lab"
     backbones = ("alexnet",)
 
@@ -226,19 +233,9 @@ class SplitBrain(Task):
         self.settings = experiment.split_brain
         self.model = split_brain_model.SplitBrain(backbone)
 
-    def prepare(self, train):
-        self.model.set_prior(_once(self, train[:NUM_PRIOR_IMAGES]))
-
-    def batches(self, files, order):
-        return images.batches(files, _view(self.settings), order)
-
     def measure(self, train, held_out):
         del train
         return split_brain_model.evaluate(self.model, _once(self, held_out))
-
-    def picture(self, held_out):
-        shown = next(iter(_once(self, held_out)))["image"].numpy()
-        return visualize.colorization_gallery(shown, self.model.colorize(shown).numpy())
 
 
 class ContextEncoder(Task):

@@ -12,6 +12,7 @@ from keras import ops
 
 from mm_keras import layers
 from mm_keras.backbones.spec import Backbone
+from mm_keras.models.proxies import map_shapes
 from mm_keras.models.trainable import Trainable
 
 DEPTH = 4
@@ -76,7 +77,7 @@ class Bigan(Trainable):
         self.code = keras.layers.Dense(
             num_codes, use_bias=False, kernel_initializer=_normal(0.02), name="code"
         )
-        self.code.build((None, int(np.prod(_map_shape(backbone, self.tap, crop)))))
+        self.code.build((None, int(np.prod(map_shapes.of_crop(backbone, self.tap.name, crop)))))
         self.generator = _generator(side, num_codes, channels)
         self.discriminator = _discriminator(side, num_codes, channels)
         self.built = True
@@ -273,16 +274,3 @@ def _with_codes(features, codes, channels, name):
 
 def _norm(name):
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
-
-
-def _map_shape(backbone, tap, crop):
-    try:
-        shape = backbone.compute_output_shape((None, crop, crop, 3))[tap.name][1:]
-    except ValueError:  # a window larger than its map
-        shape = (0,)
-    if not all(shape):
-        raise ValueError(
-            f"Crops of {crop} pixels leave no cell in {tap.name} of backbone "
-            f"{backbone.spec.name!r}. Use larger crops."
-        )
-    return shape

@@ -7,6 +7,9 @@ and "Split-brain autoencoders", CVPR 2017.
 import numpy as np
 from keras import ops
 
+from mm_keras import layers
+from mm_keras.layers import lab
+
 _RANGES = (
     (-90, 50, 90),
     (-80, 20, 90),
@@ -132,6 +135,22 @@ def annealed_mean(logits, temperature: float = TEMPERATURE, bins=BINS):
     """
     sharper = ops.softmax(ops.cast(logits, "float32") / temperature, axis=-1)
     return ops.matmul(sharper, ops.convert_to_tensor(bins, "float32"))
+
+
+def colorized(images, logits, stride: int):
+    """Return images in predicted colors, each pixel with its own lightness.
+
+    Args:
+        images: uint8 [B, H, W, 3], RGB.
+        logits: float [B, ceil(H / s), ceil(W / s), Q] of every s-th pixel.
+        stride: the distance s of two predicted pixels.
+
+    Returns:
+        uint8 [B, H, W, 3].
+    """
+    colors = layers.upsample(annealed_mean(logits), stride, ops.shape(images)[1:3])
+    pixels = lab.lab_to_rgb(ops.concatenate([lab.rgb_to_lab(images)[..., :1], colors], axis=-1))
+    return ops.cast(ops.round(pixels), "uint8")
 
 
 def area_under_errors(errors) -> float:

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from mm_keras import layers
 from mm_keras.backbones.spec import Backbone, scaled
 from mm_keras.layers import lab
 from mm_keras.models.proxies import color_bins
@@ -150,11 +149,8 @@ class ColorClasses(Trainable):
         Returns:
             uint8 [B, H, W, 3].
         """
-        size = ops.shape(images)[1:3]
-        colors = color_bins.annealed_mean(self({"image": images}, training=False))
-        colors = layers.upsample(colors, STRIDE, size)
-        pixels = lab.lab_to_rgb(ops.concatenate([lab.rgb_to_lab(images)[..., :1], colors], axis=-1))
-        return ops.cast(ops.round(pixels), "uint8")
+        logits = self({"image": images}, training=False)
+        return color_bins.colorized(images, logits, STRIDE)
 
 
 def target_colors(images):

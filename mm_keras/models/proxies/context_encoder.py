@@ -13,6 +13,7 @@ from keras import ops
 
 from mm_keras import layers
 from mm_keras.backbones.spec import Backbone
+from mm_keras.models.proxies import map_shapes
 from mm_keras.models.trainable import Trainable
 
 LOSSES = ("l2", "l1")
@@ -73,7 +74,8 @@ class ContextEncoder(Trainable):
             raise ValueError(f"loss must be one of {LOSSES}. Received {loss!r}.")
         super().__init__(name, ("gradient_norm",))
         self.backbone, self.crop, self.loss_name, self.center = backbone, crop, loss, center
-        self.decoder = _decoder(_map_shape(backbone, crop), decoder)
+        shape = map_shapes.of_crop(backbone, backbone.spec.embedding.name, crop)
+        self.decoder = _decoder(shape, decoder)
         self.size = self.decoder.output_shape[1:3]
         self.built = True
 
@@ -245,18 +247,3 @@ def _enlarged(features, channels, name):
 def _normalized(features, name):
     features = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"batch_{name}")(features)
     return keras.layers.ReLU(name=f"relu_{name}")(features)
-
-
-def _map_shape(backbone, crop):
-    """Return (height, width, channels) of the embedding of a crop."""
-    name = backbone.spec.embedding.name
-    try:
-        shape = backbone.compute_output_shape((None, crop, crop, 3))[name][1:]
-    except ValueError:  # a window larger than its map
-        shape = (0, 0)
-    if not all(shape):
-        raise ValueError(
-            f"Crops of {crop} pixels leave no cell in {name} of backbone {backbone.spec.name!r}. "
-            "Use larger crops."
-        )
-    return shape

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from mm_keras import layers
 from mm_keras.backbones.spec import Backbone
 from mm_keras.layers import lab
 from mm_keras.models.proxies import color_bins
@@ -167,10 +166,8 @@ class SplitBrain(Trainable):
         Returns:
             uint8 [B, H, W, 3].
         """
-        colors = color_bins.annealed_mean(self({"image": images}, training=False)["color"])
-        colors = layers.upsample(colors, STRIDE, ops.shape(images)[1:3])
-        pixels = lab.lab_to_rgb(ops.concatenate([lab.rgb_to_lab(images)[..., :1], colors], axis=-1))
-        return ops.cast(ops.round(pixels), "uint8")
+        logits = self({"image": images}, training=False)["color"]
+        return color_bins.colorized(images, logits, STRIDE)
 
 
 def target_bins(images) -> dict:

@@ -2,7 +2,7 @@
 
 python -m trainers.benchmarks.keras_unet_peer TASK.json RESULT.json
 
-It needs keras, numpy and Pillow. Images keep their full resolution. The recipe is Adam with rate
+Images keep their full resolution. The recipe is Adam with rate
 1e-3 and half a cosine, crops that are turned by quarters and mirrored, from random weights.
 """
 
@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import PIL.Image
 from keras import layers, ops
+
+from mm_keras import metrics
 
 CROP, BATCH, RATE, VOID = 256, 2, 1e-3, 255
 CHANNELS = (16, 32, 64, 128)
@@ -118,18 +120,15 @@ def _crop(image, label, rng):
 
 def _confusion(model, task) -> np.ndarray:
     """Return the confusion matrix of the eval images at their own size."""
-    number = task["num_classes"]
-    matrix = np.zeros((number, number), np.int64)
+    matrix = metrics.ConfusionMatrix(task["num_classes"])
     for image_file, label_file in task["eval"]:
         image, truth = _read(image_file, label_file)
         height, width = truth.shape
         padding = [(0, -height % 8), (0, -width % 8), (0, 0)]
         logits = model(np.pad(image, padding, mode="edge")[None], training=False)
         predicted = np.argmax(ops.convert_to_numpy(logits)[0, :height, :width], axis=-1)
-        counted = truth < number
-        cells = truth[counted].astype(np.int64) * number + predicted[counted]
-        matrix += np.bincount(cells, minlength=number**2).reshape(matrix.shape)
-    return matrix
+        matrix.update_state(truth, predicted)
+    return matrix.result()
 
 
 if __name__ == "__main__":

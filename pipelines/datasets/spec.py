@@ -242,7 +242,8 @@ class Dataset:
         eval: the split to measure on.
         messages: sentences for the log.
         validation: the split to score while training; None without validation.
-        left_out: the images of the train split without use: no labels are read from them.
+        left_out: the images of the train split without use: no labels are read from them. None
+            unless a run asks for them.
     """
 
     spec: DatasetSpec

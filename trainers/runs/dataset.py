@@ -23,7 +23,9 @@ def load_dataset(data: config.Data, channels: int | None = None) -> datasets.Dat
     try:
         whole = _load(data, data.eval_split, channels)
         dataset = datasets.select(whole, data.num_train_images, data.holdout)
-        dataset = datasets.with_left_out(_with_validation(dataset, data, channels), whole)
+        dataset = _with_validation(dataset, data, channels)
+        if data.pseudo_labels == config.REST:
+            dataset = datasets.with_left_out(dataset, whole)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
     if channels not in (None, dataset.spec.num_bands):

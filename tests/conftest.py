@@ -47,6 +47,27 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
+def damages():
+    """{name: function(path) that damages a file}."""
+
+    def cut(path):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def flip(path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(bytes(content))
+
+    return {"cut": cut, "flip": flip, "empty": lambda path: path.write_bytes(b"")}
+
+
+@pytest.fixture(params=["cut", "flip", "empty"])
+def damage(request, damages):
+    """Each of `damages` in turn."""
+    return damages[request.param]
+
+
+@pytest.fixture(scope="session")
 def prepared_records(tmp_path_factory):
     """Folder with the generated data set; the worker processes of a test run share it."""
     base = tmp_path_factory.getbasetemp()

@@ -247,20 +247,6 @@ def test_a_signal_before_the_training_is_one_sentence(data, start, tmp_path, num
     assert run.output.splitlines()[-1] == "stopped; the same command continues the run"
 
 
-def _cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content))
-
-
-def _empty(path):
-    path.write_bytes(b"")
-
-
 def _settings_of(workdir):
     from trainers.config import resolved
 
@@ -312,7 +298,6 @@ def _files(folder):
     return [p for p in paths if not {"logs", "saved_model", ".lock"} & set(p.parts)]
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, _empty])
 def test_damaged_files_of_a_run_give_the_same_bits_or_advice_that_works(unbroken, tmp_path, damage):
     source, cache = unbroken
     settings, expected = _settings_of(source), _content(source)
@@ -336,7 +321,6 @@ def test_damaged_files_of_a_run_give_the_same_bits_or_advice_that_works(unbroken
         shutil.rmtree(workdir)
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, _empty])
 def test_damaged_files_of_the_cache_give_the_same_bits_or_advice_that_works(
     unbroken, tmp_path, damage
 ):
@@ -361,9 +345,9 @@ def test_damaged_files_of_the_cache_give_the_same_bits_or_advice_that_works(
 
 
 @pytest.mark.parametrize("name", ["settings.json", "run.json"])
-def test_damaged_settings_of_a_run_are_named(data, start, unbroken, tmp_path, name):
+def test_damaged_settings_of_a_run_are_named(data, start, unbroken, tmp_path, name, damages):
     shutil.copytree(unbroken[0], tmp_path / "run")
-    _cut(tmp_path / "run" / name)
+    damages["cut"](tmp_path / "run" / name)
     (tmp_path / "run" / "evaluate" / "results.json").unlink()
     flags = ("--stage=evaluate",)
     if name == "settings.json":

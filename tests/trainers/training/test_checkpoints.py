@@ -41,17 +41,6 @@ def test_without_checkpoints_a_run_starts_at_step_0(tmp_path):
     assert run.checkpoints.restore() == 0 and run.value.numpy()[0] == 0
 
 
-def _cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content))
-
-
-@pytest.mark.parametrize("damage", [_cut, _flip, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
 def test_the_older_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, part, damage):
     Run(tmp_path).save(10, 20)
@@ -70,10 +59,10 @@ def test_a_missing_data_file_is_a_damaged_checkpoint(tmp_path):
     assert Run(tmp_path).checkpoints.restore() == 10
 
 
-def test_if_none_can_be_read_the_message_names_the_folder(tmp_path):
+def test_if_none_can_be_read_the_message_names_the_folder(tmp_path, damages):
     Run(tmp_path).save(10, 20)
     for path in tmp_path.glob("*.index"):
-        _cut(path)
+        damages["cut"](path)
     with pytest.raises(WorkdirError, match=r"none of the checkpoints of the steps \[10, 20\]"):
         Run(tmp_path).checkpoints.restore()
     assert len(_names(tmp_path)) == 2

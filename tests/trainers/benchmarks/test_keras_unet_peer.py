@@ -34,7 +34,7 @@ def test_void_pixels_have_no_loss():
 
 @pytest.mark.slow
 def test_it_learns_to_tell_dark_from_bright(tmp_path, rng):
-    label = np.repeat(np.repeat(rng.integers(0, 2, (6, 6)), 10, 0), 10, 1).astype(np.uint8)
+    label = np.repeat(np.repeat(rng.integers(0, 2, (6, 6)), 40, 0), 40, 1).astype(np.uint8)
     files = [str(tmp_path / name) for name in ("image.png", "label.png")]
     PIL.Image.fromarray(label * 200).save(files[0])
     PIL.Image.fromarray(label).save(files[1])
@@ -43,4 +43,4 @@ def test_it_learns_to_tell_dark_from_bright(tmp_path, rng):
     keras_unet_peer.main(str(tmp_path / "task"), str(tmp_path / "result"))
     result = json.loads((tmp_path / "result").read_text())
     confusion = np.array(result["confusion"])
-    assert confusion.sum() == 3600 and np.trace(confusion) > 3300
+    assert confusion.sum() == 240 * 240 and np.trace(confusion) > 0.95 * 240 * 240

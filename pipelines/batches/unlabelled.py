@@ -165,21 +165,24 @@ def check(files: Sequence[str], need_color: bool = False) -> Files:
     return result
 
 
-def divide(files: Sequence[str], share: float = 0.1) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def divide(
+    files: Sequence[str], share: float = 0.1, least: int = 1
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Hold out a share of the files, chosen by a hash of their names.
 
     The hash is SHA-256 of the path within the files' common folder. The same names are therefore
     divided in the same way, wherever the folder is.
 
     Args:
-        files: at least two paths of the same kind (absolute or relative).
-        share: float between 0 and 1, the share to hold out: at least one file, and not all.
+        files: paths of the same kind (absolute or relative), at least one more than `least`.
+        share: float between 0 and 1, the share to hold out.
+        least: number of files to hold out at least. At least one file is always left to train on.
 
     Returns:
         (files to train on, files held out), each in the given order.
 
     Raises:
-        DatasetError: if there are fewer than two files.
+        DatasetError: if there are too few files.
         ValueError: if `share` is out of range.
 
     Example:
@@ -188,13 +191,13 @@ def divide(files: Sequence[str], share: float = 0.1) -> tuple[tuple[str, ...], t
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}.")
-    if len(files) < 2:
+    if len(files) <= least:
         raise DatasetError(
-            "At least two images are needed, one to train on and one to measure on; got "
+            f"At least {least + 1} images are needed, 1 to train on and {least} to measure on; got "
             f"{len(files)} ({_named(files)}). Add images."
         )
     folder = os.path.commonpath(files)
-    num_held_out = min(max(1, round(share * len(files))), len(files) - 1)
+    num_held_out = min(max(least, round(share * len(files))), len(files) - 1)
     held_out = set(sorted(files, key=lambda file: _digest(file, folder))[:num_held_out])
     train = tuple(file for file in files if file not in held_out)
     return train, tuple(file for file in files if file in held_out)

@@ -519,6 +519,8 @@ class Bigan(ProxyTask):
     Source: Donahue et al."""
     num_images: Annotated[int, Field(ge=2, le=2**16)] = 128
     """Images of a step. Source: train_gan.py."""
+    num_measured: Annotated[int, Field(ge=2)] = 256
+    """Largest number of held-out images to measure on, at least two. Source: ours."""
     crop: Side = 112
     """Side of the crops that the encoder sees, in pixels. Source: Donahue et al., 64 and 112."""
     shorter_side: Side | None = 128

@@ -37,7 +37,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     """
     task_class = proxy_tasks.TASKS[config.proxy_task(experiment)]
     settings = getattr(experiment, task_class.section)
-    train, held_out = _files(experiment, runtime, settings.held_out, task_class.needs_color)
+    train, held_out = _files(experiment, runtime, task_class)
     with runtime.replicas.scope():
         task = _task(task_class, experiment)
         task.prepare(train)
@@ -77,15 +77,16 @@ def _task(task_class, experiment):
     return task
 
 
-def _files(experiment, runtime, share, needs_color):
+def _files(experiment, runtime, task_class):
     """Return (images to train on, images to measure on), and log how many cannot be used."""
-    folder = experiment.data.unlabelled_dir
+    folder, needs_color = experiment.data.unlabelled_dir, task_class.needs_color
+    share = getattr(experiment, task_class.section).held_out
     try:
         if folder is None:
             files = unlabelled.check(runtime.dataset.train.image_files, needs_color)
         else:
             files = unlabelled.find(folder, needs_color)
-        train, held_out = unlabelled.divide(files.image_files, share)
+        train, held_out = unlabelled.divide(files.image_files, share, task_class.least_measured)
     except datasets.DatasetError as error:
         raise config.ConfigError(str(error)) from error
     where = f"images of {folder}" if folder else f"training images of {experiment.data.dataset}"

@@ -52,6 +52,7 @@ class Task(Protocol):
         takes_bands: whether images may have another number of bands than three.
         pixels: kind of pixels that its weights expect (released train_graph.prototxt files).
         backbones: names of the networks that it can train; empty for all.
+        least_measured: number of images that `measure` needs.
         model: the network that stage proxy trains. Stage mm starts from its `backbone`.
 
     Args:
@@ -64,6 +65,7 @@ class Task(Protocol):
     takes_bands: ClassVar[bool] = False
     pixels: ClassVar[str]
     backbones: ClassVar[tuple[str, ...]] = ()
+    least_measured: ClassVar[int] = 1
     model: keras.Model
 
     def __init__(self, experiment: config.Experiment, backbone: Backbone): ...
@@ -314,6 +316,7 @@ class Bigan(Task):
     section = "bigan"
     needs_color = False
     pixels = "bigan"
+    least_measured = 2  # a reconstruction is compared with another image
 
     def __init__(self, experiment, backbone):
         self.settings = settings = experiment.bigan

@@ -113,6 +113,13 @@ def test_too_few_files_and_wrong_shares_raise_an_error(files, share):
         unlabelled.divide(files, share)
 
 
+def test_at_least_the_given_number_of_files_is_held_out():
+    train, held_out = unlabelled.divide(["a.jpg", "b.jpg", "c.jpg"], 0.1, least=2)
+    assert (len(train), len(held_out)) == (1, 2)
+    with pytest.raises(ValueError, match="At least 3 images are needed, 1 to train on and 2 to"):
+        unlabelled.divide(["a.jpg", "b.jpg"], 0.1, least=2)
+
+
 def test_tiny_imagenet_has_105_gray_files(real_data):
     """105 are stored as gray (the data's own count); ten more hold three equal channels."""
     files = unlabelled.find(real_data / "unlabelled" / "tiny_imagenet64", need_color=True)

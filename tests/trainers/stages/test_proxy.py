@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -125,6 +126,17 @@ def test_a_task_trains_and_writes_weights_scores_and_a_picture(init, images, tmp
     assert f"{18 if needs_color else 20} of 20 unlabelled images are used" in text
     assert ("Left out 2 gray images" in text) == needs_color
     assert any("held_out" in tag for tag in _tags(run.folder("proxy") / "logs"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("init", config.PROXIES)
+def test_a_task_runs_on_three_images(init, images, tmp_path):
+    (tmp_path / "few").mkdir()
+    for k in (4, 5, 6):
+        shutil.copy(images / f"{k}.png", tmp_path / "few")
+    run = _runtime(tmp_path / "run")
+    stage_scope.run_stage(find("proxy"), _experiment(init, tmp_path / "few"), run)
+    assert set(run.result("proxy")["figures"]) == FIGURES[init]
 
 
 def _tags(folder):

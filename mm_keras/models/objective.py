@@ -198,6 +198,12 @@ class Objective(keras.layers.Layer):
         ]
 
     @property
+    def hubs(self) -> keras.layers.Dense | None:
+        """The linear layer of the term `softmax`, on the projected features; None without it."""
+        layers = [term.hubs for term in self.terms if isinstance(term, Softmax)]
+        return layers[0] if layers else None
+
+    @property
     def adds_over_replicas(self) -> bool:
         """Whether the terms reduce sums over replicas and need no joint batch."""
         return all(isinstance(term, AllTriplets) for term in self.terms)

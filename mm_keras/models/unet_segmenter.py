@@ -107,6 +107,40 @@ class UnetSegmenter(Segmenter):
             loss = loss + self.deep_supervision * self.pixel_loss(cells, outputs[stride])
         return loss
 
+    @property
+    def coarsest_score(self) -> keras.layers.Conv2D | None:
+        """The 1 x 1 convolution that scores the cells of the embedding; None without it.
+
+        A softmax over pooled patches is a linear layer on the same features. So its hubs can start
+        this layer, see `score_by`.
+        """
+        return self.coarse_scores.get(str(self.backbone.spec.embedding.stride))
+
+    def score_by(self, hubs: keras.layers.Dense):
+        """Start the scores of the embedding from a linear layer on its pooled features.
+
+        Args:
+            hubs: built layer from [N, C] to [N, classes], C the channels of the embedding.
+
+        Raises:
+            ValueError: if the embedding has no scores, or other sizes.
+        """
+        layer = self.coarsest_score
+        if layer is None:
+            raise ValueError(
+                "The cells of the embedding have no scores to start from hubs. They need "
+                f"deep_supervision above 0 (received {self.deep_supervision}) and an embedding of "
+                f"stride {COARSE} or more (received {self.backbone.spec.embedding.stride})."
+            )
+        expected = tuple(layer.kernel.shape[2:])
+        if tuple(hubs.kernel.shape) != expected:
+            raise ValueError(
+                f"The hubs must have a kernel of shape {expected}, (channels of the embedding, "
+                f"classes). Received {tuple(hubs.kernel.shape)}."
+            )
+        layer.kernel.assign(hubs.kernel[None, None])
+        layer.bias.assign(hubs.bias)
+
     def _enlarged(self, logits, size):
         """Return logits of every `output_stride`-th pixel of an image of `size`."""
         if int(self.finest) == self.output_stride:

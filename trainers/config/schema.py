@@ -741,6 +741,9 @@ class Segment(LabelledStage):
     deep_supervision: NotNegative = 0.0
     """Weight of the loss of each coarse map of the unet decoder; 0: none.
     Source: nnU-Net, Lee et al. 2015."""
+    start_from_hubs: bool = False
+    """Start the scores of the coarsest map of the unet from the hubs of mm.loss=softmax.
+    Source: ours."""
     contrast: NotNegative = 0.0
     """Weight of the contrast of labelled pixels beside the loss (mm_keras.losses.pixel_contrast).
     Source: ours; 0.1 by Wang et al. 2021."""

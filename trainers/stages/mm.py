@@ -1,4 +1,7 @@
-"""Stage mm: tune the backbone by mix-and-match and write mm/backbone.weights.h5."""
+"""Stage mm: tune the backbone by mix-and-match and write mm/backbone.weights.h5.
+
+A softmax over patches leaves the vectors of its classes in mm/hubs.weights.h5.
+"""
 
 import tensorflow as tf
 
@@ -7,6 +10,7 @@ from trainers import config
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
 from trainers.training import (
+    hubs,
     initial_weights,
     optimization,
     patch_batches,
@@ -47,6 +51,7 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     batches.log_service()
     scores = probed.finish(loop.writer)
     save_weights(model.backbone, runtime.folder("mm") / "backbone.weights.h5")
+    hubs.save(model, runtime)
     return {"seconds": seconds} | ({"probe": scores} if scores else {})
 
 

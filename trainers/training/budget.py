@@ -158,4 +158,5 @@ def _shortened(experiment):
             few = {"steps": WARM_UP_STEPS + TIMED_STEPS, "log_every": 1, "drops": ()}
             values |= {f"{section}.{key}": value for key, value in few.items()}
     values |= {"segment.validate_every": 0, "data.validation": None}
+    values |= {"segment.start_from_hubs": False}  # a single stage is timed without stage mm
     return config.changed(experiment, values)

@@ -10,7 +10,7 @@ from trainers import config
 from trainers.runs import ensemble
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import augmentation, initial_weights, networks, optimization, seeds
+from trainers.training import augmentation, hubs, initial_weights, networks, optimization, seeds
 from trainers.training.loop import Loop, Schedule
 from trainers.training.validation import NO_VALIDATION, Validation
 
@@ -35,6 +35,8 @@ def run(experiment: config.Experiment, runtime: Runtime, stage: str, split: data
         backbone = _starting_point(experiment, runtime)
         num_classes, loss = runtime.dataset.spec.num_classes, _loss(experiment, runtime)
         model = networks.segmenter(experiment, num_classes, backbone, loss)
+        if settings.start_from_hubs and runtime.variant != "naive":
+            hubs.load_into(model, runtime)
         optimization.compile_model(model, settings)
 
     view = batches.View(

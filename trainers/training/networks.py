@@ -20,7 +20,7 @@ from trainers import config
 from trainers.config import resolved
 from trainers.runs import ensemble
 from trainers.runs.runtime import Runtime
-from trainers.training import proxy_tasks
+from trainers.training import hubs, proxy_tasks
 
 PUBLISHED = ("imagenet", "pretrained")
 """The inits whose weights a library publishes."""
@@ -166,6 +166,7 @@ def _check_head(experiment, spec):
             f"segment.head=unet needs maps of several strides, and {spec.name} has stride "
             f"{spec.embedding.stride} alone. Use segment.head=hypercolumn."
         )
+    hubs.check(experiment, spec)
 
 
 def _arguments(network):

@@ -132,3 +132,24 @@ def test_all_weights_learn_under_deep_supervision():
 def test_impossible_arguments_are_rejected(arguments):
     with pytest.raises(ValueError, match="Received"):
         _model(**arguments)
+
+
+def test_hubs_of_pooled_features_score_the_cells_of_the_embedding():
+    model = _model("alexnet", deep_supervision=0.4)
+    channels = model.backbone.spec.embedding.channels
+    hubs = keras.layers.Dense(3, bias_initializer="ones")
+    hubs.build((None, channels))
+    model.score_by(hubs)
+    cells = np.random.default_rng(0).normal(size=(2, 5, 4, channels)).astype("float32")
+    scores = keras.ops.convert_to_numpy(model.coarsest_score(cells))
+    expected = keras.ops.convert_to_numpy(hubs(cells.mean((1, 2))))
+    np.testing.assert_allclose(scores.mean((1, 2)), expected, atol=1e-4)
+
+
+def test_hubs_that_do_not_fit_are_refused():
+    hubs = keras.layers.Dense(4)
+    hubs.build((None, 7))
+    with pytest.raises(ValueError, match="deep_supervision above 0 .received 0.0"):
+        _model("alexnet").score_by(hubs)
+    with pytest.raises(ValueError, match=r"channels of the embedding, classes\). Received \(7, 4"):
+        _model("alexnet", deep_supervision=0.4).score_by(hubs)

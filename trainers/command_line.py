@@ -100,6 +100,8 @@ def sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return _about_file(error)
+    if isinstance(error, MemoryError):
+        return _out_of_memory(_first_line(error, error))
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
         return _about_operation(error, tensorflow.errors)
@@ -125,8 +127,12 @@ def _about_operation(error, errors):
     reason = _first_line(error, error.message)
     is_memory = isinstance(error, errors.ResourceExhaustedError) and "allocat" in reason
     if is_memory:
-        return f"out of memory: {reason}. Use smaller batches, crops or patches."
+        return _out_of_memory(reason)
     return f"{reason}. {_advice(reason)}" if isinstance(error, of_files) else None
+
+
+def _out_of_memory(reason):
+    return f"out of memory: {reason}. Use smaller batches, crops or patches."
 
 
 def _first_line(error, text):

@@ -33,6 +33,8 @@ def raising(error):
         (tf.errors.DataLossError(None, None, "corrupted"), "error: corrupted. Restore"),
         (tf.errors.ResourceExhaustedError(None, None, "No space left"), "No space left. Free"),
         (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), "out of memory"),
+        (MemoryError("Unable to allocate 9 GiB"), "out of memory: Unable .* Use smaller batches"),
+        (MemoryError(), "out of memory: MemoryError. Use smaller batches"),
     ],
 )
 def test_expected_errors_are_one_sentence(error, sentence):

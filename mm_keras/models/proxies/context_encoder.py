@@ -26,6 +26,9 @@ MOST_CHANNELS = 512
 
 REDUCED_CHANNELS = 256
 
+_ROWS = 1024
+"""Pixels whose nearest visible pixels are searched at a time, to bound memory."""
+
 
 class ContextEncoder(Trainable):
     """Predict the pixels of a hole from the pixels around it.
@@ -214,9 +217,22 @@ def _arrays(model, batch):
 
 def _nearest(image, hole):
     """Return the nearest visible pixel of each pixel in the hole, [N, 3]."""
-    inside, visible = np.argwhere(hole), np.argwhere(~hole)
-    apart = np.sum((inside[:, None] - visible) ** 2, axis=-1)
-    return image[~hole][np.argmin(apart, axis=1)]
+    # A step towards the hole from any other visible pixel leads to a nearer visible pixel.
+    candidates = _beside(hole)
+    inside, visible = np.argwhere(hole), np.argwhere(candidates)
+    nearest = [
+        np.argmin(np.sum((inside[k : k + _ROWS, None] - visible) ** 2, axis=-1), axis=1)
+        for k in range(0, len(inside), _ROWS)
+    ]
+    return image[candidates][np.concatenate(nearest)]
+
+
+def _beside(hole):
+    """Return which visible pixels have a neighbor in the hole, above, below, left or right."""
+    padded = np.pad(hole, 1)
+    rows = padded[:-2, 1:-1] | padded[2:, 1:-1]
+    columns = padded[1:-1, :-2] | padded[1:-1, 2:]
+    return (rows | columns) & ~hole
 
 
 def _decoder(shape, channels):

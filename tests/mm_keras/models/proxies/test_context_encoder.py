@@ -1,5 +1,7 @@
 """The context encoder: its layers, its loss in the hole alone, its figures."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -114,6 +116,26 @@ def test_figures_of_a_constant_image_are_the_errors_of_the_fills():
     np.testing.assert_allclose(figures["mean_fill_error"], value**2, rtol=1e-4)
     assert figures["visible_fill_error"] < 1e-8 and figures["nearest_fill_error"] < 1e-8
     assert figures["fill_error"] < 1e-8 < figures["hole_error"]
+
+
+def test_the_nearest_fill_equals_a_search_over_all_visible_pixels():
+    rng = np.random.default_rng(0)
+    for share in (0.02, 0.5, 0.9):
+        hole = rng.random((13, 17)) < share
+        image = rng.random((13, 17, 3))
+        inside, visible = np.argwhere(hole), np.argwhere(~hole)
+        apart = np.sum((inside[:, None] - visible) ** 2, axis=-1)
+        expected = image[~hole][np.argmin(apart, axis=1)]
+        np.testing.assert_array_equal(context_encoder._nearest(image, hole), expected)
+
+
+def test_the_nearest_fill_of_a_large_hole_needs_little_memory():
+    hole = np.zeros((448, 448), bool)
+    hole[100:320, 100:320] = True
+    tracemalloc.start()
+    context_encoder._nearest(np.zeros((448, 448, 3), "float32"), hole)
+    assert tracemalloc.get_traced_memory()[1] < 2e8
+    tracemalloc.stop()
 
 
 def test_the_nearest_fill_takes_the_closest_visible_pixel():

@@ -248,21 +248,20 @@ def test_the_closed_form_is_the_mean_over_20000_sampled_graphs():
     assert abs(values.mean() - float(all_triplets(embeddings, labels))) < 3 * error < 1e-3
 
 
+@tensorflow_only
 @pytest.mark.slow
 def test_the_gradient_of_the_closed_form_is_the_mean_over_20000_sampled_graphs():
-    tf = pytest.importorskip("tensorflow")
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("The gradients are TensorFlow's.")
-    embeddings, labels = embedded("hundred_sixty")
-    generator, embeddings = keras.random.SeedGenerator(0), tf.constant(embeddings)
+    import tensorflow as tf
+
+    raw, labels = nodes("hundred_sixty")
+    generator, variable = keras.random.SeedGenerator(0), tf.Variable(raw)
 
     @tf.function
     def draw():
         with tf.GradientTape() as tape:
-            tape.watch(embeddings)
             triplets = matching.class_connected(labels, generator)
-            loss = losses.triplet_margin(embeddings, triplets)
-        return tf.convert_to_tensor(tape.gradient(loss, embeddings))
+            loss = losses.triplet_margin(losses.embed(variable), triplets)
+        return tape.gradient(loss, variable)
 
     number, total, squares = 20_000, 0.0, 0.0
     for _ in range(number):
@@ -270,7 +269,7 @@ def test_the_gradient_of_the_closed_form_is_the_mean_over_20000_sampled_graphs()
         total, squares = total + found, squares + np.square(found)
     mean = total / number
     error = np.sqrt(np.maximum(squares / number - np.square(mean), 1e-20) / number)
-    distance = np.abs(mean - gradient(lambda x: all_triplets(x, labels), embeddings)) / error
+    distance = np.abs(mean - gradient(lambda x: all_triplets(x, labels), raw)) / error
     # By chance, 0.3 % of the components lie beyond three standard errors.
     assert np.mean(distance > 3) < 0.01 and distance.max() < 6
 

@@ -33,7 +33,8 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
     """Train on the task of the init, or continue an interrupted run; then measure the result.
 
     Returns:
-        "seconds" of training, and on the chief "figures", the scores on held-out images.
+        "seconds" of training, and on the chief "figures", the scores on held-out images. The
+        figures are empty if nothing on these images can be scored; the weights are written before.
     """
     task_class = proxy_tasks.TASKS[config.proxy_task(experiment)]
     settings = getattr(experiment, task_class.section)
@@ -62,7 +63,11 @@ def run(experiment: config.Experiment, runtime: Runtime) -> dict:
         trained, task = task.model, _task(task_class, experiment)
         task.model.set_weights(trained.get_weights())
     measured = held_out[: settings.num_measured]
-    results["figures"] = task.measure(train, measured)
+    try:
+        results["figures"] = task.measure(train, measured)
+    except ValueError as error:
+        runtime.log(f"proxy: warning: the weights were not scored: {error}")
+        return results | {"figures": {}}
     _show(loop, task, measured, results["figures"])
     return results
 

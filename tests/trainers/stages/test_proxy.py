@@ -139,6 +139,20 @@ def test_a_task_runs_on_three_images(init, images, tmp_path):
     assert set(run.result("proxy")["figures"]) == FIGURES[init]
 
 
+def test_weights_that_cannot_be_scored_are_kept_with_a_warning(images, tmp_path, monkeypatch):
+    def measure(*_):
+        raise ValueError("No point has any color.")
+
+    monkeypatch.setattr(proxy_tasks.Jigsaw, "measure", measure)
+    run = _runtime(tmp_path)
+    stage_scope.run_stage(find("proxy"), _experiment("jigsaw", images), run)
+    assert run.result("proxy")["figures"] == {}
+    assert run.needed("proxy", "backbone.weights.h5").exists()
+    assert "warning: the weights were not scored: No point has any color" in (
+        run.console.file.getvalue()
+    )
+
+
 def _tags(folder):
     (file,) = folder.glob("events*")
     return [

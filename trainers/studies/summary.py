@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mm_keras.metrics import intervals
 from pipelines import datasets
 from trainers import config
 from trainers.reporting import measurements, paper_tables
 from trainers.runs import files, finished
-from trainers.studies import intervals, plan, step_cost
+from trainers.studies import plan, step_cost
 from trainers.studies.plan import Arm, Study
 
 

@@ -80,6 +80,11 @@ def test_a_program_that_fails_is_named_with_its_error(comparison, tmp_path):
 
 
 def test_the_table_has_mean_and_deviation():
-    table = quality.table({"one": [40.0, 42.0], "two": [30.0]})
+    table = quality.table({"one": [40.0, 42.0], "two": [30.0, 31.0]})
     columns = [list(column.cells) for column in table.columns]
-    assert columns[1] == ["41.0", "30.0"] and columns[2] == ["1.4", "-"]
+    assert columns[1] == ["41.0", "30.5"] and columns[2] == ["1.4", "0.7"]
+    assert columns[3] == ["", "+10.5"]
+    # Two differences, 10 and 11: 10.5 with half a width of 12.706 x 0.5 (t, one degree).
+    assert columns[4] == ["", "+4.1 to +16.9"]
+    single = quality.table({"one": [40.0], "two": [30.0]}).columns
+    assert list(single[3].cells) == ["", "+10.0"] and list(single[4].cells) == ["", "-"]

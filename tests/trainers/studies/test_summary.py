@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from mm_keras import metrics
+from mm_keras.metrics import intervals
 from trainers import config
 from trainers.config import presets
-from trainers.studies import intervals, plan, step_cost, summary
+from trainers.studies import plan, step_cost, summary
 
 CLASS_NAMES = ("road", "car", "sky")
 ARMS = {"naive": (0, 1), "class_connected": (0, 1), "mine": (1,), "alone": (5,)}

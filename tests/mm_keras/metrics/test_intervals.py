@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mm_keras import metrics
-from trainers.studies import intervals
+from mm_keras.metrics import intervals
 
 # Two-sided 95 % and 99 % points of Student's t, from a printed table.
 TABLE = {

@@ -13,9 +13,9 @@ import sys
 import time
 
 import rich.console
-from absl import app, flags
+from absl import flags, logging
 
-from trainers import config
+from trainers import command_line, config, startup
 from trainers import flags as run_flags
 from trainers.benchmarks.targets import GROUPS
 
@@ -40,27 +40,38 @@ _WIDTH = 160  # width of the table in characters, without a terminal
 def main(argv):
     if argv[1:]:
         sys.exit(f"Unexpected arguments: {' '.join(argv[1:])}. All options begin with --.")
-    for group in FLAGS.only:
-        if group not in (*GROUPS, COST, QUALITY):
-            sys.exit(f"error: {config.unknown('group', group, (*GROUPS, COST, QUALITY))}")
+    logging.set_verbosity(logging.ERROR)  # TensorFlow warns of the traces of each line
+    command_line.call(_run)
+
+
+def _run():
+    _check_groups()
     if FLAGS.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before Keras is imported
-    elif COST in FLAGS.only:
-        sys.exit("error: --only=cost measures the CPU. Leave --device=gpu out.")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow is imported
+        startup.load_tensorflow()
     console = rich.console.Console(width=None if sys.stdout.isatty() else _WIDTH)
     results = pathlib.Path(FLAGS.results) if FLAGS.results else None
     missed = []
     if FLAGS.only == [QUALITY]:
         _compare_quality(console, results)
         return
-    if QUALITY in FLAGS.only:
-        sys.exit(f"error: --only={QUALITY} runs alone: it takes about an hour.")
     if FLAGS.only != [COST]:
         missed = _measure_groups(console, results)
     if COST in FLAGS.only:
         _measure_costs(console, results)
     if missed:
         sys.exit(f"missed: {', '.join(missed)}")
+
+
+def _check_groups():
+    known = (*GROUPS, COST, QUALITY)
+    for group in FLAGS.only:
+        if group not in known:
+            raise config.UserError(config.unknown("group", group, known))
+    if COST in FLAGS.only and FLAGS.device == "gpu":
+        raise config.UserError("--only=cost measures the CPU. Leave --device=gpu out.")
+    if QUALITY in FLAGS.only and FLAGS.only != [QUALITY]:
+        raise config.UserError(f"--only={QUALITY} runs alone: it takes about an hour.")
 
 
 def _measure_groups(console, results) -> list[str]:
@@ -101,5 +112,10 @@ def _compare_quality(console, results):
         output.write_quality(results, comparison, scores)
 
 
+def start():
+    """Run the command with the arguments of the process."""
+    command_line.start(main, ("only", "results", "device"))
+
+
 if __name__ == "__main__":
-    app.run(main)
+    start()

@@ -3,6 +3,7 @@
 An error that a user can fix is one sentence, not a traceback.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -31,7 +32,8 @@ def start(main: Callable[[list[str]], None], everyday: Sequence[str] = ()) -> No
         everyday: names of the flags that the help lists first.
     """
     if any(argument in ("--help", "-h", "-help") for argument in sys.argv[1:]):
-        print(help_text(main, everyday))
+        with contextlib.suppress(BrokenPipeError):  # a pager was closed
+            print(help_text(main, everyday), flush=True)
         sys.exit(0)
     app.run(main)
 

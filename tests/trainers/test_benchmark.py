@@ -113,6 +113,7 @@ def test_tables_and_files_hold_every_line_with_its_verdict(tmp_path, monkeypatch
     assert output.missed(measurements) == ["match_4096"]
     console.print(output.table(measurements))
     assert "MISSED" in console.file.getvalue()
+    assert "requested" not in console.file.getvalue()
     output.write(tmp_path, measurements, "cpu")
     lines = json.loads((tmp_path / "benchmark.json").read_text())["lines"]
     verdicts = {line["key"]: line["is_met"] for line in lines}
@@ -173,6 +174,20 @@ def test_costs_on_a_gpu_are_refused(parsed_flags):
         flagsaver.flagsaver(only=["cost"], device="gpu"),
         pytest.raises(SystemExit, match="measures the CPU"),
     ):
+        benchmark.main(["benchmark"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"only": ["speed"]}, "Unknown group 'speed'"),
+        ({"only": ["quality", "match"]}, "runs alone"),
+        ({"only": ["quality"], "methods": ["SegNet"]}, "error: No method 'SegNet'"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(values, message, parsed_flags, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with flagsaver.flagsaver(**values), pytest.raises(SystemExit, match=message):
         benchmark.main(["benchmark"])
 
 

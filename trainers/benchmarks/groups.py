@@ -6,7 +6,7 @@ import keras
 
 from trainers.benchmarks import cpu, gpu, patch_losses
 from trainers.benchmarks.targets import GROUPS, LINES
-from trainers.benchmarks.timing import Measurement, NotRun
+from trainers.benchmarks.timing import NOT_REQUESTED, Measurement, NotRun
 
 
 def measure(
@@ -25,10 +25,10 @@ def measure(
     """
     groups, measurements = list(groups), {}
     for group in GROUPS:
-        log(f"{group} ...")
         try:
             if group not in groups:
-                raise NotRun("not among the requested groups")
+                raise NotRun(NOT_REQUESTED)
+            log(f"{group} ...")
             measurements |= _measure_group(group, device)
         except NotRun as error:
             keys = [line.key for line in LINES if line.group == group]

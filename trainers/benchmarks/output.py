@@ -13,16 +13,17 @@ import rich.table
 
 from trainers.benchmarks import gpu
 from trainers.benchmarks.targets import LINES, is_met
-from trainers.benchmarks.timing import Measurement, NotRun
+from trainers.benchmarks.timing import NOT_REQUESTED, Measurement, NotRun
 
 HEAD = ("line", "figure", "peer", "ratio", "target", "")
 
 
 def table(measurements: dict[str, Measurement]) -> rich.table.Table:
-    """Return the table for the terminal."""
+    """Return the table for the terminal, without the groups that were not requested."""
     result = rich.table.Table(*HEAD)
     for row in rows(measurements):
-        result.add_row(*row)
+        if row[-1] != NOT_REQUESTED:
+            result.add_row(*row)
     return result
 
 

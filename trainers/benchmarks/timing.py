@@ -9,6 +9,10 @@ Samples = dict[str, list[float]]
 """{name of the task: seconds of each round}."""
 
 
+NOT_REQUESTED = "not among the requested groups"
+"""The reason of lines that no one asked for."""
+
+
 class NotRun(Exception):  # noqa: N818 - it is no failure
     """This machine cannot measure something; the message is the reason."""
 

@@ -26,8 +26,19 @@ IDENTITY = (
     "patch_size",
     "stackwise_num_blocks",
     "stackwise_num_repeats",
+    "layerwise_depths",
+    "hidden_dims",
 )
 """Settings by which a folder is compared with the network that its caller names."""
+
+OF_HUGGING_FACE = {
+    "num_hidden_layers": "num_layers",
+    "hidden_size": "hidden_dim",
+    "num_attention_heads": "num_heads",
+    "depths": "layerwise_depths",
+    "hidden_sizes": "hidden_dims",
+}
+"""{setting of a folder of Hugging Face: the same in `IDENTITY`}, where the names differ."""
 
 
 class Request(NamedTuple):
@@ -121,14 +132,22 @@ class KerasHub:
             raise ValueError(
                 f"{preset.folder}: is the preset of {preset.class_name}. {name} is of {class_name}."
             )
-        if preset.is_keras:
-            expected = presets.as_json({k: v for k, v in arguments.items() if k in IDENTITY})
-            other = [k for k in expected if preset.arguments.get(k, expected[k]) != expected[k]]
-            if other:
-                raise ValueError(
-                    f"{preset.folder}: is another network than {name}: {other[0]} is "
-                    f"{preset.arguments[other[0]]}. Expected {expected[other[0]]}."
-                )
+        expected = presets.as_json({k: v for k, v in arguments.items() if k in IDENTITY})
+        received = _identity(preset)
+        other = [k for k in expected if received.get(k, expected[k]) != expected[k]]
+        if other:
+            raise ValueError(
+                f"{preset.folder}: is another network than {name}: {other[0]} is "
+                f"{received[other[0]]}. Expected {expected[other[0]]}."
+            )
+
+
+def _identity(preset) -> dict:
+    """Return the settings of a folder in KerasHub's names."""
+    if preset.is_keras:
+        return preset.arguments
+    named = {OF_HUGGING_FACE.get(key, key): value for key, value in preset.arguments.items()}
+    return {"num_register_tokens": 0} | named  # Hugging Face's DINOv2 has no such setting
 
 
 def published() -> list[str]:

@@ -6,7 +6,7 @@
   hub. ResNet, DenseNet and VGG-16 need no hub: their settings stand below, and they are built from
   the generic classes, offline.
 * kerashub (extra `hub`): the preset names of KerasHub's image backbones, or a preset folder, see
-  `hub`. ResNet, DenseNet, VGG, DINOv2 and DINOv3 are built offline in the same way.
+  `hub`. ResNet, DenseNet, VGG, DINOv2, DINOv3 and MiT are built offline in the same way.
 
 Another library is imported when one of its networks is built.
 """
@@ -304,7 +304,7 @@ def _kerashub_settings():
             "stackwise_num_filters": [64, 128, 256, 512, 512],
         }
         settings[f"vgg_{depth}_imagenet"] = ("VGGBackbone", arguments)
-    return settings | _dinov2_settings() | _dinov3_settings()
+    return settings | _dinov2_settings() | _dinov3_settings() | _mit_settings()
 
 
 # The sizes of DINOv2 (Oquab et al. 2023) and DINOv3 (Simeoni et al. 2025). A test compares the
@@ -321,7 +321,7 @@ def _dinov2_settings():
     settings = {}
     for size, arguments in (_SIZES | {"giant": _GIANT | {"use_swiglu_ffn": True}}).items():
         arguments = {"patch_size": 14, "position_embedding_shape": (518, 518, 3)} | arguments
-        settings[f"dinov2_{size}"] = ("DINOV2Backbone", arguments)
+        settings[f"dinov2_{size}"] = ("DINOV2Backbone", arguments | {"num_register_tokens": 0})
         registers = {"num_register_tokens": 4, "antialias_in_interpolation": True}
         settings[f"dinov2_with_registers_{size}"] = ("DINOV2Backbone", arguments | registers)
     return settings
@@ -335,6 +335,34 @@ def _dinov3_settings():
         f"dinov3_vit_{size}_lvd1689m": ("DINOV3Backbone", common | arguments)
         for size, arguments in sizes.items()
     }
+
+
+# Xie et al. 2021, table 6: MiT-B0 to B5. The presets of a size differ in their training data.
+_MIT_DEPTHS = (
+    (2, 2, 2, 2),
+    (2, 2, 2, 2),
+    (3, 4, 6, 3),
+    (3, 4, 18, 3),
+    (3, 8, 27, 3),
+    (3, 6, 40, 3),
+)
+
+
+def _mit_settings():
+    settings = {}
+    for k, depths in enumerate(_MIT_DEPTHS):
+        arguments = {
+            "num_layers": 4,
+            "layerwise_depths": list(depths),
+            "hidden_dims": [64, 128, 320, 512] if k else [32, 64, 160, 256],
+            "layerwise_num_heads": [1, 2, 5, 8],
+            "layerwise_sr_ratios": [8, 4, 2, 1],
+            "layerwise_patch_sizes": [7, 3, 3, 3],
+            "layerwise_strides": [4, 2, 2, 2],
+        }
+        for data in ("ade20k_640" if k == 5 else "ade20k_512", "cityscapes_1024"):
+            settings[f"mit_b{k}_{data}"] = ("MiTBackbone", arguments)
+    return settings
 
 
 def _backbone_classes(module):

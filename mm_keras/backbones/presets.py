@@ -20,11 +20,16 @@ import pathlib
 
 import keras
 
+from mm_keras.backbones import segformer_files
 from mm_keras.backbones.spec import PIXELS, Pixels
 
-TRANSFORMERS = ("DINOV2Backbone", "DINOV3Backbone", "ViTBackbone")
+TRANSFORMERS = ("DINOV2Backbone", "DINOV3Backbone", "ViTBackbone", "MiTBackbone")
+SEGFORMER = "SegFormerBackbone"
+"""A MiTBackbone with the decoder of SegFormer. A backbone is made of the MiTBackbone alone."""
+
 CLASSES = (
     *TRANSFORMERS,
+    SEGFORMER,
     "CSPNetBackbone",
     "DenseNetBackbone",
     "EfficientNetBackbone",
@@ -34,13 +39,15 @@ CLASSES = (
     "VGGBackbone",
     "XceptionBackbone",
 )
-"""Classes of KerasHub that may be built: image networks that `wrapped` or `transformers` takes."""
+"""Classes of KerasHub that may be built: image networks that `wrapped`, `transformers` or
+`mix_transformers` takes."""
 
 MODEL_TYPES = {
     "dinov2": "DINOV2Backbone",
     "dinov2_with_registers": "DINOV2Backbone",
     "dinov3_vit": "DINOV3Backbone",
     "vit": "ViTBackbone",
+    "segformer": "MiTBackbone",
 }
 """{model_type of a folder of Hugging Face: class of KerasHub}."""
 
@@ -49,6 +56,7 @@ DEFAULT_PIXELS = {
     "DINOV2Backbone": PIXELS["torch"],  # facebookresearch/dinov2, data/transforms.py
     "DINOV3Backbone": PIXELS["torch"],  # facebookresearch/dinov3, README, LVD-1689M
     "ViTBackbone": SYMMETRIC,  # google-research/vision_transformer, input_pipeline.py: -1..1
+    "MiTBackbone": PIXELS["torch"],  # NVlabs/SegFormer, img_norm_cfg of its configurations
 }
 """{class: the pixels of its published weights} for folders without a file about pixels."""
 
@@ -77,6 +85,7 @@ class Preset:
         is_keras: whether KerasHub wrote it; else Hugging Face did.
         arguments: arguments of the class, or the settings in Hugging Face's names.
         pixels: the pixels that the weights expect; None if the folder does not state them.
+        decoder: channels of the decoder of SegFormer, if its weights lie in the same file.
     """
 
     folder: pathlib.Path
@@ -84,6 +93,7 @@ class Preset:
     is_keras: bool
     arguments: dict
     pixels: Pixels | None
+    decoder: int | None = None
 
 
 def is_folder(name: str) -> bool:
@@ -111,6 +121,10 @@ def read(folder: str | os.PathLike) -> Preset:
     settings = config.get("config") if is_keras else config
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: 'config' must be an object. Received {settings!r:.80}.")
+    decoder = None
+    if class_name == SEGFORMER:
+        settings, decoder = _of_segformer(path, settings)
+        class_name = "MiTBackbone"
     ignored = _IGNORED if is_keras else ()
     arguments = {
         key: value
@@ -119,7 +133,20 @@ def read(folder: str | os.PathLike) -> Preset:
     }
     for key, value in arguments.items():
         _check_value(path, key, value)
-    return Preset(folder, class_name, is_keras, arguments, _pixels(folder))
+    return Preset(folder, class_name, is_keras, arguments, _pixels(folder), decoder)
+
+
+def _of_segformer(path, settings) -> tuple[dict, int]:
+    """Return the settings of the MiTBackbone in a SegFormerBackbone, and the decoder's channels."""
+    encoder, decoder = settings.get("image_encoder"), settings.get("projection_filters")
+    name = encoder.get("registered_name") if isinstance(encoder, dict) else encoder
+    if name != "keras_hub>MiTBackbone" or not isinstance(encoder.get("config"), dict):
+        raise ValueError(f"{path}: image_encoder must be a MiTBackbone. Received {name!r:.80}.")
+    if not isinstance(decoder, int) or not 1 <= decoder <= MAX_NUMBER:
+        raise ValueError(
+            f"{path}: projection_filters must be 1 to {MAX_NUMBER}. Received {decoder!r:.80}."
+        )
+    return encoder["config"], decoder
 
 
 def build(preset: Preset, load: bool = True) -> keras.Model:
@@ -138,14 +165,29 @@ def build(preset: Preset, load: bool = True) -> keras.Model:
     kind = getattr(keras_hub.models, preset.class_name)
     weights = _weights_file(preset) if load else None
     if not preset.is_keras:
-        file = weights or preset.folder / CONFIG
-        with _errors_of(file, preset.class_name):
-            return kind.from_preset(os.fspath(preset.folder), load_weights=load)
+        return _of_hugging_face(kind, preset, weights)
     network = _from_settings(kind, preset)
     if weights is not None:
+        stored = network
         with _errors_of(weights, preset.class_name):
-            network.load_weights(weights)
-        _check_complete(weights, network)
+            if preset.decoder is not None:
+                stored = keras_hub.models.SegFormerBackbone(network, preset.decoder)
+            stored.load_weights(weights)
+        _check_complete(weights, stored)
+    return network
+
+
+def _of_hugging_face(kind, preset, weights) -> keras.Model:
+    file = weights or preset.folder / CONFIG
+    if preset.class_name != "MiTBackbone":
+        with _errors_of(file, preset.class_name):
+            return kind.from_preset(os.fspath(preset.folder), load_weights=weights is not None)
+    with _errors_of(preset.folder / CONFIG, preset.class_name):  # KerasHub does not read these
+        settings = segformer_files.arguments(preset.arguments)
+        network = kind(**arguments_of(preset.class_name, settings))
+    if weights is not None:
+        with _errors_of(weights, preset.class_name):
+            segformer_files.load(network, weights)
     return network
 
 
@@ -167,7 +209,7 @@ def arguments_of(class_name: str, settings: dict) -> dict:
     """Return the arguments of a class with the size of image that suits a backbone.
 
     Convolutions take any size. DINOv2 gets the size of its stored position table, so that KerasHub
-    does not resample it. ViT has a table of the size of its images. DINOv3 has no table.
+    does not resample it. ViT has a table of the size of its images. DINOv3 and MiT have no table.
     """
     settings = dict(settings)
     if class_name == "DINOV2Backbone":
@@ -175,6 +217,10 @@ def arguments_of(class_name: str, settings: dict) -> dict:
         return settings | {"image_shape": (height, width, 3)}
     if class_name == "DINOV3Backbone":
         return settings | {"image_shape": (settings.get("patch_size", 16),) * 2 + (3,)}
+    if class_name == "MiTBackbone":
+        # The smallest square on which no map of KerasHub's network has a partial cell.
+        side = math.prod(settings["layerwise_strides"]) * max(settings["layerwise_sr_ratios"])
+        return settings | {"image_shape": (side, side, 3), "max_drop_path_rate": 0.0}
     if class_name == "ViTBackbone":
         return settings
     return settings | {"image_shape": (None, None, 3)}
@@ -251,7 +297,7 @@ def _numbers(value):
 
 
 def _pixels(folder) -> Pixels | None:
-    for name, affine in zip(CONVERTERS, (_of_keras, _of_hugging_face), strict=True):
+    for name, affine in zip(CONVERTERS, (_of_converter, _of_preprocessor), strict=True):
         if (folder / name).is_file():
             content = _json(folder / name)
             try:
@@ -262,7 +308,7 @@ def _pixels(folder) -> Pixels | None:
     return None
 
 
-def _of_keras(content):
+def _of_converter(content):
     """Return scale and offset of KerasHub's ImageConverter, with its former arguments too."""
     config = content["config"]
     scale, offset = config.get("scale"), config.get("offset")
@@ -273,7 +319,7 @@ def _of_keras(content):
     return _three(1.0 if scale is None else scale), _three(0.0 if offset is None else offset)
 
 
-def _of_hugging_face(content):
+def _of_preprocessor(content):
     factor = content.get("rescale_factor", 1 / 255) if content.get("do_rescale", True) else 1.0
     if not content.get("do_normalize", True):
         return _three(factor), _three(0.0)

@@ -7,7 +7,7 @@ import math
 import keras
 
 from mm_keras import layers
-from mm_keras.backbones import libraries, more_bands, transformers
+from mm_keras.backbones import libraries, mix_transformers, more_bands, transformers
 from mm_keras.backbones.spec import Backbone, BackboneSpec, Pixels, Tap, blocks_by_stride
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -44,6 +44,8 @@ def build(
         network, pixels = more_bands.of_bands(name, network, pixels, num_bands)
     if transformers.is_transformer(network):
         return transformers.wrap(name, network, pixels)
+    if mix_transformers.is_mix_transformer(network):
+        return mix_transformers.wrap(name, network, pixels)
     _limit_momentum(network)
     return wrap(name, network, pixels)
 

@@ -30,6 +30,20 @@ MODELS = {
         {"patch_size": 14, "intermediate_size": 64, "num_register_tokens": 4},
     ),
     "vit": (transformers.ViTConfig, transformers.ViTForImageClassification, {"patch_size": 14}),
+    "segformer": (
+        transformers.SegformerConfig,
+        transformers.SegformerForImageClassification,
+        {
+            "num_encoder_blocks": 3,
+            "depths": [1, 2, 1],
+            "hidden_sizes": [8, 16, 24],
+            "num_attention_heads": [1, 2, 3],
+            "sr_ratios": [4, 2, 1],
+            "patch_sizes": [7, 3, 3],
+            "strides": [4, 2, 2],
+            "mlp_ratios": [4, 4, 4],
+        },
+    ),
 }
 SIZES = ((70, 70), (98, 42))
 
@@ -49,8 +63,9 @@ def pixels(size):
 def described(kind):
     """Return the settings, the shapes of all stored tensors and some outputs of a model."""
     config_class, model_class, settings = MODELS[kind]
+    settings = settings if kind == "segformer" else COMMON | settings
     with tempfile.TemporaryDirectory() as folder:
-        model_class(config_class(**COMMON, **settings)).save_pretrained(folder)
+        model_class(config_class(**settings)).save_pretrained(folder)
         path = pathlib.Path(folder) / "model.safetensors"  # published files have its names
         shapes = {name: value.shape for name, value in load_file(path).items()}
         save_file({n: weights(n, s) for n, s in shapes.items()}, path, metadata={"format": "pt"})
@@ -59,8 +74,19 @@ def described(kind):
     return {
         "config": config,
         "shapes": {name: list(shape) for name, shape in shapes.items()},
-        "outputs": {"x".join(map(str, size)): patches(model, size) for size in SIZES},
+        "outputs": {
+            "x".join(map(str, size)): (maps if kind == "segformer" else patches)(model, size)
+            for size in SIZES
+        },
     }
+
+
+def maps(model, size):
+    """Return some channels of some cells of each stage."""
+    with torch.no_grad():
+        outputs = model.segformer(pixels(size), output_hidden_states=True).hidden_states
+    stages = [value[0].permute(1, 2, 0).numpy() for value in outputs]
+    return [value.reshape(-1, value.shape[-1])[::7, ::5].reshape(-1).tolist() for value in stages]
 
 
 def patches(model, size):

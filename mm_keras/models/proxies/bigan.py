@@ -243,13 +243,22 @@ def _discriminator(side, num_codes, channels):
         )(features)
         if k > 1:
             features = _norm(f"batch_conv{k}")(_with_codes(features, codes, number, f"conv{k}"))
-        features = keras.layers.LeakyReLU(0.2)(features)
+        features = _leaky_relu(features)
         number *= 2
     # Zeros: all logits start at 0 and all losses at ln 2.
     score = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="score")
     return keras.Model(
         [images, codes], score(keras.layers.Flatten()(features)), name="discriminator"
     )
+
+
+def _leaky_relu(features):
+    """Return the values of LeakyReLU with slope 0.2, and its gradient.
+
+    TensorFlow 2.21 joins its own operation with the bias before it on CPUs. This fails where the
+    gradient needs the sum, and an error is logged ("remapper failed").
+    """
+    return ops.where(features > 0, features, 0.2 * features)
 
 
 def _up(channels, name, use_bias):

@@ -3,6 +3,7 @@
 KerasHub imports all of its models, so these tests are slow. They are skipped where it is missing.
 """
 
+import functools
 import json
 import shutil
 import zlib
@@ -20,6 +21,16 @@ pytestmark = pytest.mark.slow
 
 TINY = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "intermediate_dim": 64}
 VIT = {"num_layers": 2, "hidden_dim": 32, "num_heads": 2, "mlp_dim": 64, "patch_size": 16}
+MIT = {
+    "num_layers": 3,
+    "layerwise_depths": [1, 2, 1],
+    "hidden_dims": [8, 16, 24],
+    "layerwise_num_heads": [1, 2, 3],
+    "layerwise_sr_ratios": [4, 2, 1],
+    "layerwise_patch_sizes": [7, 3, 3],
+    "layerwise_strides": [4, 2, 2],
+    "max_drop_path_rate": 0.1,
+}
 SMALL_RESNET = {
     "input_conv_filters": [64],
     "input_conv_kernel_sizes": [7],
@@ -34,6 +45,7 @@ NETWORKS = {
     "DINOV3Backbone": TINY | {"patch_size": 16, "image_shape": (48, 32, 3)},
     "ViTBackbone": VIT | {"image_shape": (48, 32, 3)},
     "ResNetBackbone": SMALL_RESNET | {"image_shape": (None, None, 3)},
+    "MiTBackbone": MIT | {"image_shape": (64, 64, 3)},
 }
 CONVERTER = {"config": {"scale": [0.01, 0.02, 0.03], "offset": [-1.0, -2.0, -3.0]}}
 
@@ -55,15 +67,17 @@ def folders(keras_hub, tmp_path_factory):
         if name == "ResNetBackbone":  # variances are positive
             network.set_weights([np.abs(w) + 0.1 for w in network.get_weights()])
         network.save_to_preset(place / name)
+        if name == "MiTBackbone":
+            keras_hub.models.SegFormerBackbone(network, 8).save_to_preset(place / "SegFormer")
     (place / "ResNetBackbone" / "image_converter.json").write_text(json.dumps(CONVERTER))
-    return {name: place / name for name in NETWORKS}
+    return {name: place / name for name in (*NETWORKS, "SegFormer")}
 
 
 def _images(height, width):
     return np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype("uint8")
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "ResNetBackbone"])
+@pytest.mark.parametrize("name", ["DINOV2Backbone", "DINOV3Backbone", "ViTBackbone"])
 def test_a_transformer_computes_its_keras_hub_network(keras_hub, folders, name):
     body = backbones.build(f"kerashub/{folders[name]}", weights="pretrained")
     network = keras_hub.models.Backbone.from_preset(str(folders[name]))
@@ -76,6 +90,38 @@ def test_a_transformer_computes_its_keras_hub_network(keras_hub, folders, name):
     count = outputs.shape[1] * outputs.shape[2]
     flat = np.reshape(outputs, (2, count, -1))
     np.testing.assert_allclose(flat, np.array(expected)[:, -count:], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["MiTBackbone", "SegFormer"])
+def test_a_mix_transformer_computes_its_keras_hub_network(keras_hub, folders, monkeypatch, name):
+    body = backbones.build(f"kerashub/{folders[name]}", weights="pretrained")
+    network = keras_hub.models.Backbone.from_preset(str(folders["MiTBackbone"]))
+    images, pixels = _images(64, 64), body.spec.pixels
+    prepared = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean)(images)
+    exact = functools.partial(keras.ops.nn.gelu, approximate=False)  # KerasHub approximates it
+    monkeypatch.setattr(keras.ops.nn, "gelu", lambda x: exact(x))
+    expected = keras.Model(network.inputs, network.pyramid_outputs)(prepared)
+    outputs = body(images)
+    assert [tap.name for tap in body.spec.taps] == ["stride4", "stride8", "stride16"]
+    for tap, value in zip(body.spec.taps, expected.values(), strict=True):
+        np.testing.assert_allclose(outputs[tap.name], value, atol=1e-5)
+    assert "non-commercial" in body.spec.license
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_encoder": None}, "image_encoder must be a MiTBackbone. Received None"),
+        ({"projection_filters": 1 << 20}, "projection_filters must be 1 to 16384. Received 104857"),
+    ],
+)
+def test_a_damaged_segformer_is_rejected(folders, tmp_path, change, message):
+    folder = shutil.copytree(folders["SegFormer"], tmp_path / "a")
+    config = json.loads((folder / "config.json").read_text())
+    config["config"] |= change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"config.json: {message}"):
+        backbones.build(f"kerashub/{folder}")
 
 
 def test_a_convolutional_network_has_the_pixels_of_its_folder(folders):
@@ -100,16 +146,48 @@ def _weights(name, shape):
     return rng.normal(0, 0.2, shape).astype("float32")
 
 
+def _of_hugging_face(model, folder, **changes):
+    """Return the backbone of a folder of Hugging Face that this function writes."""
+    (folder / "config.json").write_text(json.dumps(model["config"] | changes))
+    tensors = {name: _weights(name, shape) for name, shape in model["shapes"].items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    pixels = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    return backbones.build(f"kerashub/{folder}", weights="pretrained")
+
+
+def test_a_mix_transformer_equals_the_model_of_transformers(keras_hub, golden, tmp_path):
+    """All stages, at sides that are no multiples of the strides."""
+    model = golden("transformers")["models"]["segformer"]
+    body = _of_hugging_face(model, tmp_path)
+    for size, expected in model["outputs"].items():
+        height, width = map(int, size.split("x"))
+        images = np.random.default_rng(0).integers(0, 256, (1, height, width, 3))
+        outputs = body(images)
+        for tap, values in zip(body.spec.taps, expected, strict=True):
+            cells = np.array(outputs[tap.name]).reshape(-1, tap.channels)
+            np.testing.assert_allclose(cells[::7, ::5].reshape(-1), values, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_act": "relu"}, "config.json: .* hidden_act must be 'gelu'. Received 'relu'"),
+        ({"mlp_ratios": [2, 2, 2]}, "config.json: .* mlp_ratios must be 4. Received"),
+        ({"hidden_sizes": [8, 16, 32]}, "model.safetensors: .* gives the shape .* Expected"),
+        ({"depths": [1, 2, 2]}, "model.safetensors: .* it has no array 'segformer.encoder.block.2"),
+    ],
+)
+def test_a_segformer_with_other_settings_is_rejected(keras_hub, golden, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        _of_hugging_face(golden("transformers")["models"]["segformer"], tmp_path, **changes)
+
+
 @pytest.mark.parametrize("kind", ["dinov2", "dinov2_with_registers", "dinov3_vit", "vit"])
 def test_outputs_equal_the_models_of_transformers(keras_hub, golden, tmp_path, kind):
     """Golden values of tests/programs/golden_transformers.py, at the table's size and another."""
     model = golden("transformers")["models"][kind]
-    (tmp_path / "config.json").write_text(json.dumps(model["config"]))
-    tensors = {name: _weights(name, shape) for name, shape in model["shapes"].items()}
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    pixels = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(pixels))
-    body = backbones.build(f"kerashub/{tmp_path}", weights="pretrained")
+    body = _of_hugging_face(model, tmp_path)
     for size, expected in model["outputs"].items():
         height, width = map(int, size.split("x"))
         images = np.random.default_rng(0).integers(0, 256, (1, height, width, 3))
@@ -167,6 +245,28 @@ def test_a_folder_of_another_model_than_the_name_is_rejected(keras_hub, folders)
         backbones.check("kerashub/dinov2_small", folder=str(folders["DINOV2Backbone"]))
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("dinov2_small", {}, "num_layers is 2. Expected 12"),
+        ("dinov2_with_registers_small", {"num_hidden_layers": 12}, "hidden_dim is 32. Expected 3"),
+        (
+            "dinov2_with_registers_small",
+            {"num_hidden_layers": 12, "hidden_size": 384, "num_attention_heads": 6},
+            "num_register_tokens is 0. Expected 4",
+        ),
+        ("mit_b0_ade20k_512", {}, "is the preset of DINOV2Backbone. mit_b0_ade20k_512 is of MiT"),
+    ],
+)
+def test_a_folder_of_hugging_face_is_compared_with_the_name(
+    keras_hub, golden, tmp_path, name, changes, message
+):
+    config = golden("transformers")["models"]["dinov2"]["config"] | changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        backbones.check(f"kerashub/{name}", folder=str(tmp_path))
+
+
 def test_files_of_a_published_preset_are_fetched_and_loaded(keras_hub, folders, monkeypatch):
     from keras_hub.src.utils import preset_utils
 
@@ -213,10 +313,16 @@ def test_unreachable_and_gated_presets_give_one_error(keras_hub, monkeypatch, er
 def test_the_published_sizes_have_the_published_numbers_of_weights(keras_hub):
     settings = libraries.LIBRARIES["kerashub"].settings
     published = keras_hub.models.DINOV2Backbone.presets
-    for name in ("dinov2_small", "dinov2_with_registers_small"):
+    mix = keras_hub.models.MiTBackbone.presets
+    assert {*published, *mix} <= set(settings)
+    classifier = 10 * (256 + 1)  # KerasHub counts one of ten classes that the preset does not have
+    for name, more in (
+        ("dinov2_small", 0),
+        ("dinov2_with_registers_small", 0),
+        ("mit_b0_ade20k_512", classifier),
+    ):
         network, _ = libraries.LIBRARIES["kerashub"].build(hub.Request(name))
-        assert network.count_params() == published[name]["metadata"]["params"]
-    assert set(published) <= set(settings)
+        assert network.count_params() + more == (published | mix)[name]["metadata"]["params"]
 
 
 def test_dinov3_names_its_license(folders):

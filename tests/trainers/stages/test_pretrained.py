@@ -1,4 +1,4 @@
-"""The stages on a small random DINOv2 of KerasHub, from a preset folder."""
+"""The stages on a small random DINOv2 and a SegFormer of KerasHub, from preset folders."""
 
 import json
 
@@ -52,6 +52,25 @@ def folder(tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module")
+def segformer_folder(tmp_path_factory):
+    keras_hub = pytest.importorskip("keras_hub")
+    place = tmp_path_factory.mktemp("preset") / "segformer_tiny"
+    encoder = keras_hub.models.MiTBackbone(
+        num_layers=3,
+        layerwise_depths=[1, 1, 1],
+        hidden_dims=[8, 12, 16],
+        layerwise_num_heads=[1, 1, 2],
+        layerwise_sr_ratios=[4, 2, 1],
+        layerwise_patch_sizes=[7, 3, 3],
+        layerwise_strides=[4, 2, 2],
+        max_drop_path_rate=0.1,
+        image_shape=(64, 64, 3),
+    )
+    keras_hub.models.SegFormerBackbone(encoder, 8).save_to_preset(place)
+    return place
+
+
 @pytest.fixture
 def experiment(folder, tiny_data):
     places = {"data.data_dir": str(tiny_data), "network.backbone": f"kerashub/{folder}"}
@@ -77,6 +96,26 @@ def test_a_transformer_passes_through_all_stages(experiment, make_runtime, tmp_p
     images = np.random.default_rng(0).integers(0, 256, (1, 9, 31, 3)).astype("uint8")
     expected = mm_keras.Predictor(fine_tuned).predict(images)
     np.testing.assert_array_equal(serve(images=tf.constant(images))["class_ids"], expected[0])
+
+
+def test_a_segformer_passes_through_all_stages(
+    experiment, segformer_folder, make_runtime, tmp_path
+):
+    changes = {"network.backbone": f"kerashub/{segformer_folder}", "segment.head": "unet"}
+    changes |= {"segment.frozen": False, "segment.optimizer": "adamw", "segment.layer_decay": 0.75}
+    experiment = config.changed(experiment, changes)
+    networks.check(experiment)
+    runtime = make_runtime(tmp_path)
+    for stage in ("mm", "segment", "evaluate", "export"):
+        stage_scope.run_stage(find(stage), experiment, runtime)
+    fine_tuned = networks.segmenter(experiment, 3)
+    fine_tuned.load_weights(tmp_path / "segment" / "segmenter.weights.h5")
+    (model,) = tmp_path.glob("export/**/saved_model.pb")
+    serve = tf.saved_model.load(str(model.parent)).signatures["serving_default"]
+    for size in ((9, 31), (1, 2), (70, 41)):
+        images = np.random.default_rng(0).integers(0, 256, (1, *size, 3)).astype("uint8")
+        expected = mm_keras.Predictor(fine_tuned).predict(images)
+        np.testing.assert_array_equal(serve(images=tf.constant(images))["class_ids"], expected[0])
 
 
 def test_later_stages_need_the_settings_of_the_folder_alone(experiment, folder, tmp_path):

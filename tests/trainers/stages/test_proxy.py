@@ -165,7 +165,7 @@ def _tags(folder):
 def test_the_training_images_are_the_default(images, tmp_path):
     files = sorted(str(file) for file in images.glob("*.png"))
     run = _runtime(tmp_path, files)
-    train, held_out = proxy._files(_experiment("jigsaw", None), run, 0.1, needs_color=False)
+    train, held_out = proxy._files(_experiment("jigsaw", None), run, proxy_tasks.Jigsaw)
     assert sorted((*train, *held_out)) == files and len(held_out) == 2
     assert (
         "18 training images of texture_scenes; measured on 2 others" in run.console.file.getvalue()
@@ -174,7 +174,28 @@ def test_the_training_images_are_the_default(images, tmp_path):
 
 def test_a_folder_without_images_is_a_config_error(tmp_path):
     with pytest.raises(config.ConfigError, match="No images in"):
-        proxy._files(_experiment("jigsaw", tmp_path), _runtime(tmp_path), 0.1, False)
+        proxy._files(_experiment("jigsaw", tmp_path), _runtime(tmp_path), proxy_tasks.Jigsaw)
+
+
+@pytest.mark.parametrize("init", [name for name, t in proxy_tasks.TASKS.items() if t.needs_color])
+def test_gray_images_alone_are_a_config_error_for_tasks_with_colors(init, tmp_path):
+    for k in range(3):
+        pixels = np.full((9, 9, 3), 50 * k, "uint8")
+        Image.fromarray(pixels if k else pixels[..., 0]).save(tmp_path / f"{k}.png")
+    with pytest.raises(config.ConfigError, match="None of 3 .*1 stored as gray, 2 stored in color"):
+        proxy.run(_experiment(init, tmp_path), _runtime(tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("init", config.PROXIES)
+def test_images_of_a_few_pixels_are_enlarged_or_padded(init, tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        pixels = rng.integers(0, 256, (1 + k % 3, 1 + k % 2, 3), "uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png")
+    run = _runtime(tmp_path / "run")
+    stage_scope.run_stage(find("proxy"), _experiment(init, tmp_path), run)
+    assert np.all(np.isfinite(list(run.result("proxy")["figures"].values())))
 
 
 @pytest.mark.parametrize(("num_files", "num_shown"), [(1, 1), (7, 7), (16, 16), (34, 32)])
@@ -207,8 +228,16 @@ def test_pairs_are_arranged_around_the_middle():
     np.testing.assert_array_equal(np.sort(found, axis=1), np.tile(np.arange(9), (2, 1)))
 
 
-def test_settings_that_a_task_refuses_are_a_config_error(images, tmp_path):
-    key = "context_prediction.jitter"
-    experiment = config.replace(_experiment("context_prediction", images), key, 3)
-    with pytest.raises(config.ConfigError, match=r"half of the gap.*section context_prediction"):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("context_prediction.jitter", 3, r"half of the gap.*section context_prediction"),
+        ("bigan.crop", 8, r"Crops of 8 pixels leave no cell.*section bigan"),
+    ],
+)
+def test_settings_that_a_task_refuses_are_a_config_error(images, tmp_path, key, value, message):
+    experiment = config.replace(_experiment(key.partition(".")[0], images), key, value)
+    network = {"network.backbone": "alexnet_one_column", "network.width": 0.05}
+    experiment = config.changed(experiment, network)
+    with pytest.raises(config.ConfigError, match=message):
         proxy.run(experiment, _runtime(tmp_path))

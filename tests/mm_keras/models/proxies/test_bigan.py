@@ -156,6 +156,17 @@ def test_reconstructions_that_ignore_the_image_have_ratio_one():
     np.testing.assert_allclose(exact["sample_deviation"], 4 * exact["collapsed_deviation"])
 
 
+def test_the_activation_has_the_values_and_gradients_of_leaky_relu():
+    x = tf.constant([-3.7, -1e-30, -0.0, 0.0, 1e-30, 2.5, np.inf, np.nan])
+    results = []
+    for function in (bigan._leaky_relu, lambda x: tf.nn.leaky_relu(x, 0.2)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        results.append([y, tape.gradient(y, x)])
+    np.testing.assert_array_equal(*results)
+
+
 def test_equal_samples_are_a_collapse():
     figures = bigan.evaluate(Fixed(lambda x: x, lambda x: 0 * x), [batch_of(8)])
     assert figures["sample_deviation"] == 0 < figures["collapsed_deviation"]

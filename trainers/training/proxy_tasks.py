@@ -39,6 +39,9 @@ from pipelines.batches import (
 from trainers import config
 from trainers.training import data_dependent
 
+NUM_PUZZLES = 256
+"""Least number of puzzles of an accuracy; few images give several each. Source: ours."""
+
 NUM_PRIOR_IMAGES = 2000
 """Training images from which the shares of the colors are computed. Source: ours."""
 
@@ -432,7 +435,7 @@ def _view(settings, enlarge=True, **further) -> View:
 
 def _accuracy(task, held_out, num_classes) -> dict[str, float]:
     """Return the accuracy of a task with tiles, beside the accuracy of a guess."""
-    figures = jigsaw_model.evaluate(task.model, _once(task, held_out))
+    figures = jigsaw_model.evaluate(task.model, _once(task, held_out, least=NUM_PUZZLES))
     return {"accuracy": figures["accuracy"], "chance": 1 / num_classes}
 
 
@@ -443,7 +446,11 @@ def _solved(task, held_out) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tiles, truth, np.argmax(task.model.predict_on_batch(tiles), axis=-1)
 
 
-def _once(task, files):
-    """Return the same batches in every call, of up to 16 images, without an incomplete last one."""
+def _once(task, files, least=0):
+    """Return the same batches in every call, of up to 16 images, without an incomplete last one.
+
+    Each image is shown at most once, or again with other draws until `least` views are shown.
+    """
     num_images = min(16, len(files))
-    return task.batches(files, Order(num_images=num_images, num_steps=len(files) // num_images))
+    num_steps = max(len(files) // num_images, -(-least // num_images))
+    return task.batches(files, Order(num_images=num_images, num_steps=num_steps))

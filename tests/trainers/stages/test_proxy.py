@@ -198,6 +198,16 @@ def test_images_of_a_few_pixels_are_enlarged_or_padded(init, tmp_path):
     assert np.all(np.isfinite(list(run.result("proxy")["figures"].values())))
 
 
+@pytest.mark.parametrize(("num_files", "num_shown"), [(3, 258), (30, 256), (300, 288)])
+def test_few_images_give_several_puzzles_each(num_files, num_shown):
+    class Recorder:
+        def batches(self, files, order):
+            return files, order
+
+    _, order = proxy_tasks._once(Recorder(), ["a"] * num_files, least=256)
+    assert order.num_images * order.num_steps == num_shown
+
+
 @pytest.mark.parametrize(("num_files", "num_shown"), [(1, 1), (7, 7), (16, 16), (34, 32)])
 def test_each_held_out_image_is_measured_at_most_once(num_files, num_shown):
     class Recorder:

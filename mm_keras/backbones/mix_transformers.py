@@ -10,6 +10,7 @@ KerasHub has a rate of 0.1 in each attention, which the published code does not.
 """
 
 import itertools
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -38,7 +39,8 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
         network: a MiTBackbone.
         pixels: the pixels that the network expects.
     """
-    maps = MixMaps(stages_of(network), name="stages")
+    stages = [Stage(*parts, name=f"stage{k}") for k, parts in enumerate(parts_of(network))]
+    maps = MixMaps(stages, name="stages")
     images = keras.Input((None, None, 3), name="pixels")
     adapter = layers.InputAdapter(pixels.color, pixels.scale, pixels.mean, name="input_adapter")
     outputs = maps(adapter(images))
@@ -50,15 +52,28 @@ def wrap(name: str, network: keras.Model, pixels: Pixels) -> Backbone:
     return Backbone(images, outputs, spec, blocks=lambda: maps.variable_groups)
 
 
-def stages_of(network: keras.Model) -> list["Stage"]:
-    """Return the stages of a MiTBackbone, from the input on."""
+class Parts(NamedTuple):
+    """The layers of one stage of a MiTBackbone.
+
+    Attributes:
+        embedding: KerasHub's layer of overlapping patches.
+        blocks: KerasHub's blocks.
+        norm: the norm after them.
+    """
+
+    embedding: keras.layers.Layer
+    blocks: list[keras.layers.Layer]
+    norm: keras.layers.LayerNormalization
+
+
+def parts_of(network: keras.Model) -> list[Parts]:
+    """Return the layers of the stages of a MiTBackbone, from the input on."""
     norms = [x for x in network.layers if isinstance(x, keras.layers.LayerNormalization)]
     return [
-        Stage(
+        Parts(
             network.get_layer(f"patch_and_embed_{k}"),
             [network.get_layer(f"hierarchical_encoder_{k}_{j}") for j in range(depth)],
             norm,
-            name=f"stage{k}",
         )
         for k, (depth, norm) in enumerate(zip(network.layerwise_depths, norms, strict=True))
     ]
@@ -121,9 +136,7 @@ class Stage(keras.layers.Layer):
     """One stage: patches that overlap, transformer blocks and a norm.
 
     Args:
-        embedding: KerasHub's layer of overlapping patches.
-        blocks: KerasHub's blocks.
-        norm: the norm after them.
+        embedding, blocks, norm: see `Parts`.
 
     Call with a map [B, H, W, C]. Returns [B, ceil(H / stride), ceil(W / stride), D].
     """

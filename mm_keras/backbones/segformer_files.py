@@ -8,6 +8,8 @@ import os
 
 import keras
 
+from mm_keras.backbones import mix_transformers
+
 SETTINGS = {
     "num_encoder_blocks": "num_layers",
     "depths": "layerwise_depths",
@@ -75,17 +77,14 @@ def load(network: keras.Model, path: str | os.PathLike):
 
 def variables(network: keras.Model) -> list[tuple[str, keras.Variable]]:
     """Return (name of an array without prefix, variable) for all weights of a MiTBackbone."""
-    norms = [x for x in network.layers if isinstance(x, keras.layers.LayerNormalization)]
     found = []
-    for k, depth in enumerate(network.layerwise_depths):
-        embedding = network.get_layer(f"patch_and_embed_{k}")
+    for k, (embedding, blocks, norm) in enumerate(mix_transformers.parts_of(network)):
         found += [
             (f"encoder.patch_embeddings.{k}.proj", embedding.proj),
             (f"encoder.patch_embeddings.{k}.layer_norm", embedding.norm),
-            (f"encoder.layer_norm.{k}", norms[k]),
+            (f"encoder.layer_norm.{k}", norm),
         ]
-        for j in range(depth):
-            block = network.get_layer(f"hierarchical_encoder_{k}_{j}")
+        for j, block in enumerate(blocks):
             found += [(f"encoder.block.{k}.{j}.{name}", x) for name, x in _of_block(block)]
     return [
         (f"{name}.{kind}", variable)

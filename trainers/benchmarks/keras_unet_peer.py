@@ -2,8 +2,8 @@
 
 python -m trainers.benchmarks.keras_unet_peer TASK.json RESULT.json
 
-Images keep their full resolution. The recipe is Adam with rate
-1e-3 and half a cosine, crops that are turned by quarters and mirrored, from random weights.
+Images keep their full resolution. The recipe is Adam with rate 1e-3 and half a cosine, crops that
+are turned by quarters and mirrored, from random weights.
 """
 
 import json

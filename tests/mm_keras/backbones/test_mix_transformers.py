@@ -81,8 +81,8 @@ def backbone():
     return _backbone()
 
 
-def _images(height, width, batch=1):
-    return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype("uint8")
+def _images(height, width):
+    return np.random.default_rng(0).integers(0, 256, (1, height, width, 3)).astype("uint8")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 40), (33, 47)])
@@ -151,20 +151,7 @@ def test_mixed_precision_computes_in_bfloat16():
 
 @pytest.mark.slow  # saves a model
 @pytest.mark.parametrize("kind", [mm_keras.HypercolumnSegmenter, mm_keras.UnetSegmenter])
-def test_a_mix_transformer_is_tuned_fine_tuned_and_exported(kind, tmp_path):
-    backbone = _backbone()
-    model = mm_keras.MixAndMatch(backbone)
-    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(1e-3))
-    figures = model.train_step((_images(30, 30, batch=4), np.array([0, 0, 1, 1], "int32")))
-    assert np.isfinite(figures["loss"]) and figures["gradient_norm"] > 0
-    segmenter = kind(backbone, 3)
-    segmenter.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(1e-3))
-    figures = segmenter.train_step((_images(33, 47), np.zeros((1, 33, 47), "uint8")))
-    assert np.isfinite(figures["loss"]) and figures["non_finite"] == 0
-    predictor = mm_keras.Predictor(segmenter)
-    predictor.export(tmp_path / "model")
-    served = tf.saved_model.load(str(tmp_path / "model")).signatures["serve_probabilities"]
-    for size in ((1, 5), (33, 47)):
-        expected = predictor.probabilities(_images(*size))
-        result = served(images=tf.constant(_images(*size)))["probabilities"]
-        np.testing.assert_allclose(result, expected, atol=1e-5)
+def test_a_mix_transformer_is_tuned_fine_tuned_and_exported(
+    kind, assert_tuned_fine_tuned_and_exported
+):
+    assert_tuned_fine_tuned_and_exported(_backbone(), lambda backbone: kind(backbone, 3))

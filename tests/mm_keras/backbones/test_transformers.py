@@ -179,23 +179,11 @@ def test_mixed_precision_keeps_the_table_in_float32():
 
 
 @pytest.mark.slow  # saves a model
-def test_a_transformer_is_tuned_fine_tuned_and_exported(tmp_path):
-    backbone = _backbone()
-    model = mm_keras.MixAndMatch(backbone)
-    model.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(1e-3))
-    figures = model.train_step((_images(30, 30, batch=4), np.array([0, 0, 1, 1], "int32")))
-    assert np.isfinite(figures["loss"]) and figures["gradient_norm"] > 0
-    segmenter = mm_keras.HypercolumnSegmenter(backbone, 3, num_points=32, stddev=0.1)
-    segmenter.compile(optimizer=mm_keras.optimizers.LayerwiseAdamW(1e-3))
-    figures = segmenter.train_step((_images(33, 47), np.zeros((1, 33, 47), "uint8")))
-    assert np.isfinite(figures["loss"]) and figures["non_finite"] == 0
-    predictor = mm_keras.Predictor(segmenter)
-    predictor.export(tmp_path / "model")
-    served = tf.saved_model.load(str(tmp_path / "model")).signatures["serve_probabilities"]
-    for size in ((1, 5), (33, 47)):
-        expected = predictor.probabilities(_images(*size))
-        result = served(images=tf.constant(_images(*size)))["probabilities"]
-        np.testing.assert_allclose(result, expected, atol=1e-5)
+def test_a_transformer_is_tuned_fine_tuned_and_exported(assert_tuned_fine_tuned_and_exported):
+    assert_tuned_fine_tuned_and_exported(
+        _backbone(),
+        lambda backbone: mm_keras.HypercolumnSegmenter(backbone, 3, num_points=32, stddev=0.1),
+    )
 
 
 def test_a_unet_is_refused(backbone):

@@ -1,6 +1,6 @@
 """Input pipelines: element k holds the data of training step k, a pure function of (seed, k)."""
 
-from pipelines.batches.augmentation import NONE, STRENGTHS, Augmentation, of_strength
+from pipelines.amounts import NONE, STRENGTHS, Augmentation, of_strength
 from pipelines.batches.labelled import crops, num_unaugmented, patches
 from pipelines.batches.mix import PatchSampling
 from pipelines.batches.order import WHOLE, Order, Share

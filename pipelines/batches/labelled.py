@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from pipelines import amounts
 from pipelines.batches import augmentation, mix, order, views
 from pipelines.datasets.spec import Split
 
@@ -16,7 +17,7 @@ def patches(
     sampling: mix.PatchSampling,
     view: views.View,
     order: order.Order,
-    changes: augmentation.Augmentation = augmentation.NONE,
+    changes: amounts.Augmentation = amounts.NONE,
 ) -> tf.data.Dataset:
     """Build the data of mix-and-match tuning: labelled patches of some images (M&M paper, Mix).
 
@@ -95,7 +96,7 @@ def crops(
     split: Split,
     view: views.View,
     order: order.Order,
-    changes: augmentation.Augmentation = augmentation.NONE,
+    changes: amounts.Augmentation = amounts.NONE,
 ) -> tf.data.Dataset:
     """Build the data of fine-tuning: square crops of some images with their label maps.
 
@@ -151,7 +152,7 @@ def num_unaugmented(
     split: Split,
     view: views.View,
     step_order: order.Order,
-    changes: augmentation.Augmentation,
+    changes: amounts.Augmentation,
 ) -> int:
     """Count the images of `crops` whose geometry stays as it is; see `augmentation.scene`.
 

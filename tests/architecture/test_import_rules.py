@@ -24,6 +24,7 @@ COMMANDS = (
     "trainers.predict",
     "trainers.report",
     "trainers.study",
+    "trainers.device_study",
     "trainers.benchmark",
     "trainers.quality",
     "trainers.flags",
@@ -38,6 +39,7 @@ LAYERS = (
     ("trainers.training",),
     ("trainers.stages", "trainers.reporting", "trainers.benchmarks", "trainers.predictions"),
     ("trainers.studies",),
+    ("trainers.device_studies",),
     ("trainers.experiment",),
     COMMANDS,
 )

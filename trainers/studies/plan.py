@@ -4,21 +4,30 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from trainers import config
 from trainers.config import presets
 from trainers.stages import select
-
-if TYPE_CHECKING:
-    from trainers.studies.step_cost import StepCost
 
 
 class StudyError(config.UserError):
     """A study cannot be planned or cannot continue."""
 
 
-def naive_longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, object]:
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """Multiply-adds of the forward pass.
+
+    Attributes:
+        mm: one step of M&M.
+        segment: one step of fine-tuning.
+    """
+
+    mm: int
+    segment: int
+
+
+def naive_longer(experiment: config.Experiment, cost: StepCost) -> dict[str, object]:
     """Return the changes of an arm without M&M that costs as much as M&M and fine-tuning together.
 
     The number of fine-tuning steps is rounded up. The drops of the learning rate keep their share
@@ -37,7 +46,7 @@ def naive_longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, o
     return {**presets.WITHOUT_MM, "segment.steps": num_steps, "segment.drops": drops}
 
 
-def longer(experiment: config.Experiment, cost: "StepCost") -> dict[str, object]:
+def longer(experiment: config.Experiment, cost: StepCost) -> dict[str, object]:
     """Return the changes of an arm that fine-tunes twice as long, as pseudo-labels do.
 
     Args:
@@ -83,7 +92,7 @@ def plan(
     seeds: list[int],
     changes: list[str],
     shared: config.Experiment,
-    cost: "StepCost",
+    cost: StepCost,
 ) -> list[Arm]:
     """Return the arms of a study.
 

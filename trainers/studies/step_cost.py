@@ -14,20 +14,8 @@ import tensorflow as tf
 import mm_keras
 from trainers import config
 from trainers.runs import stage_scope
+from trainers.studies.plan import StepCost
 from trainers.training import networks, tuned_models
-
-
-@dataclasses.dataclass(frozen=True)
-class StepCost:
-    """Multiply-adds of the forward pass.
-
-    Attributes:
-        mm: one step of M&M.
-        segment: one step of fine-tuning.
-    """
-
-    mm: int
-    segment: int
 
 
 def count(experiment: config.Experiment, num_classes: int) -> StepCost:

@@ -1,7 +1,6 @@
 """Optimizers and schedules of the stages that train, from their settings."""
 
 import keras
-import tensorflow as tf
 
 from mm_keras import optimizers
 from trainers import config
@@ -20,28 +19,31 @@ def compile_model(model: keras.Model, settings: config.Optimization):
     Raises:
         config.ConfigError: `jit_compile` with several replicas.
     """
+    import tensorflow as tf  # the optimizers do without it
+
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if settings.jit_compile and num_replicas > 1:
         raise config.ConfigError(
             f"jit_compile=true needs a single replica. Received {num_replicas} replicas. XLA "
             "cannot compile the communication between replicas. Set jit_compile=false."
         )
-    model.compile(optimizer=_optimizer(model, settings), jit_compile=settings.jit_compile)
+    model.compile(optimizer=optimizer(model, settings), jit_compile=settings.jit_compile)
 
 
-def _optimizer(model, settings):
+def optimizer(model: keras.Model, settings: config.Optimization) -> keras.Optimizer:
+    """Return the optimizer of a stage for the variables of a model with a backbone."""
     further = {"global_clipnorm": settings.clip} if settings.clip else {}
     if ema := getattr(settings, "ema", 0):
         further |= {"use_ema": True, "ema_momentum": ema}
     if settings.optimizer == "sgd":
         return optimizers.CoupledSGD(
-            _schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
+            schedule(settings), momentum=settings.momentum, decay=settings.decay, **further
         )
     if beta := getattr(settings, "beta_1", 0):
         further |= {"beta_1": beta}
     rates = _rates(model.backbone, settings.backbone_rate, settings.layer_decay)
     return optimizers.LayerwiseAdamW(
-        _schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
+        schedule(settings), decay=settings.decay, rate_multipliers=rates, **further
     )
 
 
@@ -59,7 +61,10 @@ def _rates(backbone, rate, layer_decay) -> dict[str, float]:
     return rates
 
 
-def _schedule(settings):
+def schedule(
+    settings: config.Optimization,
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Return the learning rate of each update of a stage: one rate, or a function of its index."""
     if settings.schedule == "drops":
         return optimizers.step_schedule(settings.learning_rate, settings.drops)
     if settings.schedule == "half_constant":

@@ -6,12 +6,12 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import datasets
+from pipelines.amounts import of_strength
 from pipelines.batches import (
     NONE,
     Order,
     PatchSampling,
     View,
-    augmentation,
     colors,
     images,
     jigsaw,
@@ -43,7 +43,7 @@ def split(tmp_path):
 def test_crops_show_all_bands_through_one_geometry(split, strength, crop):
     changes = NONE
     if strength == "strong":
-        changes = augmentation.of_strength("strong", color_share=0.0, blur_share=0.0, noise_share=0)
+        changes = of_strength("strong", color_share=0.0, blur_share=0.0, noise_share=0)
     view = View(crop=crop, shorter_side=30, pad_color=PAD)
     for step in labelled.crops(split, view, ORDER, changes).as_numpy_iterator():
         image = step["image"].astype(int)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import batches, datasets
+from pipelines import amounts, batches, datasets
 from trainers import config
 from trainers.training import augmentation
 
@@ -31,7 +31,7 @@ def test_single_amounts_replace_the_amounts_of_the_strength(stage):
 
 
 def test_amounts_have_the_same_bounds_in_settings_and_pipelines():
-    for name, bounds in batches.augmentation.BOUNDS.items():
+    for name, bounds in amounts.BOUNDS.items():
         for value in bounds:
             key = f"segment.augment.{name}"
             augmentation.of_stage(config.replace(config.Experiment(), key, value).segment)

@@ -10,7 +10,7 @@ import mm_keras
 from mm_keras import backbones
 from trainers import config
 from trainers.config import presets, resolved
-from trainers.training import networks
+from trainers.training import networks, segmenters
 
 
 def _experiment(preset="paper", **network):
@@ -202,4 +202,4 @@ def test_every_segmenter_of_a_backbone_can_be_built():
         mm_keras.backbones.build(name, width=0.02).spec.segmenter
         for name in mm_keras.backbones.BACKBONES
     }
-    assert kinds | {"unet"} == set(networks.SEGMENTERS)
+    assert kinds | {"unet"} == set(segmenters.SEGMENTERS)

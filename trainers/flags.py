@@ -33,7 +33,7 @@ def _define():
     flags.DEFINE_string(
         "preset",
         DEFAULT_PRESET,
-        "quick, standard, detail, tuned, naive, paper, release or a cell of the paper; "
+        "quick, standard, detail, photos, tuned, naive, paper, release or a cell of the paper; "
         "python -m trainers.report --presets lists them.",
     )
     flags.DEFINE_string("config", None, "Settings file, JSON or YAML, that changes the preset.")

@@ -12,7 +12,7 @@ from trainers.config import paper_cells
 from trainers.config.errors import ConfigError, unknown
 from trainers.config.keys import changed, flatten
 from trainers.config.paper_cells import Recipe
-from trainers.config.schema import PROXIES, Experiment
+from trainers.config.schema import Experiment
 
 NAIVE, TUNED, ENSEMBLE = paper_cells.NAIVE, paper_cells.TUNED, paper_cells.ENSEMBLE
 """The variants of a run that a published number belongs to."""
@@ -52,7 +52,6 @@ class Preset:
         keys: {key of the settings: value}.
         of_backbone: {name of the run's backbone: further keys}.
         of_dataset: {name of the run's data set: further keys}.
-        of_init: {init of the run: further keys}.
         of_network: {(backbone, init, pixels) of the run: further keys}; pixels None stands for the
             pixels of the init.
         claim: the published result, if the preset is a cell of the paper.
@@ -62,7 +61,6 @@ class Preset:
     keys: Mapping[str, object] = dataclasses.field(default_factory=dict)
     of_backbone: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     of_dataset: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
-    of_init: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
     of_network: Mapping[tuple[str, str, str | None], Mapping[str, object]] = dataclasses.field(
         default_factory=dict
     )
@@ -157,7 +155,8 @@ QUICK = {
     "bigan.statistics_steps": 40,
     "bigan.checkpoint_every": 100,
     "bigan.log_every": 20,
-    # From random weights, fine-tuning uses the time better (docs/results/ingredients.md).
+    # Fine-tuning uses the time better, from random weights and from colorization
+    # (docs/results/studies.md).
     "mm.steps": 0,
     "mm.drops": (),
     "mm.num_images": 8,
@@ -240,6 +239,14 @@ DETAIL = QUICK | {
     "segment.crop": 180,
 }
 
+# Photographs of many places differ more than the images of one camera. There, larger batches and a
+# smaller rate learn more (docs/results/ingredients.md).
+PHOTOS = QUICK | {
+    "segment.steps": 1000,
+    "segment.num_images": 8,
+    "segment.learning_rate": 1e-3,
+}
+
 # Quick on larger images, with a wider network and more steps.
 STANDARD = QUICK | {
     "network.width": 0.5,
@@ -271,9 +278,19 @@ _ALEXNET_GRAPH = {"mm.num_images": 40, "mm.patches_per_image": 10}
 # Without M&M, stage mm runs no steps and passes on the weights of the init.
 WITHOUT_MM = {"mm.steps": 0, "mm.drops": ()}
 
-# A short M&M. In 200 steps the softmax raises the probe of the features from 19 to 53 %, where
-# triplets leave it (docs/results/ingredients.md).
-SHORT_MM = {"mm.steps": 200, "mm.drops": (150,), "mm.loss": "softmax"}
+# A short M&M. Batches of two images learn more in a given time than batches of eight, and the
+# softmax more than triplets (docs/results/studies.md).
+SHORT_MM = {
+    "mm.steps": 800,
+    "mm.num_images": 2,
+    "mm.loss": "softmax",
+    "mm.optimizer": "adamw",
+    "mm.schedule": "cosine",
+    "mm.learning_rate": 1e-3,
+    "mm.warmup": 0.05,
+    "mm.decay": 1e-2,
+    "mm.drops": (),
+}
 
 # The hypercolumn includes the pixels. The release feeds them to random networks in gray levels
 # around the mean (-123..151). The steps of their kernel are then thousands of times larger than the
@@ -283,16 +300,13 @@ SHORT_MM = {"mm.steps": 200, "mm.drops": (150,), "mm.loss": "softmax"}
 _SMALL_PIXELS = {"segment.input_scale": 1 / 64}
 
 
-def _short(
-    summary: str, keys: Mapping[str, object], of_init: Mapping[str, Mapping[str, object]]
-) -> Preset:
+def _short(summary: str, keys: Mapping[str, object]) -> Preset:
     """Return a preset with a short schedule: `quick`, or one made from it."""
     pixels = (None, "bgr", "jigsaw")
     return Preset(
         summary,
         keys,
         of_backbone={"alexnet": _ALEXNET},
-        of_init=of_init,
         of_network={
             ("vgg16", init, kind): _SMALL_PIXELS for init in ("random", "kmeans") for kind in pixels
         }
@@ -300,32 +314,29 @@ def _short(
     )
 
 
-# The paper tunes networks that a pretext task has trained.
-_TUNED_STARTS = dict.fromkeys(PROXIES, SHORT_MM)
-
 _GENERAL = {
     "quick": _short(
         "a slim network (width 0.25) and a short schedule, minutes on a 2-core CPU; "
         "--preset=paper has the published settings",
         QUICK,
-        _TUNED_STARTS,
     ),
     "standard": _short(
         "as quick with larger images, a wider network and more steps: hours on a 2-core CPU, "
         "minutes on a GPU",
         STANDARD,
-        _TUNED_STARTS,
     ),
     "detail": _short(
         "as quick, on crops of the full resolution: for thin structures and textures, such as "
         "cells under a microscope",
         DETAIL,
-        _TUNED_STARTS,
     ),
-    "tuned": _short("as quick with M&M before fine-tuning, from any init", QUICK | SHORT_MM, {}),
-    "naive": _short(
-        "as quick without M&M: the first weights go to fine-tuning unchanged", QUICK, {}
+    "photos": _short(
+        "as quick, with larger batches and a smaller rate: for photographs of many places and "
+        "things; three times the time of quick",
+        PHOTOS,
     ),
+    "tuned": _short("as quick with M&M before fine-tuning, from any init", QUICK | SHORT_MM),
+    "naive": _short("as quick without M&M: the first weights go to fine-tuning unchanged", QUICK),
     "paper": Preset(
         "the published settings: 8,000 M&M steps, 40,000 fine-tuning steps; needs a GPU",
         of_backbone={"alexnet": _LARGE_ALEXNET},
@@ -379,7 +390,7 @@ def _command(name, recipe, has_both):
 
 
 PRESETS = _GENERAL | {name: _preset(name, recipe) for name, recipe in paper_cells.RECIPES.items()}
-"""All presets: seven general ones, and one for each recipe of the paper.
+"""All presets: eight general ones, and one for each recipe of the paper.
 
 A recipe has the settings of preset `paper`, with one exception, the graph of AlexNet. The text of
 the paper uses 16 x 10 patches for all networks. The released AlexNet files and the largest graph of
@@ -420,7 +431,6 @@ def layers(name: str, given: Mapping[str, object]) -> Iterator[tuple[dict[str, o
     )
     yield dict(preset.of_backbone.get(backbone, {})), origin
     yield dict(preset.of_dataset.get(dataset, {})), origin
-    yield dict(preset.of_init.get(init, {})), origin
     yield dict(preset.of_network.get((backbone, init, pixels), {})), origin
 
 
@@ -437,7 +447,7 @@ def experiment(
         config.ConfigError: unknown preset, or a value that cannot be used.
 
     >>> experiment("tuned").mm.steps
-    200
+    800
     """
     given = {"data.dataset": dataset, "network.backbone": backbone, "network.init": init}
     given = {key: value for key, value in given.items() if value is not None}

@@ -85,7 +85,7 @@ def _preset_parts() -> Iterator[str]:
             continue
         yield f"### {name}\n\n{preset.summary[0].upper()}{preset.summary[1:]}.\n"
         yield from _changes(preset.keys)
-        layers = ("of_backbone", "of_dataset", "of_init", "of_network")
+        layers = ("of_backbone", "of_dataset", "of_network")
         for layer in layers:
             for condition, changes in getattr(preset, layer).items():
                 yield f"With {_condition(condition)}:\n"

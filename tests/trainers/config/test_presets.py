@@ -13,7 +13,7 @@ from trainers.config import paper_cells, presets
 CELLS = {name: preset for name, preset in presets.PRESETS.items() if preset.claim}
 
 
-OURS = ("quick", "standard", "detail", "tuned", "naive")
+OURS = ("quick", "standard", "detail", "photos", "tuned", "naive")
 
 
 def flat(name, dataset=None, backbone=None):

@@ -15,7 +15,7 @@ from absl import flags, logging
 
 from trainers import command_line, startup
 from trainers import flags as run_flags
-from trainers.config import terminal
+from trainers.config import resolved, terminal
 from trainers.studies import plan
 
 FLAGS = flags.FLAGS
@@ -39,7 +39,7 @@ def main(argv):
 
 
 def _run():
-    settings, seeds = _read_flags()
+    settings, seeds = read_flags()
     startup.load_tensorflow()
     from trainers.studies import execution, preparation, summary
 
@@ -54,7 +54,12 @@ def _run():
     print(summary.write(study, dataset))
 
 
-def _read_flags():
+def read_flags() -> tuple[resolved.Resolved, list[int]]:
+    """Return the settings that all arms share, and the seeds.
+
+    Raises:
+        config.UserError: a flag that a study does not have, or a wrong value.
+    """
     if run_flags.FLAGS["seed"].present:
         raise plan.StudyError("A study sets --seed itself; see --seeds.")
     if run_flags.FLAGS.ensemble:

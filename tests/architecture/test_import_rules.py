@@ -57,6 +57,7 @@ TENSORFLOW_FREE = (
     "trainers.mm",
     "trainers.predict",
     "trainers.study",
+    "trainers.device_study",
 )
 BENCHMARK = ("trainers.benchmark", "trainers.benchmarks")
 

@@ -18,10 +18,8 @@ from trainers.device_studies import colors, crops, patches
 from trainers.device_studies.loops import Loop, seed_of
 from trainers.device_studies.scenes import Packed, Scenes
 from trainers.device_studies.scoring import Scorer
+from trainers.device_studies.support import STARTS
 from trainers.training import segmenters, tuned_models
-
-PIXELS = {"random": None, "colorization": "gray"}
-"""{network.init that a device study can start from: pixels of its backbone}."""
 
 _IN_LOOP = ("steps", "drops", "learning_rate", "schedule", "warmup")
 _WITHOUT_EFFECT = ("checkpoint_every", "log_every", "probe_every", "validate_every", "keep")
@@ -79,8 +77,6 @@ class Runner:
     def _start(self, experiment):
         """Return the first weights of the backbone, and the losses of the pretext task."""
         init = experiment.network.init
-        if init not in PIXELS:
-            raise config.ConfigError(config.unknown("network.init", init, PIXELS))
         key = (repr(experiment.network), repr(experiment.colorization), experiment.seed)
         if init == "random":
             return _values(_backbone(experiment)), None
@@ -216,7 +212,7 @@ class Runner:
 def _backbone(experiment):
     keras.utils.set_random_seed(experiment.seed)
     network = experiment.network
-    pixels = network.pixels or PIXELS[network.init]
+    pixels = network.pixels or STARTS[network.init]
     return backbones.build(network.backbone, pixels, network.width)
 
 

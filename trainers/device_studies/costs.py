@@ -8,7 +8,7 @@ import numpy as np
 
 from mm_keras import backbones
 from trainers import config
-from trainers.device_studies.arms import PIXELS
+from trainers.device_studies.support import STARTS
 from trainers.studies.plan import StepCost
 from trainers.training import segmenters, tuned_models
 
@@ -21,7 +21,7 @@ def count(experiment: config.Experiment, num_classes: int) -> StepCost:
         num_classes: number of classes of the data set.
     """
     tuning, fine_tuning, network = experiment.mm, experiment.segment, experiment.network
-    pixels = network.pixels or PIXELS[network.init]
+    pixels = network.pixels or STARTS[network.init]
     body = backbones.build(network.backbone, pixels, network.width)
     num_patches = tuning.num_images * tuning.patches_per_image
     shape = (num_patches, tuning.patch_size, tuning.patch_size, 3)
@@ -60,7 +60,7 @@ def _of_equation(equation):
     size = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
-        *_, outputs = (kernel[k] for k in (equation.params["dimension_numbers"].rhs_spec[0],))
+        outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
         return size * math.prod(kernel) // outputs
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]

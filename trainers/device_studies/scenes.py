@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.datasets.spec import VOID
 from trainers import config
+from trainers.runs.files import replacing
 
 
 class Scenes(NamedTuple):
@@ -76,7 +77,7 @@ def write(path: pathlib.Path, packed: Packed) -> None:
     facts = {"class_names": packed.class_names, "background": packed.background}
     parts = {"train": packed.train, "held_out": packed.held_out}
     arrays = {f"{part}_{key}": v for part, s in parts.items() for key, v in s._asdict().items()}
-    with path.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
 
 

@@ -58,11 +58,16 @@ def longer(experiment: config.Experiment, cost: StepCost) -> dict[str, object]:
     return {"segment.steps": 2 * settings.steps, "segment.drops": drops}
 
 
+def _triplets(matching):
+    # Other losses do not match.
+    return {"mm.loss": "triplet", "mm.matching": matching}
+
+
 ARMS = {
     "naive": lambda experiment, cost: presets.WITHOUT_MM,
     "naive_longer": naive_longer,
-    "random_triplets": lambda experiment, cost: {"mm.matching": "random_triplets"},
-    "class_connected": lambda experiment, cost: {"mm.matching": "class_connected"},
+    "random_triplets": lambda experiment, cost: _triplets("random_triplets"),
+    "class_connected": lambda experiment, cost: _triplets("class_connected"),
     "longer": longer,
     "pseudo_labels": lambda experiment, cost: {"data.pseudo_labels": config.REST},
 }

@@ -134,7 +134,8 @@ def test_a_command_names_settings_stages_and_folder():
 def test_arms_of_one_seed_differ_only_in_their_changes():
     made = study(["naive", "random_triplets", "class_connected"])
     flat = [config.flatten(made.experiment(arm, 3)) for arm in made.arms]
-    assert {key for key in flat[0] if flat[0][key] != flat[2][key]} == {"mm.steps", "mm.drops"}
+    assert {key for key in flat[0] if flat[0][key] != flat[2][key]} == {"mm.steps", "mm.loss"}
+    assert flat[1]["mm.loss"] == flat[2]["mm.loss"] == "triplet"
     assert {key for key in flat[1] if flat[1][key] != flat[2][key]} == {"mm.matching"}
 
 

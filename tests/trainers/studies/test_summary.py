@@ -144,7 +144,7 @@ def test_steps_and_multiply_adds_follow_the_settings_of_the_arm(made):
         operations = (steps[0] * cost.mm + steps[1] * cost.segment) / 1e12
         assert content["arms"][arm.name]["operations"] == pytest.approx(operations)
     assert content["arms"]["mine"]["changes"]["mm.margin"] == "1.5"
-    assert content["arms"]["mine"]["steps"] == [200, 7]
+    assert content["arms"]["mine"]["steps"] == [800, 7]
     assert content["preset"] == "tuned" and content["settings"]["network.backbone"] == "testing"
 
 

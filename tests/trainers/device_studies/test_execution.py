@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trainers import config
-from trainers.device_studies import scenes, study
+from trainers.device_studies import execution, scenes
 from trainers.studies import plan
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -35,16 +35,16 @@ def test_the_table_has_paired_differences_to_the_first_arm():
         name: {seed: {"miou": value} for seed, value in enumerate(values)}
         for name, values in scores.items()
     }
-    lines = study.table(results).splitlines()
+    lines = execution.table(results).splitlines()
     assert lines[2] == "| naive | 51.0 |  | 3 |"
     assert lines[3] == "| softmax | 54.0 | +3.0 (+3.0 to +3.0) | 3 |"
     assert lines[4] == "| short | 51.0 | +1.0 | 1 |"
 
 
 def test_another_backend_is_refused(tmp_path):
-    asked = study.Asked(["naive"], [0], [])
+    asked = execution.Asked(["naive"], [0], [])
     with pytest.raises(plan.StudyError, match="needs KERAS_BACKEND=jax. Received tensorflow"):
-        study.run(config.Experiment(), tmp_path / "a.npz", asked, tmp_path)
+        execution.run(config.Experiment(), tmp_path / "a.npz", asked, tmp_path)
 
 
 def run(arguments, **environment):

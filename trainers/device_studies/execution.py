@@ -9,7 +9,8 @@ import keras
 from mm_keras.metrics import intervals
 from trainers import config
 from trainers.config.keys import flatten
-from trainers.device_studies import scenes
+from trainers.device_studies import scenes, support
+from trainers.runs.files import replacing
 from trainers.studies import plan
 
 
@@ -46,15 +47,20 @@ def run(
     shared = config.resolve(shared, data.shorter_side)
     cost = costs.count(shared, len(data.class_names))
     planned = plan.plan(asked.arms, asked.seeds, asked.changes, shared, cost)
+    runs = [(arm, seed) for seed in asked.seeds for arm in planned if seed in arm.seeds]
+    experiments = [_settings(shared, arm, seed, data.shorter_side) for arm, seed in runs]
+    for experiment in experiments:
+        support.check(experiment)
     runner, results = arms.Runner(data), {arm.name: {} for arm in planned}
-    for seed in asked.seeds:
-        for arm in planned:
-            if seed in arm.seeds:
-                experiment = config.changed(shared, {**arm.changes, "seed": seed})
-                experiment = config.resolve(experiment, data.shorter_side)
-                path = workdir / arm.name / f"seed{seed}.json"
-                results[arm.name][seed] = _one(runner, experiment, path)
+    for (arm, seed), experiment in zip(runs, experiments, strict=True):
+        path = workdir / arm.name / f"seed{seed}.json"
+        results[arm.name][seed] = _one(runner, experiment, path)
     return table(results)
+
+
+def _settings(shared, arm, seed, shorter_side):
+    experiment = config.changed(shared, {**arm.changes, "seed": seed})
+    return config.resolve(experiment, shorter_side)
 
 
 def _one(runner, experiment, path):
@@ -66,7 +72,8 @@ def _one(runner, experiment, path):
         return result
     result = runner.run(experiment) | {"settings": settings}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result), encoding="utf-8")
     print(f"{path}: {result['miou']:.1f} mIoU, {result['seconds']:.0f} s", flush=True)
     return result
 

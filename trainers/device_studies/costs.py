@@ -6,9 +6,8 @@ import jax
 import keras
 import numpy as np
 
-from mm_keras import backbones
 from trainers import config
-from trainers.device_studies.support import STARTS
+from trainers.device_studies import stages
 from trainers.studies.plan import StepCost
 from trainers.training import segmenters, tuned_models
 
@@ -20,9 +19,7 @@ def count(experiment: config.Experiment, num_classes: int) -> StepCost:
         experiment: settings with sizes in pixels.
         num_classes: number of classes of the data set.
     """
-    tuning, fine_tuning, network = experiment.mm, experiment.segment, experiment.network
-    pixels = network.pixels or STARTS[network.init]
-    body = backbones.build(network.backbone, pixels, network.width)
+    tuning, fine_tuning, body = experiment.mm, experiment.segment, stages.backbone(experiment)
     num_patches = tuning.num_images * tuning.patches_per_image
     shape = (num_patches, tuning.patch_size, tuning.patch_size, 3)
     if tuned_models.takes_crops(tuning):

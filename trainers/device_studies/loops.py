@@ -45,19 +45,18 @@ class Loop:
             is_state = variable.name == "seed_generator_state"
             variable.assign(np.array([seed, 0], "uint32") if is_state else value)
 
-    def train(self, scenes, settings: config.Optimization, num_images: int, seed: int) -> list:
+    def train(self, scenes, settings: config.Optimization, seed: int) -> list[float]:
         """Train the model from its present variables, and leave the result in them.
 
         Args:
             scenes: the images, arrays on the device.
-            settings: `steps` and the learning rates.
-            num_images: images of a step.
+            settings: steps, images of a step, and the learning rates.
             seed: of the order of the images, and of the crops.
 
         Returns:
             Mean losses of `LOGGED` equal parts of the training.
         """
-        number = settings.steps
+        number, num_images = settings.steps, settings.num_images
         order = image_order(len(scenes.labels), number * num_images, seed)
         state = (
             [v.value for v in self.model.trainable_variables],

@@ -60,7 +60,7 @@ for name in ("sgd", "adamw"):
     loop.load([np.array(v) for v in ours.variables], 0)
     from trainers.device_studies.scenes import Scenes
     scenes = Scenes(jnp.zeros((4, 1, 1, 3)), jnp.zeros((4, 1, 1)), jnp.ones((4, 2)))
-    found = loop.train(scenes, settings, 4, 0)
+    found = loop.train(scenes, settings, 0)
     for one, other in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4, err_msg=one.path)
     statistics = [v for v in ours.non_trainable_variables if "moving" in v.name]

@@ -149,7 +149,7 @@ def test_runs_of_several_graph_sizes_have_one_figure(measured, dataset, make_run
         names, _ = _draw(runs, tmp_path / "report")
     assert names[0] == "graph-sizes-1.png"
     nodes, mious, seconds, title = points[0]
-    assert (nodes, mious, seconds) == ([96, 192], [50.0, 50.0], [1.5, 1.5])
+    assert (nodes, mious, seconds) == ([24, 192], [50.0, 50.0], [0.375, 0.375])
     assert title == "texture_scenes, vgg16 from random"
 
 

@@ -180,7 +180,7 @@ def test_the_plain_table_has_settings_and_scores_of_each_run(make_preset_run):
     line = dict(zip(head, row, strict=True))
     assert line["data set"] == "camvid, 60 held out" and line["network"] == "vgg16 x0.25"
     assert (line["mIoU"], line["pixel accuracy"], line["nodes"]) == ("30.0", "90.0", "24")
-    assert (line["seconds"], line["M&M steps"], line["seed"]) == ("30", "200", "0")
+    assert (line["seconds"], line["M&M steps"], line["seed"]) == ("30", "800", "0")
 
 
 def test_markdown_columns_have_equal_width():

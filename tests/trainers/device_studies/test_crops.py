@@ -55,6 +55,7 @@ def test_a_placement_shows_the_pixels_that_the_pipeline_shows(seed):
     np.testing.assert_allclose(pixels, shown.pixels, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_padding_of_small_images_is_never_shown():
     rng = np.random.default_rng(0)
     pair = image_and_label(rng, 9, 11)
@@ -68,6 +69,7 @@ def test_the_padding_of_small_images_is_never_shown():
     assert (np.array(images)[~is_void] >= 0).all()
 
 
+@pytest.mark.slow
 def test_without_changes_a_crop_is_a_part_of_the_image_or_of_its_mirror_image():
     rng = np.random.default_rng(1)
     image, label = image_and_label(rng)

@@ -44,6 +44,7 @@ def sampled(label, sampling=SAMPLING, seed=0):
     return np.array(boxes), np.array(labels)
 
 
+@pytest.mark.slow
 def test_a_label_is_the_class_of_the_center_and_the_last_patch_is_background():
     rng = np.random.default_rng(0)
     label = rng.integers(0, 3, (5, 5)).repeat(6, 0).repeat(6, 1)  # 30 x 30

@@ -10,9 +10,10 @@ import numpy as np
 from mm_keras import metrics
 from trainers import config
 from trainers.device_studies import stages
-from trainers.device_studies.loops import Loop, seed_of
+from trainers.device_studies.loops import Loop
 from trainers.device_studies.scenes import Packed, Scenes
 from trainers.device_studies.scoring import Scorer
+from trainers.training import seeds
 
 _ARGUMENTS = ("steps", "drops", "learning_rate", "schedule", "warmup")
 """Settings that are arguments of a compiled stage."""
@@ -84,7 +85,7 @@ class Runner:
         if name == "segment" and settings.start_from_hubs and hubs is not None:
             fresh.score_by(hubs)
         loop.load(_values(fresh), experiment.seed)
-        losses = loop.train(self.train, settings, seed_of(name, experiment.seed))
+        losses = loop.train(self.train, settings, seeds.data_seed(experiment.seed, name))
         return loop.model, losses
 
     def _stage(self, name, experiment):

@@ -1,7 +1,6 @@
 """Training loops that run on the accelerator as a whole, compiled once for many runs."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 
 import jax
@@ -142,12 +141,6 @@ def learning_rates(settings: config.Optimization) -> np.ndarray:
     if not callable(schedule):
         return np.full(settings.steps, schedule, np.float32)
     return np.array(jax.vmap(schedule)(jnp.arange(settings.steps)), np.float32)
-
-
-def seed_of(*parts) -> int:
-    """Return a seed from the names of a data set, a stage and so on, in 0..2^62 - 1."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 2
 
 
 def _position(variables, wanted) -> int:

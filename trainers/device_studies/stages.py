@@ -1,6 +1,5 @@
 """Model and batches of each stage of a device study, from the settings."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,12 +9,11 @@ import numpy as np
 
 from mm_keras import backbones, losses
 from mm_keras.models.proxies.colorization import Colorization
-from pipelines.amounts import of_strength
 from trainers import config
 from trainers.device_studies import colors, crops, patches
 from trainers.device_studies.scenes import Packed
 from trainers.device_studies.support import STARTS
-from trainers.training import segmenters, tuned_models
+from trainers.training import amounts, segmenters, tuned_models
 
 
 class Recipe(NamedTuple):
@@ -105,7 +103,7 @@ STAGES = {"colorization": colorization, "mm": mm, "segment": segment}
 def _view(experiment, settings):
     return crops.View(
         settings.crop,
-        of_strength(settings.augmentation, **dataclasses.asdict(settings.augment)),
+        amounts.of_stage(settings),
         settings.mirror,
         settings.rare_share,
         backbone(experiment).spec.pad_color,

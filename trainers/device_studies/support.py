@@ -1,10 +1,8 @@
 """The settings that a device study does not have are refused."""
 
-import dataclasses
-
-from pipelines.amounts import of_strength
 from trainers import config
 from trainers.config.keys import flatten
+from trainers.training import amounts
 
 STARTS = {"random": None, "colorization": "gray"}
 """{network.init that a device study can start from: pixels of its backbone}."""
@@ -49,8 +47,7 @@ def check(experiment: config.Experiment) -> None:
                 f"A device study has only {key}={defaults[key]}. Received {received[key]}."
             )
     for name in ("mm", "segment"):
-        settings = getattr(experiment, name)
-        changes = of_strength(settings.augmentation, **dataclasses.asdict(settings.augment))
+        changes = amounts.of_stage(getattr(experiment, name))
         if changes.cutout * changes.cutout_share > 0 or changes.mixes_images:
             raise config.ConfigError(
                 f"A device study has no cutout and no mix: set {name}.augment.cutout=0 and "

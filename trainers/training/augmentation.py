@@ -1,4 +1,4 @@
-"""The augmentation that the settings of a stage ask for, and its pictures."""
+"""Pictures of augmented crops, and the number of crops that stay as they are."""
 
 import dataclasses
 import math
@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from mm_keras import visualize
 from pipelines import batches, datasets
-from trainers import config
 from trainers.training.loop import Loop
 
 NUM_SHOWN = 8
@@ -15,16 +14,6 @@ NUM_SHOWN = 8
 
 NUM_COUNTED = 200
 """Images of which the ones without augmentation are counted, at most one epoch."""
-
-
-def of_stage(settings: config.Tune | config.Segment) -> batches.Augmentation:
-    """Return the augmentation of a stage: its strength, with single amounts replaced.
-
-    >>> settings = config.Experiment().segment
-    >>> of_stage(settings) == batches.NONE
-    True
-    """
-    return batches.of_strength(settings.augmentation, **dataclasses.asdict(settings.augment))
 
 
 def show_first_crops(loop: Loop, spec: datasets.DatasetSpec):

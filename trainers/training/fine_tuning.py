@@ -10,7 +10,15 @@ from trainers import config
 from trainers.runs import ensemble
 from trainers.runs.files import save_weights
 from trainers.runs.runtime import Runtime
-from trainers.training import augmentation, hubs, initial_weights, networks, optimization, seeds
+from trainers.training import (
+    amounts,
+    augmentation,
+    hubs,
+    initial_weights,
+    networks,
+    optimization,
+    seeds,
+)
 from trainers.training.loop import Loop, Schedule
 from trainers.training.validation import NO_VALIDATION, Validation
 
@@ -46,7 +54,7 @@ def run(experiment: config.Experiment, runtime: Runtime, stage: str, split: data
         pad_color=backbone.spec.pad_color,
         rare_share=settings.rare_share,
     )
-    changes = augmentation.of_stage(settings)
+    changes = amounts.of_stage(settings)
 
     def order(start_step, share):
         return batches.Order(

@@ -8,7 +8,7 @@ from pipelines import batches
 from pipelines.batches import service
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import augmentation, networks, seeds, tuned_models
+from trainers.training import amounts, networks, seeds, tuned_models
 
 
 class ServiceLost(config.UserError):
@@ -95,7 +95,7 @@ class Batches:
             num_steps=settings.num_batches if num_steps is None else num_steps,
         )
         split = self.runtime.dataset.train.labelled()
-        changes = augmentation.of_stage(settings)
+        changes = amounts.of_stage(settings)
         if tuned_models.takes_crops(settings):
             return batches.crops(split, view, order, changes)
         background_label = networks.background_label(experiment, self.runtime.dataset.spec)

@@ -1,42 +1,13 @@
-"""The settings of a stage as an augmentation, and the first crops in TensorBoard."""
+"""The first crops in TensorBoard, and the crops without augmentation."""
 
-import dataclasses
 import types
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import amounts, batches, datasets
-from trainers import config
+from pipelines import batches, datasets
 from trainers.training import augmentation
-
-
-def test_every_amount_is_a_setting_of_the_stage_that_can_use_it():
-    amounts = {field.name for field in dataclasses.fields(batches.Augmentation)}
-    settings = config.Experiment()
-    assert {field.name for field in dataclasses.fields(settings.segment.augment)} == amounts
-    of_patches = {field.name for field in dataclasses.fields(settings.mm.augment)}
-    assert of_patches == amounts - {"mix", "mix_share"}
-
-
-@pytest.mark.parametrize("stage", ["mm", "segment"])
-def test_single_amounts_replace_the_amounts_of_the_strength(stage):
-    values = {f"{stage}.augmentation": "strong", f"{stage}.augment.rotation": 45.0}
-    values[f"{stage}.augment.hue"] = 0.0
-    made = augmentation.of_stage(getattr(config.changed(config.Experiment(), values), stage))
-    expected = dataclasses.replace(batches.STRENGTHS["strong"], rotation=45.0, hue=0.0)
-    assert made == expected
-
-
-def test_amounts_have_the_same_bounds_in_settings_and_pipelines():
-    for name, bounds in amounts.BOUNDS.items():
-        for value in bounds:
-            key = f"segment.augment.{name}"
-            augmentation.of_stage(config.replace(config.Experiment(), key, value).segment)
-            with pytest.raises(config.ConfigError):
-                config.replace(config.Experiment(), key, value + np.sign(value - 0.25) * 20)
 
 
 def test_the_first_crops_are_written_to_tensorboard(tmp_path):

@@ -25,7 +25,7 @@ flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Device whose lines are measu
 flags.DEFINE_list("only", [], f"Groups to measure: {', '.join((*GROUPS, COST, QUALITY))}.")
 flags.DEFINE_string("results", None, "Folder for benchmark.json, benchmark.md and cost.md.")
 flags.DEFINE_float("cpu_seconds", 330.0, "Group quality: CPU seconds of training.", lower_bound=1)
-flags.DEFINE_integer("num_seeds", 3, "Group quality: seeds of each method.", lower_bound=1)
+flags.DEFINE_integer("num_seeds", 3, "Group quality: seeds of each method, from --seed on.", lower_bound=1)
 flags.DEFINE_string(
     "peers", None, "Group quality: interpreter with torch and segmentation_models_pytorch."
 )
@@ -102,9 +102,9 @@ def _compare_quality(console, results):
     from trainers.benchmarks import output, quality
 
     settings = run_flags.read()
-    comparison = quality.Comparison(
-        settings.experiment.data, FLAGS.cpu_seconds, tuple(range(FLAGS.num_seeds)), FLAGS.peers
-    )
+    experiment = settings.experiment
+    seeds = tuple(range(experiment.seed, experiment.seed + FLAGS.num_seeds))
+    comparison = quality.Comparison(experiment.data, FLAGS.cpu_seconds, seeds, FLAGS.peers)
     methods = quality.chosen(comparison.methods(settings), FLAGS.methods)
     scores = quality.compare(comparison, methods, lambda line: console.print(line, highlight=False))
     console.print(quality.table(scores))

@@ -12,7 +12,7 @@ import rich.console
 from absl.testing import flagsaver
 
 from trainers import benchmark
-from trainers.benchmarks import costs, cpu, gpu, groups, output
+from trainers.benchmarks import costs, cpu, gpu, groups, output, quality
 from trainers.benchmarks.targets import LINES
 from trainers.benchmarks.timing import Measurement, NotRun
 
@@ -189,6 +189,16 @@ def test_wrong_flags_are_one_sentence(values, message, parsed_flags, monkeypatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with flagsaver.flagsaver(**values), pytest.raises(SystemExit, match=message):
         benchmark.main(["benchmark"])
+
+
+def test_seeds_of_the_quality_start_at_the_seed_of_the_run(monkeypatch, capsys, parsed_flags):
+    asked = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(quality, "compare", lambda comparison, *_: asked.append(comparison) or {})
+    monkeypatch.setattr(quality, "table", lambda scores: "no table")
+    with flagsaver.flagsaver(only=["quality"], seed=3, num_seeds=2):
+        benchmark.main(["benchmark"])
+    assert asked[0].seeds == (3, 4)
 
 
 def test_the_machine_names_gpus_only_for_gpu_lines(monkeypatch):

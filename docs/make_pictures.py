@@ -32,6 +32,7 @@ from PIL import Image
 from mm_keras import matching, visualize
 from pipelines import datasets
 from pipelines.batches import mix
+from pipelines.patch_sampling import PatchSampling
 
 PICTURES = pathlib.Path(__file__).parent / "pictures"
 
@@ -214,7 +215,7 @@ def _examples(split, numbers):
 
 def _patches(image, label, seed):
     """Return boxes [N, 4], patches [N, S, S, 3] and labels [N] of one image."""
-    sampling = mix.PatchSampling(
+    sampling = PatchSampling(
         PATCHES_PER_IMAGE,
         MIN_SIZE,
         MAX_SIZE,

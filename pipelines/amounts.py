@@ -181,3 +181,16 @@ def of_strength(name: str, **changes: float) -> Augmentation:
         raise ValueError(f"Unknown augmentation {name!r}: expected one of {[*STRENGTHS]}.{hint}")
     given = {key: value for key, value in changes.items() if value is not None}
     return dataclasses.replace(STRENGTHS[name], **given)
+
+
+def check_at_least_one(**sizes: int) -> None:
+    """Raise a ValueError that names the first of `sizes` below 1.
+
+    Example:
+        >>> check_at_least_one(crop=3, tile=0)
+        Traceback (most recent call last):
+        ValueError: tile must be at least 1, got 0.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")

@@ -25,7 +25,9 @@ flags.DEFINE_enum("device", "cpu", ["cpu", "gpu"], "Device whose lines are measu
 flags.DEFINE_list("only", [], f"Groups to measure: {', '.join((*GROUPS, COST, QUALITY))}.")
 flags.DEFINE_string("results", None, "Folder for benchmark.json, benchmark.md and cost.md.")
 flags.DEFINE_float("cpu_seconds", 330.0, "Group quality: CPU seconds of training.", lower_bound=1)
-flags.DEFINE_integer("num_seeds", 3, "Group quality: seeds of each method, from --seed on.", lower_bound=1)
+flags.DEFINE_integer(
+    "num_seeds", 3, "Group quality: number of seeds, from --seed on.", lower_bound=1
+)
 flags.DEFINE_string(
     "peers", None, "Group quality: interpreter with torch and segmentation_models_pytorch."
 )

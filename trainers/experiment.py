@@ -30,7 +30,7 @@ from trainers.runs import (
     results,
     stage_scope,
 )
-from trainers.runs.dataset import load_dataset
+from trainers.runs.dataset import load_dataset, shrinking_notice
 from trainers.runs.loggers import LOGGERS, Loggers
 from trainers.runs.loggers import check as check_loggers
 from trainers.runs.runtime import Runtime
@@ -196,6 +196,8 @@ def _prepared(experiment, chosen: Sequence[Stage], console):
     dataset = load_dataset(experiment.data, ensemble.channels(experiment))
     for message in dataset.messages:
         console.print(terminal.printable(message))
+    if notice := shrinking_notice(experiment.data, dataset.train.shorter_side):
+        console.print(notice)
     ensemble.check_classes(experiment, dataset.spec.name, dataset.spec.class_names)
     experiment = config.resolve(experiment, dataset.train.shorter_side, dataset.spec.num_bands)
     proxy_tasks.check(experiment)

@@ -2,9 +2,9 @@
 
 from pipelines.amounts import NONE, STRENGTHS, Augmentation, of_strength
 from pipelines.batches.labelled import crops, num_unaugmented, patches
-from pipelines.batches.mix import PatchSampling
 from pipelines.batches.order import WHOLE, Order, Share
 from pipelines.batches.views import View
+from pipelines.patch_sampling import PatchSampling
 
 __all__ = [
     "NONE",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from pipelines.amounts import check_at_least_one
 from pipelines.batches import order, views
 from pipelines.datasets.spec import suggest
 
@@ -48,9 +49,7 @@ class Points:
     window: int = 7
 
     def __post_init__(self):
-        views.check_at_least_one(
-            num_points=self.num_points, num_bins=self.num_bins, window=self.window
-        )
+        check_at_least_one(num_points=self.num_points, num_bins=self.num_bins, window=self.window)
         if self.window % 2 == 0:
             raise ValueError(
                 f"window must be odd, so that it has a middle pixel, got {self.window}."

@@ -7,11 +7,9 @@ in graph mode in tf.data.
 import math
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of the gray level of an RGB pixel. Source: ITU-R BT.601."""
+from pipelines import chroma
 
 
 class Change(NamedTuple):
@@ -49,13 +47,10 @@ def change(pixels: tf.Tensor, colors: Change) -> tf.Tensor:
     """
     if pixels.shape[-1] != 3:
         return _change_bands(pixels, colors)
-    mean = tf.tensordot(tf.reduce_mean(pixels, axis=[0, 1]), tf.constant(LUMA), 1)
-    gray = tf.constant(_GRAY)
-    chroma = colors.saturation * (
-        tf.cos(2 * math.pi * colors.hue) * (tf.eye(3) - gray)
-        + tf.sin(2 * math.pi * colors.hue) * tf.constant(_TURN)
-    )
-    matrix = colors.brightness * colors.contrast * (gray + chroma)
+    mean = tf.tensordot(tf.reduce_mean(pixels, axis=[0, 1]), tf.constant(chroma.LUMA), 1)
+    gray, turn = tf.constant(chroma.GRAY), 2 * math.pi * colors.hue
+    color = tf.cos(turn) * (tf.eye(3) - gray) + tf.sin(turn) * tf.constant(chroma.QUARTER_TURN)
+    matrix = colors.brightness * colors.contrast * (gray + colors.saturation * color)
     offset = colors.brightness * (1 - colors.contrast) * mean
     changed = tf.matmul(tf.reshape(pixels, [-1, 3]), matrix, transpose_b=True) + offset
     return tf.reshape(tf.clip_by_value(changed, 0.0, 255.0), tf.shape(pixels))
@@ -114,17 +109,3 @@ def add_noise(pixels: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.Te
         return tf.clip_by_value(pixels + deviation * noise, 0.0, 255.0)
 
     return tf.cond(deviation > 0, noisy, lambda: pixels)
-
-
-def _quarter_turn():
-    """Return the matrix that turns the chroma of an RGB pixel by 90 degrees and drops its gray."""
-    # The chroma axes I and Q of NTSC.
-    to_yiq = np.array(
-        [LUMA, (0.59590059, -0.27455667, -0.32134392), (0.21153661, -0.52273617, 0.31119955)]
-    )
-    turn = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    return (np.linalg.inv(to_yiq) @ turn @ to_yiq).astype("float32")
-
-
-_TURN = _quarter_turn()
-_GRAY = np.tile(np.array(LUMA, "float32"), (3, 1))

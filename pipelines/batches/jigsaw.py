@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from pipelines.amounts import check_at_least_one
 from pipelines.batches import order, views
 from pipelines.batches.permutations import check_permutations
 
@@ -55,7 +56,7 @@ class Puzzle:
     gray_share: float = 0.3
 
     def __post_init__(self):
-        views.check_at_least_one(cell=self.cell, tile=self.tile)
+        check_at_least_one(cell=self.cell, tile=self.tile)
         if not 0 <= self.channel_jitter <= self.cell - self.tile:
             raise ValueError(
                 f"A tile with its jitter must fit into its cell, got tile={self.tile}, "

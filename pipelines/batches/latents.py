@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from pipelines.amounts import check_at_least_one
 from pipelines.batches import images, order, views
 
 
@@ -28,7 +29,7 @@ def batches(
     Example:
         >>> batches(files, views.View(crop=64, enlarge=True), order, 200)  # doctest: +SKIP
     """
-    views.check_at_least_one(num_codes=num_codes)
+    check_at_least_one(num_codes=num_codes)
 
     def with_codes(_, seed):
         return {"z": tf.random.stateless_uniform([num_codes], seed, -1.0, 1.0)}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from pipelines.amounts import check_at_least_one
 from pipelines.batches import jigsaw, order, views
 
 COLORS = ("drop", "project", "keep")
@@ -54,7 +55,7 @@ class Pair:
     color: str = "drop"
 
     def __post_init__(self):
-        views.check_at_least_one(patch=self.patch)
+        check_at_least_one(patch=self.patch)
         if not 0 <= 2 * self.jitter <= self.gap:
             raise ValueError(
                 f"The jitter must be at most half of the gap, got jitter={self.jitter} and "

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from pipelines.amounts import check_at_least_one
 from pipelines.batches import views
 
 
@@ -60,7 +61,7 @@ class Order:
     num_parallel: int = tf.data.AUTOTUNE
 
     def __post_init__(self):
-        views.check_at_least_one(num_images=self.num_images)
+        check_at_least_one(num_images=self.num_images)
         if not 0 <= self.share.index < self.share.count or self.num_images % self.share.count:
             raise ValueError(
                 "num_images, the images of a step, must be a multiple of the number of replicas, "

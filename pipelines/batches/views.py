@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from pipelines.amounts import check_at_least_one
 from pipelines.datasets import planes
 from pipelines.datasets.spec import VOID
 
@@ -92,19 +93,6 @@ class Wanted(NamedTuple):
 
     label: tf.Tensor
     pixel: tf.Tensor
-
-
-def check_at_least_one(**sizes: int) -> None:
-    """Raise a ValueError that names the first of `sizes` below 1.
-
-    Example:
-        >>> check_at_least_one(crop=3, tile=0)
-        Traceback (most recent call last):
-        ValueError: tile must be at least 1, got 0.
-    """
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
 
 
 def check_pad_color(pad_color: tuple[int, ...], num_bands: int | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.datasets import faults, inspection, masks, records
+from pipelines.datasets import faults, inspection, masks, records, shrinking
 from pipelines.datasets.spec import VOID, DatasetSpec, printable
 
 _SMALLEST_SIDE = 32  # the backbones' last feature map is 32 times smaller than the image
@@ -34,6 +34,12 @@ _RARE = faults.Kind(
     f"class with less than {_RARE_SHARE:.1%} of the labelled pixels of split '{{split}}'",
     "Short training hardly learns it. Show it more often with rare_share (crops that hold a class "
     "drawn uniformly), or weigh the classes in the loss.",
+)
+_LEAST_KEPT = 0.7  # IoU; ours
+_THIN = faults.Kind(
+    "class that loses its shape when images are shrunk to a shorter side of {side} pixels",
+    "Its structures are too thin or too small at this size. Train on crops of the full resolution "
+    "(shorter_side=none, as in preset detail), or use a larger shorter_side.",
 )
 _IN_BOTH_SPLITS = faults.Kind(
     "image that is in both splits, pixel by pixel",
@@ -137,14 +143,36 @@ class SplitFacts:
         return self.void_pixels / max(1, int(self.class_pixels.sum()) + self.void_pixels)
 
 
+class Shrunk(NamedTuple):
+    """What is left of the classes when training shrinks images, over the images that shrink.
+
+    Attributes:
+        shorter_side: the side in pixels to which images shrink.
+        iou: float64 [num_classes], IoU of the masks with themselves, shrunk and enlarged again; see
+            `shrinking.overlap`. NaN for a class without pixels.
+    """
+
+    shorter_side: int
+    iou: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """A data set's splits, its findings (errors first), and the messages of its plan."""
+    """What is known of a data set.
+
+    Attributes:
+        spec: its name and classes.
+        splits: its splits.
+        findings: faults and warnings, errors first.
+        messages: of its plan.
+        shrunk: what is left of the classes in shrunk masks; None if no image is shrunk.
+    """
 
     spec: DatasetSpec
     splits: tuple[SplitFacts, ...]
     findings: tuple[Finding, ...]
     messages: tuple[str, ...]
+    shrunk: Shrunk | None = None
 
     @property
     def num_errors(self) -> int:
@@ -159,6 +187,7 @@ class _Facts(NamedTuple):
     is_sound: bool
     size: tuple[int, int] | None
     counts: np.ndarray | None  # int64 [256], pixels of each class id
+    overlap: np.ndarray | None  # int64 [2, 256], see `shrinking.overlap`; None if nothing shrinks
     image_hash: bytes
     mask_hash: bytes
 
@@ -173,6 +202,7 @@ def examine(
     max_unreadable: int = 0,
     num_pictures: int = 4,
     num_workers: int | None = None,
+    shorter_side: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Audit:
     """Read all images and masks of a plan in threads and report all their faults.
@@ -182,6 +212,8 @@ def examine(
         max_unreadable: int, the largest number of damaged files that is no error.
         num_pictures: int, images to keep of each split.
         num_workers: int, number of threads. None means one per core.
+        shorter_side: int, the side to which training will shrink larger images. None if it does
+            not.
         progress: function that is called after each image.
 
     Example:
@@ -190,12 +222,13 @@ def examine(
         0
     """
     num_workers = num_workers or os.cpu_count() or 1
-    facts = _read_all(plan, num_workers, progress)
+    facts = _read_all(plan, num_workers, shorter_side, progress)
     inspected = _inspected(plan, facts)
     while (revised := plan.revised(inspected, _classes(facts))) is not None:
         plan = revised
-        facts = _read_all(plan, num_workers, lambda: None)
+        facts = _read_all(plan, num_workers, shorter_side, lambda: None)
         inspected = _inspected(plan, facts)
+    shrunk = _shrunk(plan, facts, shorter_side)
     splits = tuple(_split_facts(plan, name, part, num_pictures) for name, part in facts.items())
     found = [
         *_refused(plan, facts, inspected, max_unreadable),
@@ -209,18 +242,19 @@ def examine(
         finding.kind in (masks.BINARY, masks.PALETTES) for finding in found
     ):
         found += _frequency_findings(plan, splits)
+        found += _thin(plan, shrunk)
     found.sort(key=lambda finding: not finding.is_error)
     messages = (*plan.messages, *plan.notes, *inspected.messages())
-    return Audit(plan.spec, splits, tuple(found), tuple(map(printable, messages)))
+    return Audit(plan.spec, splits, tuple(found), tuple(map(printable, messages)), shrunk)
 
 
-def _read_all(plan, num_workers, progress) -> dict[str, list[_Facts]]:
+def _read_all(plan, num_workers, shorter_side, progress) -> dict[str, list[_Facts]]:
     facts = {}
     executor = concurrent.futures.ThreadPoolExecutor(num_workers)
     try:
         for split, items in plan.splits.items():
             facts[split] = []
-            for image in executor.map(lambda item: _facts(plan.read(item)), items):
+            for image in executor.map(lambda item: _facts(plan.read(item), shorter_side), items):
                 facts[split].append(image)
                 progress()
     finally:
@@ -228,11 +262,13 @@ def _read_all(plan, num_workers, progress) -> dict[str, list[_Facts]]:
     return facts
 
 
-def _facts(checked: inspection.CheckedImage) -> _Facts:
-    counts, mask_hash = None, b""
+def _facts(checked: inspection.CheckedImage, shorter_side: int | None) -> _Facts:
+    counts, overlap, mask_hash = None, None, b""
     if checked.sample is not None:
-        counts = masks.value_counts(checked.sample.label)
-        mask_hash = _hash(checked.sample.label)
+        label = checked.sample.label
+        counts, mask_hash = masks.value_counts(label), _hash(label)
+        if shorter_side is not None and shorter_side < min(label.shape):
+            overlap = shrinking.overlap(label, shorter_side)
     light = dataclasses.replace(
         checked,
         sample=None,
@@ -242,7 +278,7 @@ def _facts(checked: inspection.CheckedImage) -> _Facts:
     size, image_hash = None, b""
     if checked.pixels is not None:
         size, image_hash = checked.pixels.shape[:2], _hash(checked.pixels)
-    return _Facts(light, checked.sample is not None, size, counts, image_hash, mask_hash)
+    return _Facts(light, checked.sample is not None, size, counts, overlap, image_hash, mask_hash)
 
 
 def _hash(array: np.ndarray) -> bytes:
@@ -269,6 +305,14 @@ def _split_facts(plan, name: str, facts: Sequence[_Facts], num_pictures: int) ->
         largest=sizes[-1],
         pictures=tuple(_picture(plan, plan.splits[name][k]) for k in dict.fromkeys(shown)),
     )
+
+
+def _shrunk(plan, facts, shorter_side) -> Shrunk | None:
+    overlaps = [image.overlap for image in _all_images(facts) if image.overlap is not None]
+    if not overlaps:
+        return None
+    common, union = np.sum(overlaps, axis=0)[:, : plan.spec.num_classes]
+    return Shrunk(shorter_side, np.where(union > 0, common / np.maximum(union, 1), np.nan))
 
 
 def _picture(plan, item) -> Picture:
@@ -371,6 +415,16 @@ def _rare(plan, split: SplitFacts) -> Iterator[Finding]:
     ]
     kind = dataclasses.replace(_RARE, problem=_RARE.problem.format(split=split.name))
     yield from _warning(kind, names)
+
+
+def _thin(plan, shrunk: Shrunk | None) -> Iterator[Finding]:
+    if shrunk is not None:
+        names = [
+            f"{plan.spec.class_names[k]} (its masks shrunk and enlarged: IoU {shrunk.iou[k]:.0%})"
+            for k in np.flatnonzero(shrunk.iou < _LEAST_KEPT)
+        ]
+        problem = _THIN.problem.format(side=shrunk.shorter_side)
+        yield from _warning(dataclasses.replace(_THIN, problem=problem), names)
 
 
 def _is_palette_odd(rule: masks.MaskRule, checked: inspection.CheckedImage) -> bool:

@@ -99,7 +99,7 @@ def unknown_commands(text):
 
 
 FAULTS, CHAIN = "tests/test_fault_injection.py", "tests/test_whole_chain.py"
-RUNS = "tests/trainers/runs"
+RUNS, DOCTOR = "tests/trainers/runs", "tests/trainers/stages/test_doctor.py"
 TRIED = {
     "Choose a folder that you may write": (FAULTS, "a_folder_without_write_permission"),
     "done already in {}; --overwrite": (CHAIN, "overwriting_the_evaluation_leaves_the_export"),
@@ -112,6 +112,7 @@ TRIED = {
     "Run the stage again with a lower": (FAULTS, "the_command_after_a_diverged_training"),
     "Choose another --workdir, or move the": (f"{RUNS}/test_removal.py", "folders_of_other"),
     "is a link, and --overwrite": (f"{RUNS}/test_removal.py", "links_are_refused"),
+    "Thin and small objects may be lost": (DOCTOR, "the_advice_for_shrunk_images"),
     "--ensemble takes two or more": (f"{RUNS}/test_ensemble.py", "an_ensemble_needs_two"),
     "--overwrite removed {} in {}": (f"{RUNS}/test_removal.py", "removed_parts_are_named"),
 }

@@ -82,7 +82,7 @@ def resolves(name):
 
 def test_names_of_modules_are_resolved():
     assert resolves("mm_keras.losses.triplet") and resolves("mm_keras.losses.embed")
-    assert resolves("pipelines.batches.mix.PatchSampling")
+    assert resolves("pipelines.patch_sampling.PatchSampling")
     assert unresolved("see `pipelines.build.patches` and `mm_keras.losses.nothing`") == [
         "mm_keras.losses.nothing",
         "pipelines.build.patches",

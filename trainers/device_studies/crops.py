@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import random
 
+from pipelines import chroma
 from pipelines.amounts import Augmentation
 from pipelines.datasets.spec import VOID
 
 NUM_TRIES = 4
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,23 +221,10 @@ def _change_colors(key, pixels, changes):
     is_gray = gray < changes.gray_share
     saturation = jnp.where(is_gray, 0.0, 1 + around(saturation, changes.saturation))
     turn = 2 * math.pi * around(hue, changes.hue)
-    to_gray = np.tile(LUMA, (3, 1))
-    chroma = saturation * (jnp.cos(turn) * (np.eye(3) - to_gray) + jnp.sin(turn) * _TURN)
-    matrix = bright * contrast * (to_gray + chroma)
-    offset = bright * (1 - contrast) * (pixels.mean(axis=(0, 1)) @ LUMA)
+    color = jnp.cos(turn) * (jnp.eye(3) - chroma.GRAY) + jnp.sin(turn) * chroma.QUARTER_TURN
+    matrix = bright * contrast * (chroma.GRAY + saturation * color)
+    offset = bright * (1 - contrast) * (pixels.mean(axis=(0, 1)) @ jnp.array(chroma.LUMA))
     return jnp.clip(pixels @ matrix.T + offset, 0, 255)
-
-
-def _quarter_turn():
-    """Return the matrix that turns the chroma of an RGB pixel by 90 degrees and drops its gray."""
-    to_yiq = np.array(
-        [LUMA, (0.59590059, -0.27455667, -0.32134392), (0.21153661, -0.52273617, 0.31119955)]
-    )
-    turn = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    return (np.linalg.inv(to_yiq) @ turn @ to_yiq).astype(np.float32)
-
-
-_TURN = _quarter_turn()
 
 
 def _blur(pixels, deviation, largest):

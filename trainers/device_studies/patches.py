@@ -1,41 +1,15 @@
 """The Mix step on the accelerator: `pipelines.batches.mix` in JAX, overlap rule "paper"."""
 
-import dataclasses
-import fractions
-
 import jax
 import jax.numpy as jnp
 from jax import random
 
 from pipelines.datasets.spec import VOID
+from pipelines.patch_sampling import CANDIDATES_PER_PATCH, PAPER_OVERLAP, PatchSampling
 from trainers.device_studies import crops
 
-CANDIDATES_PER_PATCH = 5
-OVERLAP = fractions.Fraction(3, 7)
 
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How patches are drawn, see `pipelines.batches.PatchSampling`.
-
-    Attributes:
-        num_foreground, num_background: patches of an image by the class of their center.
-        min_size, max_size: smallest and largest side in pixels, even.
-        patch_size: side to which patches are resized.
-        background: id of the background class; -1 without one.
-        class_balanced: whether the class of a foreground center is drawn first.
-    """
-
-    num_foreground: int
-    num_background: int
-    min_size: int
-    max_size: int
-    patch_size: int
-    background: int = -1
-    class_balanced: bool = False
-
-
-def draw(key, images, labels, sampling: Sampling, pad_color):
+def draw(key, images, labels, sampling: PatchSampling, pad_color):
     """Return patches of some crops and the labels of their centers.
 
     Args:
@@ -58,16 +32,18 @@ def draw(key, images, labels, sampling: Sampling, pad_color):
     return patches.reshape(-1, *patches.shape[2:]), chosen.reshape(-1)
 
 
-def sample_boxes(key, label, sampling: Sampling):
+def sample_boxes(key, label, sampling: PatchSampling):
     """Return boxes int32 [n, 4] and their labels int32 [n], see `mix.sample_boxes`."""
     keys = random.split(key, 3)
     flat = label.reshape(-1)
-    is_labelled, is_background = flat < VOID, flat == sampling.background
+    (num_foreground, num_background), background = sampling.quotas, sampling.separate_background
+    is_labelled = flat < VOID
+    is_background = jnp.zeros_like(is_labelled) if background is None else flat == background
     counts = jnp.bincount(flat, length=VOID + 1)
     balanced = 1 / jnp.maximum(counts[flat], 1) if sampling.class_balanced else 1.0
-    pools = [(sampling.num_foreground, is_labelled & ~is_background, balanced)]
-    if sampling.num_background:
-        pools.append((sampling.num_background, is_background, 1.0))
+    pools = [(num_foreground, is_labelled & ~is_background, balanced)]
+    if num_background:
+        pools.append((num_background, is_background, 1.0))
     kept_boxes, kept_labels, is_kept = jnp.zeros((0, 4), jnp.int32), flat[:0], jnp.zeros(0, bool)
     for pool_key, (number, is_member, weight) in zip(keys, pools, strict=False):
         is_member = jnp.where(is_member.any(), is_member, is_labelled)
@@ -98,7 +74,7 @@ def _candidates(key, weights, number, sampling):
 def greedy(boxes, is_allowed):
     """Return which boxes are kept if each must fit to all kept ones before it, bool [n].
 
-    The intersection over union of two kept boxes is at most `OVERLAP`.
+    The intersection over union of two kept boxes is at most `PAPER_OVERLAP`.
 
     Args:
         boxes: int32 [n, 4] in drawing order.
@@ -109,8 +85,8 @@ def greedy(boxes, is_allowed):
     common = jnp.prod(jnp.maximum(end - start, 0), axis=-1)
     area = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
     union = area[:, None] + area - common
-    conflicts = OVERLAP.denominator * common > OVERLAP.numerator * union
-    conflicts = jnp.tril(conflicts, -1)
+    numerator, denominator = PAPER_OVERLAP
+    conflicts = jnp.tril(denominator * common > numerator * union, -1)
 
     # After k rounds the first k boxes are right, and nothing changes once all are.
     def changes(state):

@@ -64,7 +64,7 @@ def colorization(experiment: config.Experiment, packed: Packed) -> Recipe:
 def mm(experiment: config.Experiment, packed: Packed) -> Recipe:
     """Return stage mm: patches of crops, or whole crops for the contrast of pixels."""
     settings, num_classes = experiment.mm, len(packed.class_names)
-    view, sampling = _view(experiment, settings), _sampling(settings, packed.background)
+    view, sampling = _view(experiment, settings), amounts.sampling(settings, packed.background)
 
     def build(experiment):
         return tuned_models.build(experiment, num_classes, backbone(experiment))
@@ -107,20 +107,4 @@ def _view(experiment, settings):
         settings.mirror,
         settings.rare_share,
         backbone(experiment).spec.pad_color,
-    )
-
-
-def _sampling(settings, background):
-    number = settings.patches_per_image
-    is_separate = background is not None and settings.background_share > 0
-    share = max(1, int(number * settings.background_share)) if is_separate else 0
-    share = min(share, number - 1)
-    return patches.Sampling(
-        number - share,
-        share,
-        settings.min_size,
-        settings.max_size,
-        settings.patch_size,
-        background if is_separate else -1,
-        settings.class_balanced,
     )

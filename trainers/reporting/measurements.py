@@ -12,7 +12,7 @@ from pipelines.batches import order
 from trainers import config
 from trainers.runs import files, stage_scope
 from trainers.runs.finished import Run
-from trainers.training import initial_weights, networks, patch_batches
+from trainers.training import amounts, initial_weights, networks
 
 _BATCH = 64  # patches embedded at a time
 MIN_DISTANCE = 16
@@ -128,7 +128,7 @@ def patches(experiment: config.Experiment, dataset: datasets.Dataset, num_patche
     num_images = min(split.num_images, num_patches)
     background_label = networks.background_label(experiment, dataset.spec)
     sampling = dataclasses.replace(
-        patch_batches.sampling(settings, background_label),
+        amounts.sampling(settings, background_label),
         patches_per_image=max(1, num_patches // num_images),
         class_balanced=True,
     )

@@ -61,6 +61,26 @@ def _with_validation(dataset, data, channels):
     return dataclasses.replace(dataset, validation=datasets.evenly(split, data.validation_images))
 
 
+def shrinking_notice(data: config.Data, shorter_side: int) -> str | None:
+    """Return a sentence if training shrinks images to less than half their size, otherwise None.
+
+    Args:
+        data: the settings.
+        shorter_side: median of the shorter sides of the images, in pixels.
+
+    Example:
+        >>> shrinking_notice(config.Data(shorter_side=180), 300)
+    """
+    if data.shorter_side is None or shorter_side <= 2 * data.shorter_side:
+        return None
+    return (
+        f"Images are shrunk: their shorter side of {shorter_side} pixels becomes "
+        f"{data.shorter_side} (data.shorter_side). Thin and small objects may be lost. "
+        "--stage=doctor shows how much of each class is left, and --preset=detail keeps the "
+        "resolution."
+    )
+
+
 def reading(data: config.Data, channels: int | None = None) -> datasets.Reading:
     """Return the choices on reading a user's own files; see `load_dataset`."""
     return datasets.Reading(

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import rich.console
 import rich.progress
 import rich.table
@@ -45,7 +46,10 @@ def run(experiment: config.Experiment, workdir: pathlib.Path, console: rich.cons
     with rich.progress.Progress(console=console, transient=True) as bar:
         task = bar.add_task("doctor", total=num_images)
         result = audit.examine(
-            plan, max_unreadable=data.max_unreadable, progress=lambda: bar.advance(task)
+            plan,
+            max_unreadable=data.max_unreadable,
+            shorter_side=data.shorter_side,
+            progress=lambda: bar.advance(task),
         )
     folder = workdir / "doctor"
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +84,14 @@ def summary(result: audit.Audit) -> dict:
         }
         for finding in result.findings
     ]
-    return {"splits": splits, "findings": findings, "messages": list(result.messages)}
+    found = {"splits": splits, "findings": findings, "messages": list(result.messages)}
+    if result.shrunk is not None:
+        ious = [None if np.isnan(iou) else float(iou) for iou in result.shrunk.iou]
+        found["shrunk"] = {
+            "shorter_side": result.shrunk.shorter_side,
+            "mask_iou": dict(zip(class_names, ious, strict=True)),
+        }
+    return found
 
 
 def _counted(result: audit.Audit) -> str:
@@ -111,16 +122,25 @@ def _report(result: audit.Audit, console: rich.console.Console):
 
 
 def _class_table(result: audit.Audit) -> rich.table.Table:
-    """Return a table of the share of labelled pixels, and of the images, per class and split."""
+    """Return a table of the share of labelled pixels, and of the images, per class and split.
+
+    If training shrinks images, a last column has the IoU of the masks with their shrunk copies.
+    """
     title = f"{result.spec.name}: labelled pixels in percent, images"
     table = rich.table.Table(title=rich.text.Text(title))
     table.add_column("")
     for split in result.splits:
         table.add_column(split.name, justify="right")
         table.add_column("images", justify="right")
+    if result.shrunk is not None:
+        table.add_column(f"shrunk to {result.shrunk.shorter_side}: IoU", justify="right")
     for k, class_name in enumerate(result.spec.class_names):
         cells = ((f"{s:.2f}", f"{n}") for s, n in (_share(split, k) for split in result.splits))
-        table.add_row(rich.text.Text(class_name), *(cell for pair in cells for cell in pair))
+        cells = [cell for pair in cells for cell in pair]
+        if result.shrunk is not None:
+            iou = result.shrunk.iou[k]
+            cells.append("-" if np.isnan(iou) else f"{100 * iou:.0f}")
+        table.add_row(rich.text.Text(class_name), *cells)
     table.add_section()
     cells = ((f"{100 * split.void_share:.2f}", f"{split.num_images}") for split in result.splits)
     table.add_row("void; all images", *(cell for pair in cells for cell in pair))

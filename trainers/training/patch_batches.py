@@ -15,25 +15,6 @@ class ServiceLost(config.UserError):
     """The data service does not send the batches of stage mm."""
 
 
-def sampling(settings: config.Tune, background_label: int | None) -> batches.PatchSampling:
-    """Return the record of how stage mm draws patches.
-
-    Raises:
-        ValueError: if a size or share is out of range.
-    """
-    return batches.PatchSampling(
-        patches_per_image=settings.patches_per_image,
-        min_size=settings.min_size,
-        max_size=settings.max_size,
-        patch_size=settings.patch_size,
-        rule=settings.rule,
-        background_label=background_label,
-        background_share=settings.background_share,
-        class_balanced=settings.class_balanced,
-        min_share=settings.min_share,
-    )
-
-
 def check(settings: config.Tune, background_label: int | None):
     """Raise an error if the mix step cannot sample patches of these sizes and shares.
 
@@ -45,7 +26,7 @@ def check(settings: config.Tune, background_label: int | None):
         config.ConfigError: names the wrong setting.
     """
     try:
-        sampling(settings, background_label)
+        amounts.sampling(settings, background_label)
     except ValueError as error:
         raise config.ConfigError(f"Stage mm: {error}") from error
 
@@ -99,7 +80,7 @@ class Batches:
         if tuned_models.takes_crops(settings):
             return batches.crops(split, view, order, changes)
         background_label = networks.background_label(experiment, self.runtime.dataset.spec)
-        patches = sampling(settings, background_label)
+        patches = amounts.sampling(settings, background_label)
         return batches.patches(split, patches, view, order, changes)
 
     def _served(self, start_step, share) -> Iterator[dict]:

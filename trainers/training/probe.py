@@ -18,7 +18,7 @@ from mm_keras import losses, metrics, visualize
 from pipelines import batches, datasets
 from trainers import config
 from trainers.runs.runtime import Runtime
-from trainers.training import networks, patch_batches, seeds
+from trainers.training import amounts, networks, seeds
 from trainers.training.validation import NoValidation, averaged
 
 PATCHES_PER_IMAGE = 4
@@ -199,7 +199,7 @@ def draw(
         backbone: its pad color fills the area outside of the images.
     """
     settings = experiment.mm
-    sampling = patch_batches.sampling(settings, networks.background_label(experiment, spec))
+    sampling = amounts.sampling(settings, networks.background_label(experiment, spec))
     sampling = dataclasses.replace(
         sampling, patches_per_image=PATCHES_PER_IMAGE, class_balanced=True
     )

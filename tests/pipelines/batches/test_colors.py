@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageFilter
 
+from pipelines import chroma
 from pipelines.batches import colors
 
 
@@ -41,14 +42,14 @@ def test_factors_are_defined_as_in_pillow(pixels, name, enhance, factor):
 
 def test_saturation_zero_is_gray(pixels):
     gray = change(pixels, saturation=0.0, hue=0.3)
-    expected = np.repeat((pixels @ np.array(colors.LUMA))[..., None], 3, axis=-1)
+    expected = np.repeat((pixels @ np.array(chroma.LUMA))[..., None], 3, axis=-1)
     np.testing.assert_allclose(gray, expected, atol=1e-3)
 
 
 def test_hue_keeps_the_gray_level_and_returns_after_a_full_turn(pixels):
     soft = 127 + (pixels - 127) / 4  # nothing is clipped
     turned = change(soft, hue=0.2)
-    np.testing.assert_allclose(turned @ np.array(colors.LUMA), soft @ np.array(colors.LUMA), 1e-4)
+    np.testing.assert_allclose(turned @ np.array(chroma.LUMA), soft @ np.array(chroma.LUMA), 1e-4)
     assert abs(turned - soft).max() > 5
     np.testing.assert_allclose(change(soft, hue=1.0), soft, atol=1e-2)
     np.testing.assert_allclose(change(change(soft, hue=0.2), hue=-0.2), soft, atol=1e-2)

@@ -316,6 +316,21 @@ PLANTED = {
 }
 
 
+def test_a_class_that_shrinking_removes_is_named(root):
+    label = np.zeros(SIZE, np.uint8)
+    label[8:32, 8:32] = 1
+    label[:, 41] = 2  # one pixel wide
+    write_all_masks(root, lambda _: label)
+    result = audit.examine(datasets.plan("folder", root), num_workers=2, shorter_side=10)
+    (finding,) = result.findings
+    assert "shorter side of 10 pixels" in finding.kind.problem and not finding.is_error
+    assert len(finding.names) == 1 and finding.names[0].startswith("stuff (its masks shrunk")
+    assert result.shrunk.iou[1] > 0.7 > 0.5 > result.shrunk.iou[2]
+    for side in (40, None):
+        result = audit.examine(datasets.plan("folder", root), shorter_side=side)
+        assert result.findings == () and result.shrunk is None
+
+
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.__name__)
 def test_each_planted_fault_gives_exactly_one_finding(root, fault):
     is_error, problem, name, fix = PLANTED[fault]

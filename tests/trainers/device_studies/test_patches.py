@@ -9,9 +9,10 @@ from jax import numpy as jnp  # noqa: E402
 from jax import random  # noqa: E402
 
 from pipelines.batches import colorization, mix  # noqa: E402
+from pipelines.patch_sampling import PatchSampling  # noqa: E402
 from trainers.device_studies import colors, patches  # noqa: E402
 
-SAMPLING = patches.Sampling(5, 1, 4, 12, 8, background=0, class_balanced=True)
+SAMPLING = PatchSampling(6, 4, 12, 8, background_label=0, class_balanced=True)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -62,7 +63,7 @@ def test_classes_are_drawn_balanced():
     label[:6, :6] = 2  # 4 % of the pixels
     shares = []
     for is_balanced in (False, True):
-        sampling = patches.Sampling(6, 0, 2, 2, 8, class_balanced=is_balanced)
+        sampling = PatchSampling(6, 2, 2, 8, class_balanced=is_balanced)
         drawn = [sampled(label, sampling, seed)[1] for seed in range(30)]
         shares.append((np.concatenate(drawn) == 2).mean())
     assert shares[0] < 0.15 and 0.35 < shares[1] < 0.65, shares

@@ -14,6 +14,8 @@ from PIL import Image
 from pipelines import datasets
 from pipelines.datasets import audit
 from trainers import config, experiment, mm
+from trainers.config import presets
+from trainers.runs.dataset import shrinking_notice
 from trainers.stages import doctor, doctor_page
 
 
@@ -95,6 +97,37 @@ def test_settings_reach_the_audit(run, root):
         Image.fromarray(np.where(values < 2, values + 1, 255).astype(np.uint8)).save(file)
     assert "the doctor found" in run(max_unreadable=1)[0]
     assert "doctor: 0 errors" in run(max_unreadable=1, void_value=0)[0]
+
+
+@pytest.fixture
+def thin(root):
+    """The data set with lines of one pixel, and with a class without pixels."""
+    (root / "classes.txt").write_text("ground\nwire\nnothing\n")
+    label = np.zeros((40, 48), np.uint8)
+    label[13] = 1
+    for file in root.glob("masks/*/*.png"):
+        Image.fromarray(label).save(file)
+    return root
+
+
+def test_classes_that_shrinking_removes_are_shown(run, thin):
+    text, page, results = run(shorter_side=8)
+    assert "warning: 1 x class that loses its shape" in text and "wire (its masks" in text
+    assert "shrunk to 8: IoU" in text and "class that loses its shape" in page
+    shrunk = results["shrunk"]
+    assert shrunk["shorter_side"] == 8 and shrunk["mask_iou"]["nothing"] is None
+    assert shrunk["mask_iou"]["wire"] < 0.5 < shrunk["mask_iou"]["ground"]
+
+
+def test_the_advice_for_shrunk_images_is_right(run, thin):
+    """The doctor names the class, and preset detail has no such warning."""
+    assert shrinking_notice(config.Data(shorter_side=20), 40) is None
+    notice = shrinking_notice(config.Data(shorter_side=8), 40)
+    assert "40 pixels becomes 8" in notice and "--preset=detail" in notice
+    assert "loses its shape" in run(shorter_side=8)[0]
+    side = presets.PRESETS["detail"].keys["data.shorter_side"]
+    assert shrinking_notice(config.Data(shorter_side=side), 40) is None
+    assert "loses its shape" not in run(shorter_side=side)[0]
 
 
 def test_names_of_classes_are_printed_as_they_are(run, root):

@@ -5,7 +5,7 @@ import pathlib
 from absl import flags
 
 from trainers import config
-from trainers.config import resolved, schedules
+from trainers.config import resolved, schedules, unused
 from trainers.config.keys import settings
 
 FLAGS = flags.FLAGS
@@ -61,7 +61,8 @@ def read(workdir: str | None = None) -> resolved.Resolved:
             they take the place of the preset: a run remembers its settings.
 
     Raises:
-        config.ConfigError: an unknown preset, key or value, or one that an ensemble cannot have.
+        config.ConfigError: an unknown preset, key or value, one without effect, or one that an
+            ensemble cannot have.
     """
     given = _given()
     if FLAGS.ensemble:
@@ -75,7 +76,9 @@ def read(workdir: str | None = None) -> resolved.Resolved:
         result = schedules.changed(result, from_file, str(file))
     except config.ConfigError as error:
         raise config.ConfigError(f"{file}: {error}") from error
-    return schedules.changed(result, given, "flag")
+    result = schedules.changed(result, given, "flag")
+    unused.check(result.experiment, given)
+    return result
 
 
 def _read(file):

@@ -18,7 +18,9 @@ This page lists every setting. It is generated from `trainers/config/schema.py`:
 Set a key with `--set KEY=VALUE`, in a settings file (`--config=FILE`) or in Python
 (`trainers.config.replace`). Lists have commas between their items: `--set mm.drops=100,200`. `none`
 stands for no value. Sizes that are "int or float" are pixels, or a share of the images' shorter
-side. `python -m trainers.mm --print_config` prints the settings of a run with their origins.
+side. A setting that is given and has no effect is refused, such as `segment.drops` with
+`segment.schedule=cosine`. `python -m trainers.mm --print_config` prints the settings of a run with
+their origins.
 """
 
 _STARTS = """\

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from trainers import config
-from trainers.config import presets
+from trainers.config import presets, unused
 from trainers.stages import select
 
 
@@ -109,7 +109,7 @@ def plan(
         cost: multiply-adds of the steps of `shared`.
 
     Raises:
-        config.ConfigError: an unknown arm, or a change of another form.
+        config.ConfigError: an unknown arm, or a change of another form or without effect.
         StudyError: an arm needs steps of M&M and there are none, or an arm or a seed is repeated.
     """
     own = _changes_by_arm(changes)
@@ -159,8 +159,9 @@ def _changes_of(name, own, shared, cost):
             f"{config.unknown('arm', name, ARMS)} An arm of your own needs at least one change of "
             f"the form {name}:KEY=VALUE."
         )
-    usual = ARMS[name](shared, cost) if name in ARMS else {}
-    return {**usual, **(own or {})}
+    usual, own = ARMS[name](shared, cost) if name in ARMS else {}, own or {}
+    unused.check(config.changed(shared, usual | own), own)
+    return usual | own
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ def test_arms_have_their_own_changes_and_seeds():
     planned = plan.plan(
         ["naive", "naive_longer:1", "mine:2", "class_connected"],
         [0, 1, 5],
-        ["mine:mm.margin=1.5", "mine:mm.steps=7", "naive:segment.decay=0"],
+        ["mine:mm.patch_size=64", "mine:mm.steps=7", "naive:segment.decay=0"],
         shared(),
         COST,
     )
@@ -46,7 +46,7 @@ def test_arms_have_their_own_changes_and_seeds():
         ("class_connected", (0, 1, 5)),
     ]
     assert planned[0].changes == {"mm.steps": 0, "mm.drops": (), "segment.decay": "0"}
-    assert planned[2].changes == {"mm.margin": "1.5", "mm.steps": "7"}
+    assert planned[2].changes == {"mm.patch_size": "64", "mm.steps": "7"}
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,14 @@ def test_arms_of_one_seed_differ_only_in_their_changes():
 
 
 def test_a_change_of_an_unknown_key_is_refused():
-    made = study(["mine"], changes=["mine:mm.margn=1"])
     with pytest.raises(config.ConfigError, match="Did you mean mm.margin"):
-        made.experiment(made.arms[0], 3)
+        study(["mine"], changes=["mine:mm.margn=1"])
+
+
+def test_an_arm_with_a_change_without_effect_is_refused():
+    changes = ["mine:mm.loss=softmax", "mine:mm.margin=1"]
+    with pytest.raises(config.ConfigError, match="mm.margin=1.0 has no effect with mm.loss=soft"):
+        study(["mine"], changes=changes)
 
 
 def test_the_arms_of_a_seed_share_stage_proxy():

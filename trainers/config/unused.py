@@ -47,6 +47,7 @@ _TUNING = Needs("mm.steps")
 _HYPERCOLUMN = Needs("segment.head", ("hypercolumn",))
 _UNET = Needs("segment.head", ("unet",))
 _VALIDATION = Needs("segment.validate_every")
+_PSEUDO = Needs("data.pseudo_labels")
 
 _TABLES = (
     {
@@ -73,6 +74,10 @@ _TABLES = (
         "segment.monitor": _VALIDATION,
         "segment.patience": _VALIDATION,
         "data.validation_images": Needs("data.validation"),
+        "data.service": _TUNING,
+        "data.pseudo_threshold": _PSEUDO,
+        "data.pseudo_min_share": _PSEUDO,
+        "data.pseudo_share": _PSEUDO,
     },
     dict.fromkeys(
         [

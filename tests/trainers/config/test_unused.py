@@ -21,6 +21,8 @@ def check(preset="quick", **given):
         ({"segment__num_points": 64}, "segment.head=unet.*segment.head=hypercolumn"),
         ({"preset": "paper", "segment__patience": 3}, "=0.*another segment.validate_every"),
         ({"preset": "paper", "data__validation_images": 5}, "data.validation=none"),
+        ({"data__service": "grpc://a:1"}, "data.service=grpc://a:1 has no effect with mm.steps=0"),
+        ({"data__pseudo_share": 0.2}, "with data.pseudo_labels=none"),
         ({"mm__margin": 1.0}, "mm.margin=1.0 has no effect with mm.steps=0"),
         ({"mm__loss": "softmax"}, "mm.loss=softmax has no effect with mm.steps=0"),
         ({"preset": "tuned", "mm__margin": 1.0}, "mm.loss=softmax.*=triplet or mm.loss=triplet_al"),

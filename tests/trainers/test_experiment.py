@@ -100,6 +100,14 @@ def test_without_a_console_nothing_is_printed(done, settings, monkeypatch, capsy
     assert not capsys.readouterr().out
 
 
+def test_a_run_says_that_its_images_are_shrunk(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    for side, is_shrunk in ((12, True), (None, False)):
+        console = rich.console.Console(file=io.StringIO(), width=200)
+        experiment._prepared(config.replace(settings, "data.shorter_side", side), [], console)
+        assert ("pixels becomes 12 (data.shorter_side)" in console.file.getvalue()) == is_shrunk
+
+
 def test_an_unknown_stage_is_named_before_anything_is_read():
     with pytest.raises(config.ConfigError, match="Unknown stage 'evalute'.*Did you mean evaluate"):
         experiment.run_experiment(config.Experiment(), ["evalute"])

@@ -1,6 +1,6 @@
 """Compare arms over several seeds on one data set, with equal budgets and paired differences.
 
-python -m trainers.study --preset=tuned --dataset=camvid --data_dir=DIR --seeds=0,1,2 --workdir=STUDY
+python -m trainers.study --preset=tuned --dataset=camvid --data_dir=DIR --workdir=STUDY
 
 The flags of trainers.mm (--preset, --init, --set ...) describe the settings that all arms share.
 Each run is a `python -m trainers.mm` in STUDY/ARM/seedN. Runs of one seed start from the same

@@ -49,51 +49,50 @@ _UNET = Needs("segment.head", ("unet",))
 _VALIDATION = Needs("segment.validate_every")
 _PSEUDO = Needs("data.pseudo_labels")
 
-_TABLES = (
-    {
-        f"{section}.{name}": Needs(f"{section}.{other}", values)
-        for section in TRAINING
-        for name, (other, values) in _OF_STAGE.items()
-    },
-    {
-        "mm.margin": _TRIPLETS,
-        "mm.scale": _TRIPLETS,
-        "mm.matching": Needs("mm.loss", ("triplet",)),
-        "mm.loss_margin": Needs("mm.loss", ("triplet_semihard", "cosface", "proxy_anchor")),
-        "mm.temperature": Needs(
-            "mm.loss", ("supcon", "normalized_softmax", "cosface", "proxy_anchor", "pixel_contrast")
-        ),
-        "mm.num_points": Needs("mm.loss", ("pixel_contrast",)),
-        "segment.num_points": _HYPERCOLUMN,
-        "segment.point_border": _HYPERCOLUMN,
-        "segment.balanced_points": _HYPERCOLUMN,
-        "segment.input_scale": _HYPERCOLUMN,
-        "segment.decoder_width": _UNET,
-        "segment.deep_supervision": _UNET,
-        "segment.keep": _VALIDATION,
-        "segment.monitor": _VALIDATION,
-        "segment.patience": _VALIDATION,
-        "data.validation_images": Needs("data.validation"),
-        "data.service": _TUNING,
-        "data.pseudo_threshold": _PSEUDO,
-        "data.pseudo_min_share": _PSEUDO,
-        "data.pseudo_share": _PSEUDO,
-    },
-    dict.fromkeys(
-        [
-            *(f"mm.{name}" for name in ("loss", "embedding", "projection", "temperature")),
-            *(f"mm.{name}" for name in ("margin", "loss_margin", "scale", "matching")),
-            *(f"mm.{name}" for name in ("learning_rate", "optimizer", "schedule", "decay")),
-            *(f"mm.{name}" for name in ("num_images", "chunk", "graph", "augmentation")),
-        ],
-        _TUNING,
+_OF_SETTING = {
+    "mm.margin": _TRIPLETS,
+    "mm.scale": _TRIPLETS,
+    "mm.matching": Needs("mm.loss", ("triplet",)),
+    "mm.loss_margin": Needs("mm.loss", ("triplet_semihard", "cosface", "proxy_anchor")),
+    "mm.temperature": Needs(
+        "mm.loss", ("supcon", "normalized_softmax", "cosface", "proxy_anchor", "pixel_contrast")
     ),
-)
-NEEDS = {
-    key: tuple(table[key] for table in _TABLES if key in table)
-    for key in dict.fromkeys(key for table in _TABLES for key in table)
+    "mm.num_points": Needs("mm.loss", ("pixel_contrast",)),
+    "segment.num_points": _HYPERCOLUMN,
+    "segment.point_border": _HYPERCOLUMN,
+    "segment.balanced_points": _HYPERCOLUMN,
+    "segment.input_scale": _HYPERCOLUMN,
+    "segment.decoder_width": _UNET,
+    "segment.deep_supervision": _UNET,
+    "segment.keep": _VALIDATION,
+    "segment.monitor": _VALIDATION,
+    "segment.patience": _VALIDATION,
+    "data.validation_images": Needs("data.validation"),
+    "data.service": _TUNING,
+    "data.pseudo_threshold": _PSEUDO,
+    "data.pseudo_min_share": _PSEUDO,
+    "data.pseudo_share": _PSEUDO,
 }
+_OF_TUNING = """
+loss embedding projection temperature margin loss_margin scale matching
+learning_rate optimizer schedule decay num_images chunk graph augmentation
+""".split()
+
+
+def _tables():
+    """Yield (setting, what it needs); a setting may need several."""
+    for section in TRAINING:
+        for name, (other, values) in _OF_STAGE.items():
+            yield f"{section}.{name}", Needs(f"{section}.{other}", values)
+    yield from _OF_SETTING.items()
+    yield from ((f"mm.{name}", _TUNING) for name in _OF_TUNING)
+
+
+NEEDS: dict[str, list[Needs]] = {}
 """{setting: the settings that decide whether it is used}."""
+
+for _key, _needs in _tables():
+    NEEDS.setdefault(_key, []).append(_needs)
 
 
 def check(experiment: Experiment, given: Iterable[str]) -> None:

@@ -73,10 +73,24 @@ _OF_SETTING = {
     "data.pseudo_min_share": _PSEUDO,
     "data.pseudo_share": _PSEUDO,
 }
-_OF_TUNING = """
-loss embedding projection temperature margin loss_margin scale matching
-learning_rate optimizer schedule decay num_images chunk graph augmentation
-""".split()
+_OF_TUNING = (
+    "loss",
+    "embedding",
+    "projection",
+    "temperature",
+    "margin",
+    "loss_margin",
+    "scale",
+    "matching",
+    "learning_rate",
+    "optimizer",
+    "schedule",
+    "decay",
+    "num_images",
+    "chunk",
+    "graph",
+    "augmentation",
+)
 
 
 def _tables():

@@ -30,6 +30,7 @@ def test_without_flags_the_settings_are_those_of_preset_quick(flags):
         (["--preset=papr"], "Unknown preset 'papr'.* Did you mean paper"),
         (["--init=colorisation"], "Unknown network.init .* Did you mean colorization"),
         (["--config=nothing.yaml"], "nothing.yaml cannot be read"),
+        (["--set=segment.drops=900"], "segment.drops=900 has no effect with segment.schedule=cos"),
     ],
 )
 def test_wrong_flags_are_named(flags, arguments, message):

@@ -40,7 +40,6 @@ _OF_STAGE = {
     "warmup": ("schedule", ("cosine", "poly")),
     "momentum": ("optimizer", ("sgd",)),
     "backbone_rate": ("optimizer", ("adamw",)),
-    "layer_decay": ("optimizer", ("adamw",)),
 }
 _TRIPLETS = Needs("mm.loss", ("triplet", "triplet_all"))
 _TUNING = Needs("mm.steps")
